@@ -1,0 +1,171 @@
+"""YAML file + overrides -> checked config model; messages that name the key and what it should be."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.errors import ConfigError
+
+SchemaT = TypeVar("SchemaT", bound=Schema)
+
+
+def load_config(
+    schema: type[SchemaT], path: str | Path, overrides: typing.Sequence[str] = ()
+) -> SchemaT:
+    """Read a config file, apply overrides, check it.
+
+    A file may name another one under ``extends`` (relative to itself); its own keys win.
+
+    Parameters
+    ----------
+    schema : type of Schema
+        What the file must look like.
+    path : str or Path
+        YAML file.
+    overrides : sequence of str
+        ``key.path=value``, values parsed as YAML; later ones win.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a key is unknown, missing, out of range or of the wrong type.
+    """
+    values = _read_with_parents(Path(path), seen=())
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(problem, schema) for problem in error.errors()]
+        raise ConfigError(
+            "; ".join(problems),
+            where=path,
+            remedy="--help lists every key with its type, default and meaning",
+        ) from None
+
+
+def to_yaml(config: Schema) -> str:
+    """Return the resolved config as YAML that `load_config` takes."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return one line per key: name, type, default, meaning (with unit)."""
+    lines = []
+    for name, field in schema.model_fields.items():
+        nested = _nested_schema(field.annotation)
+        if nested is not None:
+            lines.append(f"{prefix}{name}:  {field.description or ''}".rstrip())
+            lines += describe(nested, f"{prefix}{name}.")
+            continue
+        required = field.default is PydanticUndefined and field.default_factory is None
+        default = (
+            "required" if required else f"default {field.get_default(call_default_factory=True)}"
+        )
+        kind = _type_name(field.annotation)
+        lines.append(f"{prefix}{name}  ({kind}; {default})  {field.description or ''}".rstrip())
+    return lines
+
+
+def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError("`extends` leads back to this file", where=path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config file ({error.strerror})",
+            where=path,
+            remedy="give an existing file, such as those under configs/",
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid YAML: {error}", where=path) from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError("a config file is a mapping of keys to values", where=path)
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    return _merge(_read_with_parents(path.parent / parent, (*seen, path.resolve())), values)
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not of the form key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: value is not valid YAML: {error}") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            values[parent] = {}
+        values = values[parent]
+    values[last] = value
+
+
+def _explain(problem: Any, schema: type[BaseModel]) -> str:
+    path = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(schema, path)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key!r}, {hint}"
+    if problem["type"] == "missing":
+        return f"key {key!r} is required"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key!r} = {problem.get('input')!r}: {message}"
+
+
+def _keys_beside(schema: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path[:-1]:
+        field = schema.model_fields.get(part)
+        nested = _nested_schema(field.annotation) if field else None
+        if nested is None:
+            break
+        schema = nested
+    return list(schema.model_fields)
+
+
+def _nested_schema(annotation: Any) -> type[BaseModel] | None:
+    candidates = [annotation, *typing.get_args(annotation)]
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is type(None):
+        return "null"
+    arguments = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type_name(argument) for argument in arguments)
+    if origin is not None:
+        return f"{origin.__name__} of {', '.join(_type_name(a) for a in arguments)}"
+    return getattr(annotation, "__name__", str(annotation))

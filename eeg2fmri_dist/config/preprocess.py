@@ -1,0 +1,128 @@
+"""Config of preprocessing: where recordings are, how they become samples, where it runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from eeg2fmri_dist.config.schema import Schema
+
+BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
+
+
+class SourceConfig(Schema):
+    """Recordings to read."""
+
+    kind: Literal["noddi", "bids"] = Field(description="layout of the folder")
+    path: Path = Field(description="folder that holds the recordings")
+    eeg: Literal["raw", "export"] = Field(
+        "raw", description="NODDI: which of the two EEG versions; BIDS: ignored"
+    )
+    task: str = Field("rest", description="BIDS: task entity to read")
+    subjects: list[str] | None = Field(
+        None, description='only these subjects, as strings such as ["32"]; null = all'
+    )
+    tr_s: float | None = Field(
+        None, gt=0, description="repetition time in s; overrides sidecar and NIfTI header"
+    )
+
+
+class EegConfig(Schema):
+    """Continuous EEG -> power per volume, channel and frequency."""
+
+    marker: str = Field(
+        "R128", description="regular expression found in the description of a volume marker"
+    )
+    band_hz: tuple[float, float] = Field((1.0, 30.0), description="band-pass edges in Hz")
+    sfreq_hz: float = Field(1000.0, gt=0, description="sampling rate after decimation in Hz")
+    window_s: float = Field(1.0, gt=0, description="Fourier window in s (1 s gives 1 Hz bins)")
+    windows_per_tr: int = Field(
+        11, ge=1, description="windows spread evenly over each TR, their power is averaged"
+    )
+    features: Literal["bins", "bands"] = Field(
+        "bins", description="1 Hz bins, or delta (1-4 Hz), theta (4-8), alpha (8-13), beta (13-30)"
+    )
+    exclude: list[str] = Field(
+        ["ECG", "EKG", "EOG", "EMG"],
+        description="channels left out whose name starts with one of these",
+    )
+    min_channels: int = Field(8, ge=1, description="fewer usable scalp channels are refused")
+
+    @field_validator("marker")
+    @classmethod
+    def _is_regex(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return value
+
+    @model_validator(mode="after")
+    def _band_fits_rate(self) -> EegConfig:
+        low, high = self.band_hz
+        if not 0 < low < high:
+            raise ValueError(f"eeg.band_hz must rise from above 0, got {self.band_hz}")
+        if high >= 0.4 * self.sfreq_hz:
+            raise ValueError(f"eeg.band_hz ends above 0.4 x eeg.sfreq_hz ({self.sfreq_hz})")
+        return self
+
+
+class BoldConfig(Schema):
+    """BOLD run -> volumes on the grid of the store."""
+
+    grid: tuple[int, int, int] = Field(
+        (64, 64, 30), description="voxels of the store's grid over the MNI152 field of view"
+    )
+    transform: Literal["affine", "syn"] = Field(
+        "syn", description="affine alone, or affine then SyN where the gate accepts it"
+    )
+    seed: int = Field(0, ge=0, description="seed of the registration's random sampling")
+    min_dice: float = Field(
+        0.90, ge=0, le=1, description="overlap of warped EPI mask and template mask; less is refused"
+    )
+
+
+class AtlasConfig(Schema):
+    """Region labels for the report."""
+
+    path: Path | None = Field(
+        None,
+        description="folder with the Harvard-Oxford NIfTI files; null looks in $FSLDIR and "
+        "nilearn's data folder, then falls back to parcels cut from the mask",
+    )
+
+
+class ClusterConfig(Schema):
+    """Where the Dask job runs."""
+
+    kind: Literal["local", "slurm", "mpi"] = Field("local", description="kind of Dask cluster")
+    workers: int | None = Field(
+        None, ge=1, description="worker processes, one recording each; null = one per core"
+    )
+    memory_gib: float = Field(3.0, gt=0, description="memory per worker in GiB")
+    scheduler_file: Path | None = Field(
+        None, description="slurm, mpi: file on the shared disk by which workers find the scheduler"
+    )
+
+
+class PreprocessConfig(Schema):
+    """`launch/preprocess.py`: raw recordings -> one HDF5 store."""
+
+    source: SourceConfig = Field(description="recordings to read")
+    output: Path = Field(description="HDF5 store to write; shards lie beside it in NAME.shards/")
+    drop_volumes: int = Field(
+        5, ge=0, description="first volumes dropped from EEG and BOLD (T1 saturation)"
+    )
+    eeg: EegConfig = Field(EegConfig(), description="EEG features")
+    bold: BoldConfig = Field(BoldConfig(), description="BOLD volumes")
+    atlas: AtlasConfig = Field(AtlasConfig(), description="region labels")
+    compression: Literal["none", "gzip"] = Field(
+        "none", description="of volumes in the store; none can be memory-mapped"
+    )
+    on_error: Literal["stop", "continue"] = Field(
+        "stop", description="after a failed recording: make no store, or one of the others"
+    )
+    cluster: ClusterConfig = Field(ClusterConfig(), description="where the Dask job runs")

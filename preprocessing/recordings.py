@@ -1,0 +1,72 @@
+"""A recording, and where recordings are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from eeg2fmri_dist.config.preprocess import SourceConfig
+from eeg2fmri_dist.errors import DataError
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One run of simultaneously recorded EEG and BOLD.
+
+    Attributes
+    ----------
+    subject, session, run : str
+        Entities without their prefix ("32", "", "01"); empty where the layout has none.
+    eeg_path : Path
+        BrainVision header (``.vhdr``).
+    bold_path : Path
+        4-D NIfTI.
+    t1_path : Path or None
+        Anatomy, where there is one.
+    tr_s : float or None
+        Repetition time that overrides the NIfTI header (config or BIDS sidecar), in seconds.
+    """
+
+    subject: str
+    eeg_path: Path
+    bold_path: Path
+    session: str = ""
+    run: str = ""
+    t1_path: Path | None = None
+    tr_s: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the recording in file names and messages, such as ``sub-32_run-01``."""
+        parts = [("sub", self.subject), ("ses", self.session), ("run", self.run)]
+        return "_".join(f"{name}-{value}" for name, value in parts if value)
+
+
+def find_recordings(source: SourceConfig) -> list[Recording]:
+    """All recordings of a source, sorted by key.
+
+    Parameters
+    ----------
+    source : SourceConfig
+        Layout, folder and selection.
+
+    Returns
+    -------
+    list of Recording
+
+    Raises
+    ------
+    DataError
+        If there is none, or if half of a pair is missing.
+    """
+    from preprocessing import bids, noddi
+
+    layouts = {"noddi": noddi.find_recordings, "bids": bids.find_recordings}
+    recordings = sorted(layouts[source.kind](source), key=lambda recording: recording.key)
+    if not recordings:
+        raise DataError(
+            f"no {source.kind} recordings found",
+            where=source.path,
+            remedy="check source.path, source.kind and source.subjects in the config",
+        )
+    return recordings
