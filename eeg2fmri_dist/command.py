@@ -1,0 +1,123 @@
+"""The command line that all verbs share: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from eeg2fmri_dist.config import Schema, describe, load_config, to_yaml
+from eeg2fmri_dist.errors import LaunchError, SuiteError
+
+ConfigT = TypeVar("ConfigT", bound=Schema)
+
+EXIT_CODES = """\
+exit codes:
+  0 done   2 config   3 data or store   4 launch or environment   5 training diverged
+  75 stopped cleanly: the same command continues   130 interrupted: the same command continues"""
+
+
+def run_verb(
+    schema: type[ConfigT],
+    act: Callable[[ConfigT], None],
+    plan: Callable[[ConfigT], Iterable[str]],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse a verb's command line, do what it asks, return the exit code.
+
+    Parameters
+    ----------
+    schema : type of Schema
+        Config of the verb; its docstring is the description in ``--help``.
+    act : callable
+        Does the work.
+    plan : callable
+        Returns the lines of ``--dry-run``; must not change anything.
+    argv : sequence of str or None
+        Arguments; None = those of the process.
+    """
+    arguments = _parser(schema).parse_args(argv)
+    _log_to_console(debug=arguments.debug)
+    try:
+        config = load_config(schema, arguments.config, arguments.overrides)
+        if arguments.print_config:
+            print(to_yaml(config), end="")
+        elif arguments.dry_run:
+            print("\n".join(plan(config)))
+        else:
+            act(config)
+    except SuiteError as error:
+        return _fail(error, debug=arguments.debug)
+    except OSError as error:
+        if not _is_disk_full(error):
+            raise
+        return _fail(_disk_full(error), debug=arguments.debug)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _parser(schema: type[Schema]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=(schema.__doc__ or "").strip(),
+        epilog="keys of the config:\n  " + "\n  ".join(describe(schema)) + "\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", help="YAML file, such as those under configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="config values, parsed as YAML"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved config and stop"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would run, without running it"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    # Some launchers add the local rank; ranks are read from the environment.
+    parser.add_argument("--local-rank", "--local_rank", help=argparse.SUPPRESS)
+    return parser
+
+
+def _log_to_console(*, debug: bool) -> None:
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=debug)
+        layout = "%(message)s"
+    else:
+        handler = logging.StreamHandler()
+        layout = "%(asctime)s %(message)s"
+    handler.setFormatter(logging.Formatter(layout, datefmt="%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for package in ("eeg2fmri_dist", "preprocessing"):
+        logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _fail(error: SuiteError, *, debug: bool) -> int:
+    if debug:
+        logging.getLogger(__name__).exception("traceback, as asked for by --debug")
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _disk_full(error: OSError) -> LaunchError:
+    return LaunchError(
+        "no space left on the disk",
+        where=error.filename,
+        remedy="free some space and run the same command again; finished parts are kept",
+    )

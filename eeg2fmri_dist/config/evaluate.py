@@ -1,0 +1,43 @@
+"""Config of evaluation and prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from eeg2fmri_dist.config.schema import Schema
+
+
+class EvaluateConfig(Schema):
+    """`launch/evaluate.py`: trained runs -> metrics.json and report.html."""
+
+    runs: list[Path] = Field(min_length=1, description="run folders of `launch/train.py`")
+    output: Path = Field(description="folder that gets metrics.json and report.html")
+    title: str = Field("EEG to fMRI", description="title of the report")
+    subjects: Literal["test", "validation"] = Field(
+        "test", description="which part of the split is scored"
+    )
+    ssim_every: int = Field(
+        5, ge=1, description="SSIM is computed on every n-th volume (it costs the most)"
+    )
+    max_volumes: int | None = Field(
+        None, ge=2, description="score only so many first volumes of each recording; null = all"
+    )
+    bootstrap: int = Field(2000, ge=100, description="resamples of subjects for intervals")
+    seed: int = Field(0, ge=0, description="of the bootstrap")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores")
+
+
+class PredictConfig(Schema):
+    """`launch/predict.py`: a trained run and an EEG recording -> 4-D NIfTI."""
+
+    run: Path = Field(description="run folder of `launch/train.py` (transformer or unet)")
+    eeg: Path = Field(description="BrainVision header (.vhdr) of the EEG recording")
+    output: Path = Field(description="NIfTI file to write (.nii.gz); a .json lies beside it")
+    checkpoint: str = Field("best", description="best, latest, or the name of a checkpoint")
+    marker: str | None = Field(
+        None, description="volume marker, where it differs from the one of the training data"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores")
