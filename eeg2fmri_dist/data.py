@@ -1,0 +1,137 @@
+"""Windows of normalised EEG and BOLD, as views over the store or over RAM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.normalise import Scaling, fit_trend, normalise_eeg
+from eeg2fmri_dist.splits import Segment
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.windows import Window, tiling_windows, training_windows
+
+Field = Literal["eeg", "bold", "tokens"]
+_SHARE_OF_FREE_MEMORY = 0.25
+
+
+class WindowData:
+    """Segments of a store, normalised, cut into windows when asked for.
+
+    Parameters
+    ----------
+    store : Store
+        Samples.
+    segments : sequence of Segment
+        Which samples.
+    config : DataConfig
+        Normalisation, window, context, caching.
+    scaling : Scaling
+        Statistics of the training recordings.
+    processes : int
+        Ranks of this machine that hold their own copy (decides what fits in RAM).
+
+    Raises
+    ------
+    DataError
+        If no segment is as long as a window.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        segments: Sequence[Segment],
+        config: DataConfig,
+        scaling: Scaling,
+        processes: int = 1,
+    ):
+        self.store, self.segments, self.config, self.scaling = store, segments, config, scaling
+        self.lengths = [segment.stop - segment.start for segment in segments]
+        if max(self.lengths, default=0) < config.window:
+            raise DataError(
+                f"no recording has {config.window} volumes in a row, which one window needs",
+                where=store.path,
+                remedy="lower data.window",
+            )
+        self._eeg = [self._load_eeg(segment) for segment in segments]
+        self._trends = [fit_trend(store, s, config.detrend_order) for s in segments]
+        self._tokens: list[np.ndarray] | None = None
+        self._bold = self._load_bold() if self._fits_in_ram(processes) else None
+
+    @property
+    def cached(self) -> bool:
+        """True where normalised volumes lie in RAM."""
+        return self._bold is not None
+
+    def training_windows(self) -> list[Window]:
+        """Return overlapping windows for training."""
+        return training_windows(self.lengths, self.config.window, self.config.stride)
+
+    def tiling_windows(self, segment: int) -> list[Window]:
+        """Return windows that cover one segment once."""
+        tiles = tiling_windows([self.lengths[segment]], self.config.window)
+        return [tile._replace(segment=segment) for tile in tiles]
+
+    def eeg(self, window: Window) -> np.ndarray:
+        """Return (context + window, channel, frequency); zeros before the recording."""
+        length = min(self.config.window, self.lengths[window.segment])
+        return self._eeg[window.segment][window.start : window.start + self.config.context + length]
+
+    def bold(self, window: Window) -> np.ndarray:
+        """Return normalised volumes, (window, x, y, z)."""
+        length = min(self.config.window, self.lengths[window.segment])
+        if self._bold is not None:
+            return self._bold[window.segment][window.start : window.start + length]
+        return self._normalised(window.segment, window.start, window.start + length)
+
+    def tokens(self, window: Window) -> np.ndarray:
+        """Return cached volume tokens, (window, token)."""
+        if self._tokens is None:
+            raise RuntimeError("tokens were not attached")
+        return self._tokens[window.segment][window.start : window.start + self.config.window]
+
+    def attach_tokens(self, tokens: Sequence[np.ndarray]) -> None:
+        """Give each segment its volume tokens, (volume, token)."""
+        self._tokens = list(tokens)
+
+    def segment_bold(self, segment: int, start: int, stop: int) -> np.ndarray:
+        """Return normalised volumes of a segment, (volume, x, y, z)."""
+        if self._bold is not None:
+            return self._bold[segment][start:stop]
+        return self._normalised(segment, start, stop)
+
+    def batch(self, windows: Sequence[Window], fields: Sequence[Field]) -> dict[str, torch.Tensor]:
+        """Stack windows into tensors, one per field."""
+        readers = {"eeg": self.eeg, "bold": self.bold, "tokens": self.tokens}
+        return {
+            field: torch.from_numpy(np.stack([readers[field](window) for window in windows]))
+            for field in fields
+        }
+
+    def _load_eeg(self, segment: Segment) -> np.ndarray:
+        power = self.store.eeg(segment.start, segment.stop)
+        scaling = self.scaling
+        normalised = normalise_eeg(power, self.config, scaling.eeg_mean, scaling.eeg_std)
+        return np.pad(normalised, ((self.config.context, 0), (0, 0), (0, 0)))
+
+    def _load_bold(self) -> list[np.ndarray]:
+        return [self._normalised(i, 0, length) for i, length in enumerate(self.lengths)]
+
+    def _normalised(self, segment: int, start: int, stop: int) -> np.ndarray:
+        first = self.segments[segment].start
+        bold = self.store.bold(first + start, first + stop)
+        if self.config.normalise == "global":
+            return (bold - self.scaling.bold_mean) / np.float32(self.scaling.bold_std)
+        return self._trends[segment].standardise(bold, start)
+
+    def _fits_in_ram(self, processes: int) -> bool:
+        if self.config.cache != "auto":
+            return self.config.cache == "ram"
+        needed = 4 * sum(self.lengths) * int(np.prod(self.store.grid))
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return needed * processes < _SHARE_OF_FREE_MEMORY * free

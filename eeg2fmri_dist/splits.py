@@ -1,0 +1,128 @@
+"""Which recordings train, which choose the model, which are only scored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eeg2fmri_dist.config.train import SplitConfig
+from eeg2fmri_dist.errors import ConfigError, DataError
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive samples of one recording: ``start <= sample < stop``, counted in the store."""
+
+    recording: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Segments of each part.
+
+    Attributes
+    ----------
+    train, validation, test : tuple of Segment
+        Disjoint.
+    leaks : bool
+        True where a subject is in more than one part.
+    """
+
+    train: tuple[Segment, ...]
+    validation: tuple[Segment, ...]
+    test: tuple[Segment, ...]
+    leaks: bool
+
+    def part(self, name: str) -> tuple[Segment, ...]:
+        """Return the segments of ``train``, ``validation`` or ``test``."""
+        return getattr(self, name)
+
+
+def make_split(recordings: Sequence, config: SplitConfig) -> Split:
+    """Divide recordings into training, validation and test.
+
+    Parameters
+    ----------
+    recordings : sequence of RecordingEntry
+        With `subject`, `first_sample` and `n_samples`.
+    config : SplitConfig
+        Kind and fractions.
+
+    Raises
+    ------
+    DataError
+        If there are fewer subjects than the split needs.
+    ConfigError
+        If the subject to be left out is not in the store.
+    """
+    if config.kind == "by_sample":
+        return _by_sample(recordings, config.fractions)
+    subjects = sorted({recording.subject for recording in recordings})
+    if config.seed is not None:
+        random.Random(config.seed).shuffle(subjects)
+    if config.kind == "leave_one_subject_out":
+        parts = _leave_one_out(subjects, config)
+    else:
+        parts = _by_subject(subjects, config.fractions)
+    train, validation, test = (
+        tuple(
+            Segment(index, entry.first_sample, entry.first_sample + entry.n_samples)
+            for index, entry in enumerate(recordings)
+            if entry.subject in part
+        )
+        for part in parts
+    )
+    return Split(train, validation, test, leaks=False)
+
+
+def _by_subject(subjects: list[str], fractions: tuple[float, float, float]) -> list[set[str]]:
+    _require(len(subjects) >= 3, subjects, needed=3)
+    n_validation = max(1, round(len(subjects) * fractions[1]))
+    n_test = max(1, round(len(subjects) * fractions[2]))
+    n_train = len(subjects) - n_validation - n_test
+    _require(n_train >= 1, subjects, needed=n_validation + n_test + 1)
+    return [
+        set(subjects[:n_train]),
+        set(subjects[n_train : n_train + n_validation]),
+        set(subjects[n_train + n_validation :]),
+    ]
+
+
+def _leave_one_out(subjects: list[str], config: SplitConfig) -> list[set[str]]:
+    if config.test_subject not in subjects:
+        raise ConfigError(
+            f"split.test_subject {config.test_subject!r} is not in the store",
+            remedy=f"choose one of {', '.join(subjects)}",
+        )
+    others = [subject for subject in subjects if subject != config.test_subject]
+    _require(len(others) >= 2, subjects, needed=3)
+    train_share = config.fractions[0] / (config.fractions[0] + config.fractions[1])
+    n_train = min(len(others) - 1, max(1, round(len(others) * train_share)))
+    return [set(others[:n_train]), set(others[n_train:]), {config.test_subject}]
+
+
+def _by_sample(recordings: Sequence, fractions: tuple[float, float, float]) -> Split:
+    parts: tuple[list[Segment], list[Segment], list[Segment]] = ([], [], [])
+    for index, entry in enumerate(recordings):
+        first, last = entry.first_sample, entry.first_sample + entry.n_samples
+        cut_train = first + round(entry.n_samples * fractions[0])
+        cut_validation = first + round(entry.n_samples * (fractions[0] + fractions[1]))
+        edges = (first, cut_train, cut_validation, last)
+        for part, start, stop in zip(parts, edges, edges[1:], strict=False):
+            part.append(Segment(index, start, stop))
+    return Split(*(tuple(part) for part in parts), leaks=True)
+
+
+def _require(enough: bool, subjects: list[str], *, needed: int) -> None:
+    if not enough:
+        raise DataError(
+            f"the split needs at least {needed} subjects, the store has {len(subjects)} "
+            f"({', '.join(subjects)})",
+            remedy="preprocess more subjects, change split.fractions, or use split.kind=by_sample "
+            "(which leaks)",
+        )
