@@ -33,11 +33,18 @@ class SourceConfig(Schema):
 class EegConfig(Schema):
     """Continuous EEG -> power per volume, channel and frequency."""
 
-    marker: str = Field(
-        "R128", description="regular expression found in the description of a volume marker"
+    marker: str | None = Field(
+        "R128",
+        description="regular expression found in the description of a volume marker; null = no "
+        "markers, the EEG was cut to the scan (volume 0 begins at its first sample)",
     )
     band_hz: tuple[float, float] = Field((1.0, 30.0), description="band-pass edges in Hz")
-    sfreq_hz: float = Field(1000.0, gt=0, description="sampling rate after decimation in Hz")
+    sfreq_hz: float = Field(
+        1000.0,
+        gt=0,
+        description="sampling rate in Hz after decimation by a whole factor, or the next higher "
+        "one; slower EEG keeps its own",
+    )
     window_s: float = Field(1.0, gt=0, description="Fourier window in s (1 s gives 1 Hz bins)")
     windows_per_tr: int = Field(
         11, ge=1, description="windows spread evenly over each TR, their power is averaged"
@@ -46,16 +53,16 @@ class EegConfig(Schema):
         "bins", description="1 Hz bins, or delta (1-4 Hz), theta (4-8), alpha (8-13), beta (13-30)"
     )
     exclude: list[str] = Field(
-        ["ECG", "EKG", "EOG", "EMG"],
-        description="channels left out whose name starts with one of these",
+        ["ECG", "EKG", "EOG", "HEOG", "VEOG", "EMG"],
+        description='channels left out, by name or beginning of it ("O1" leaves O10 in)',
     )
     min_channels: int = Field(8, ge=1, description="fewer usable scalp channels are refused")
 
     @field_validator("marker")
     @classmethod
-    def _is_regex(cls, value: str) -> str:
+    def _is_regex(cls, value: str | None) -> str | None:
         try:
-            re.compile(value)
+            re.compile(value or "")
         except re.error as error:
             raise ValueError(f"not a regular expression ({error})") from None
         return value
