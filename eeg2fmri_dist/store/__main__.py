@@ -1,0 +1,68 @@
+"""Describe or check a store: ``python -m eeg2fmri_dist.store info|verify FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eeg2fmri_dist.errors import StoreError, SuiteError
+from eeg2fmri_dist.store import FORMAT_VERSION, Store, verify
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code (0 whole, 3 damaged or no store)."""
+    parser = argparse.ArgumentParser(prog="python -m eeg2fmri_dist.store", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, meaning in (
+        ("info", "print what is in the store"),
+        ("verify", "check every chunk against its checksum; exit code 3 if one is damaged"),
+    ):
+        verbs.add_parser(verb, help=meaning, description=meaning).add_argument("file", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        store = Store(options.file)
+        lines = _describe(store) if options.verb == "info" else _check(store)
+    except SuiteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print("\n".join(lines))
+    return 0
+
+
+def _describe(store: Store) -> list[str]:
+    layout = store.layout
+    spacing_mm = " x ".join(f"{abs(layout.affine[axis, axis]):.2f}" for axis in range(3))
+    frequencies = layout.frequencies_hz
+    lines = [
+        f"{store.path}: store format version {FORMAT_VERSION}, {store.path.stat().st_size:,} bytes",
+        f"fingerprint  {store.fingerprint}",
+        f"samples      {store.n_samples} of {len(store.recordings)} recordings",
+        f"EEG          {len(layout.channel_names)} channels x {len(frequencies)} frequencies "
+        f"({frequencies[0]:g} to {frequencies[-1]:g} Hz), {layout.eeg_unit}",
+        f"BOLD         {' x '.join(map(str, layout.grid))} voxels of {spacing_mm} mm, "
+        f"{layout.space}, {int(layout.mask.sum()):,} in the mask",
+        f"atlases      {', '.join(sorted(layout.atlases)) or 'none'}",
+        f"access       {'mapped into memory' if store.is_mapped else 'compressed'}",
+    ]
+    lines += [
+        f"  {entry.key}: {entry.n_samples} samples from {entry.first_sample}, TR {entry.tr_s:g} s"
+        for entry in store.recordings
+    ]
+    return lines
+
+
+def _check(store: Store) -> list[str]:
+    problems = verify(store.path)
+    if problems:
+        raise StoreError(
+            "\n  ".join([f"{len(problems)} problems", *problems]),
+            where=store.path,
+            remedy="run the same preprocessing command again: it rebuilds what is damaged",
+        )
+    return [f"{store.path}: whole, {store.n_samples} samples, fingerprint {store.fingerprint}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

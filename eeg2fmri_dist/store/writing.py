@@ -1,0 +1,329 @@
+"""Write one recording's shard, and merge shards into a store, so that no half file is ever seen."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import itertools
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from eeg2fmri_dist.errors import DataError, LaunchError, StoreError
+from eeg2fmri_dist.store import contents
+from eeg2fmri_dist.store.reading import open_checked
+from eeg2fmri_dist.store.schema import (
+    DESCRIPTIONS,
+    FLOAT,
+    ROW_DATASETS,
+    Layout,
+    RecordingEntry,
+    crc,
+    fingerprint,
+    small_checksums,
+    to_json,
+)
+
+# HDF5's own index nodes gather in blocks of this size, so that the chunks lie back to back.
+_META_BLOCK_BYTES = 1 << 20
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PARTIAL_SUFFIX = ".partial"
+
+
+def write_shard(
+    path: str | os.PathLike[str],
+    layout: Layout,
+    entry: RecordingEntry,
+    eeg: np.ndarray,
+    bold: np.ndarray,
+    compression: str = "none",
+) -> None:
+    """Write a store that holds one recording.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; it appears whole or not at all.
+    layout : Layout
+        What the recording shares with the others of the store to be.
+    entry : RecordingEntry
+        The recording; `first_sample` must be 0.
+    eeg : ndarray of float32, (sample, channel, frequency)
+        Power, unit as `layout.eeg_unit`.
+    bold : ndarray of float32, (sample, x, y, z)
+        Volumes on the grid of `layout.mask`.
+    compression : {"none", "gzip"}
+        Chunks without compression can be mapped into memory by readers.
+
+    Raises
+    ------
+    DataError
+        If shapes disagree with the layout, or a value is NaN or infinite.
+    LaunchError
+        If the disk is full.
+    """
+    _check_layout(layout, where=entry.key)
+    _check_rows("eeg", eeg, layout, entry)
+    _check_rows("bold", bold, layout, entry)
+    if entry.first_sample != 0:
+        raise DataError("the first sample of a shard is 0", where=entry.key)
+    rows = {"eeg": eeg, "bold": bold}
+    rows["bold_mean"], rows["bold_std"] = _voxel_statistics(bold)
+    with _whole_file(Path(path), needed_bytes=eeg.nbytes + bold.nbytes) as file:
+        contents.write_layout(file, layout)
+        contents.create_rows(file, layout, entry.n_samples, 1, compression)
+        checksums = {name: _write_rows(file[name], rows[name]) for name in ROW_DATASETS}
+        _write_index(file, layout, [entry], checksums)
+
+
+def merge(shards: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
+    """Merge stores into one; chunks are copied as they are, in the order given.
+
+    Parameters
+    ----------
+    shards : sequence of path-like
+        Stores of one layout.
+    path : path-like
+        Store to write; it appears whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        If there is none, one is damaged or of another layout, or a recording comes twice.
+    LaunchError
+        If the disk is full.
+    """
+    if not shards:
+        raise StoreError("no shards to merge", where=path)
+    sources = [Path(shard) for shard in shards]
+    layout, compression, recordings = _common(sources)
+    needed_bytes = sum(source.stat().st_size for source in sources)
+    n_samples = sum(entry.n_samples for entry in recordings)
+    with _whole_file(Path(path), needed_bytes) as file:
+        contents.write_layout(file, layout)
+        contents.create_rows(file, layout, n_samples, len(recordings), compression)
+        # Data set by data set, so that the chunks of each lie back to back.
+        checksums = {name: _copy_rows(sources, file[name], name) for name in ROW_DATASETS}
+        _write_index(file, layout, recordings, checksums)
+
+
+def _write_index(
+    file: h5py.File,
+    layout: Layout,
+    recordings: Sequence[RecordingEntry],
+    checksums: dict[str, np.ndarray],
+) -> None:
+    """Write what is known once the rows are there: recordings, checksums, fingerprint."""
+    contents.write_recordings(file, recordings)
+    for group in (checksums, small_checksums(layout, recordings)):
+        contents.write_checksums(file, group)
+    file["checksums"].attrs["description"] = DESCRIPTIONS["checksums"]
+    file.attrs["fingerprint"] = fingerprint(layout, recordings, checksums)
+
+
+def _write_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Write row by row, in order; return the checksums."""
+    checksums = np.empty(len(rows), "u4")
+    origin = (0,) * (rows.ndim - 1)
+    for index, row in enumerate(rows):
+        row = np.ascontiguousarray(row, FLOAT)
+        checksums[index] = crc(row)
+        if dataset.compression is None:
+            dataset.id.write_direct_chunk((index, *origin), row)
+        else:
+            dataset[index] = row
+    return checksums
+
+
+def _copy_rows(sources: Sequence[Path], target: h5py.Dataset, name: str) -> np.ndarray:
+    """Copy the stored chunks of one data set of all sources; return their checksums."""
+    origin = (0,) * (target.ndim - 1)
+    chunks = itertools.chain.from_iterable(_stored_chunks(source, name) for source in sources)
+    checksums = np.empty(target.shape[0], "u4")
+    for index, (filter_mask, chunk, checksum) in enumerate(chunks):
+        target.id.write_direct_chunk((index, *origin), chunk, filter_mask)
+        checksums[index] = checksum
+    return checksums
+
+
+def _stored_chunks(path: Path, name: str) -> Iterator[tuple[int, bytes, int]]:
+    """Filter mask, stored bytes and checksum of each row of a data set."""
+    with open_checked(path) as file:
+        rows, checksums = file[name], file[f"checksums/{name}"][()]
+        origin = (0,) * (rows.ndim - 1)
+        for index in range(rows.shape[0]):
+            filter_mask, chunk = rows.id.read_direct_chunk((index, *origin))
+            yield filter_mask, chunk, checksums[index]
+
+
+def _common(sources: Sequence[Path]) -> tuple[Layout, str, list[RecordingEntry]]:
+    """The layout that all sources share, their compression, and their recordings in order."""
+    first = _read_index(sources[0])
+    versions: dict[str, set[str]] = {}
+    recordings: dict[str, RecordingEntry] = {}
+    for path in sources:
+        layout, compression, entries = _read_index(path)
+        difference = _difference(first[0], layout)
+        if compression != first[1]:
+            difference = f"compression is {compression!r}, not {first[1]!r}"
+        if difference:
+            raise StoreError(
+                f"does not fit {sources[0].name}: {difference}",
+                where=path,
+                remedy="preprocess these recordings again with one config",
+            )
+        for package, version in layout.versions.items():
+            versions.setdefault(package, set()).update(version.split(", "))
+        for entry in entries:
+            if entry.key in recordings:
+                raise StoreError(f"{entry.key} is in an earlier shard already", where=path)
+            first_sample = sum(earlier.n_samples for earlier in recordings.values())
+            recordings[entry.key] = dataclasses.replace(entry, first_sample=first_sample)
+    joined = {package: ", ".join(sorted(found)) for package, found in versions.items()}
+    return dataclasses.replace(first[0], versions=joined), first[1], list(recordings.values())
+
+
+def _read_index(path: Path) -> tuple[Layout, str, tuple[RecordingEntry, ...]]:
+    with open_checked(path) as file:
+        return (
+            contents.read_layout(file),
+            contents.compression_of(file),
+            contents.read_recordings(file),
+        )
+
+
+def _difference(layout: Layout, other: Layout) -> str | None:
+    """Name the first part that keeps two layouts out of one store; versions may differ."""
+    ours, theirs = _parts(layout), _parts(other)
+    for name in ours | theirs:
+        if ours.get(name) != theirs.get(name):
+            return (
+                f"{name} differ ({_short(theirs.get(name))} here, {_short(ours.get(name))} there)"
+            )
+    return None
+
+
+def _parts(layout: Layout) -> dict[str, Any]:
+    """What must be the same in all shards, by name."""
+    return {
+        "channel names": layout.channel_names,
+        "frequencies": layout.frequencies_hz.tolist(),
+        "EEG units": layout.eeg_unit,
+        "spaces": layout.space,
+        "grids": layout.grid,
+        "masks": _digest(layout.mask),
+        "affines": layout.affine.tolist(),
+        **{
+            f"labels of atlas {name!r}": [atlas.names, _digest(atlas.labels)]
+            for name, atlas in layout.atlases.items()
+        },
+        **{
+            f"preprocessing settings {name!r}": to_json(value)
+            for name, value in layout.preprocessing.items()
+        },
+    }
+
+
+def _digest(array: np.ndarray) -> str:
+    return f"CRC-32 {crc(array):08x}"
+
+
+def _short(part: Any) -> str:
+    text = "none" if part is None else str(part)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _check_layout(layout: Layout, where: str) -> None:
+    if layout.mask.ndim != 3 or layout.affine.shape != (4, 4):
+        raise DataError(
+            f"mask {layout.mask.shape} must be 3-D, affine {layout.affine.shape} 4 x 4", where=where
+        )
+    for name, atlas in layout.atlases.items():
+        if atlas.labels.shape != layout.mask.shape:
+            raise DataError(
+                f"atlas {name} {atlas.labels.shape} is not on the grid {layout.grid}", where=where
+            )
+
+
+def _check_rows(name: str, rows: np.ndarray, layout: Layout, entry: RecordingEntry) -> None:
+    expected = (entry.n_samples, *layout.row_shape(name))
+    if rows.shape != expected or entry.n_samples < 1:
+        raise DataError(f"{name} has shape {rows.shape}, expected {expected}", where=entry.key)
+    for index, row in enumerate(rows):
+        if not np.isfinite(row).all():
+            raise DataError(
+                f"{name} of sample {index} has NaN or infinite values",
+                where=entry.key,
+                remedy="look at the recording: a flat channel or a damaged volume does this",
+            )
+
+
+def _voxel_statistics(bold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over samples, (1, x, y, z) each, summed in double precision."""
+    mean = bold.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for volume in bold:
+        squares += np.square(volume - mean)
+    return mean[None].astype(FLOAT), np.sqrt(squares / len(bold))[None].astype(FLOAT)
+
+
+class _PatientFile(io.FileIO):
+    """A file that notes a failed write and goes on, because HDF5 can crash closing after one."""
+
+    error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content)
+        try:
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return self.tell() if size is None else size
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path, needed_bytes: int) -> Iterator[h5py.File]:
+    """A new HDF5 file that takes its name once it is whole and on the disk."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+    try:
+        with _PatientFile(partial, "w+") as disk:
+            with h5py.File(disk, "w", meta_block_size=_META_BLOCK_BYTES) as file:
+                yield file
+            if disk.error is not None:
+                raise disk.error
+            os.fsync(disk.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise LaunchError(f"cannot be written ({error.strerror})", where=path) from error
+        raise LaunchError(
+            f"no space left on the disk: the file needs {needed_bytes:,} bytes",
+            where=path,
+            remedy="free space or set another `output`, then start the same command again",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
