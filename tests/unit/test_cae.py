@@ -1,0 +1,173 @@
+"""The convolutional autoencoder, and what all models share."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from eeg2fmri_dist.config.model import (
+    CaeConfig,
+    PrincipalComponentsConfig,
+    TransformerConfig,
+    UNetConfig,
+)
+from eeg2fmri_dist.models.build import (
+    DataSizes,
+    build_tokeniser,
+    build_transformer,
+    build_unet,
+    count_parameters,
+)
+from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
+
+GRID = (16, 16, 8)
+SIZES = DataSizes(grid=GRID, num_channels=5, num_frequencies=4, context=3, tr_s=2.16)
+SMALL_CAE = CaeConfig(d_token=12, widths=(8, 16))
+
+
+def small_cae(grid=GRID):
+    torch.manual_seed(0)
+    return build_tokeniser(SMALL_CAE, grid)
+
+
+def small_pca():
+    pca = build_tokeniser(PrincipalComponentsConfig(d_token=6), GRID)
+    pca.fit([torch.randn(20, *GRID)])
+    return pca
+
+
+def build(name):
+    torch.manual_seed(0)
+    if name == "cae":
+        return small_cae()
+    if name == "principal_components":
+        return small_pca()
+    if name == "unet":
+        return build_unet(UNetConfig(d_eeg=8, widths=(8, 16), eeg_dropout=0.0), SIZES)
+    config = TransformerConfig(
+        d_model=16, num_heads=2, layers=1, dropout=0.0, eeg_dropout=0.0, train_tokeniser=True
+    )
+    return build_transformer(config, SIZES, small_cae())
+
+
+def run(name, model):
+    """A volume output of the model for fixed inputs."""
+    generator = torch.Generator().manual_seed(1)
+    volumes = torch.randn(2, 5, *GRID, generator=generator)
+    eeg = torch.randn(2, 8, 5, 4, generator=generator)
+    if name in ("cae", "principal_components"):
+        return model(volumes.flatten(0, 1))
+    if name == "unet":
+        return model(eeg)
+    keep = torch.rand(2, 5, generator=generator) < 0.5
+    return model.decode_tokens(model(eeg, model.encode_volumes(volumes), keep))
+
+
+ALL = ["cae", "principal_components", "unet", "transformer"]
+TRAINED = ["cae", "unet", "transformer"]
+
+
+@pytest.mark.parametrize("grid", [GRID, (13, 10, 7), (5, 4, 3), (1, 9, 2)])
+def test_any_grid_goes_in_and_comes_out(grid):
+    cae = small_cae(grid)
+    volumes = torch.randn(3, *grid)
+    tokens = cae.encode(volumes)
+    assert tokens.shape == (3, 12)
+    assert cae.decode(tokens).shape == volumes.shape
+    torch.testing.assert_close(cae(volumes), cae.decode(tokens))
+
+
+def test_every_voxel_reaches_the_token_and_is_reached_by_it():
+    grid = (13, 10, 7)
+    cae = small_cae(grid)
+    volumes = torch.randn(1, *grid, requires_grad=True)
+    cae.encode(volumes).square().sum().backward()
+    assert (volumes.grad != 0).all()
+    tokens = torch.randn(6, 12)
+    assert (cae.decode(tokens).std(0) > 0).all()
+
+
+def test_volumes_of_a_batch_do_not_influence_each_other():
+    cae = small_cae()
+    volumes = torch.randn(3, *GRID)
+    torch.testing.assert_close(cae(volumes)[1:2], cae(volumes[1:2]))
+
+
+def test_autoencoder_learns_volumes_of_few_dimensions():
+    torch.manual_seed(0)
+    cae = small_cae()
+    patterns = torch.nn.functional.interpolate(torch.randn(1, 3, 4, 4, 3), size=GRID)[0]
+    volumes = torch.einsum("nk,kxyz->nxyz", torch.randn(32, 3), patterns)
+    optimizer = torch.optim.Adam(cae.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss = (cae(volumes) - volumes).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1 * volumes.var()
+
+
+def test_default_sizes_stay_affordable():
+    sizes = DataSizes((64, 64, 30), num_channels=63, num_frequencies=30, context=11, tr_s=2.16)
+    cae = build_tokeniser(CaeConfig(), sizes.grid)
+    assert 5e6 < count_parameters(cae) < 11e6
+    assert count_parameters(build_unet(UNetConfig(), sizes)) < 5e6
+    transformer = build_transformer(TransformerConfig(), sizes, cae)
+    assert count_parameters(transformer) < 8e6  # the frozen autoencoder is not counted
+
+
+@pytest.mark.parametrize("name", ["cae", "principal_components"])
+def test_tokenisers_follow_the_protocol(name):
+    model = build(name)
+    assert isinstance(model, VolumeTokeniser)
+    tokens = model.encode(torch.randn(2, *GRID))
+    assert tokens.shape == (2, model.d_token)
+    assert model.decode(tokens).shape == (2, *model.grid)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradient_reaches_every_parameter(name):
+    model = build(name)
+    run(name, model).square().sum().backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_state_dict_rebuilds_the_model(name):
+    model = build(name).eval()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    other = build(name).eval()
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(run(name, other), run(name, model), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_bfloat16_autocast_is_finite_and_near_float32(name):
+    model = build(name)
+    expected = run(name, model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = run(name, model)
+        loss = actual.float().square().mean()
+    loss.backward()
+    assert torch.isfinite(actual).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    assert (actual.float() - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_batch_normalisation_is_nowhere(name):
+    norms = (torch.nn.modules.batchnorm._BatchNorm,)
+    assert not any(isinstance(module, norms) for module in build(name).modules())
+
+
+def test_importing_the_package_or_its_config_imports_no_torch():
+    code = (
+        "import sys, eeg2fmri_dist.models, eeg2fmri_dist.config.model as m; m.CaeConfig(); "
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
