@@ -104,7 +104,7 @@ def eeg_features(
     bins_hz = bin_frequencies(config)
     spectrum = PowerSpectrum(bins_hz, config.window_s, sfreq_hz)
     starts = _window_starts(eeg, onsets, tr_s, factor, spectrum.length, config.windows_per_tr)
-    signal = WatchedSignal(eeg, channels)
+    signal = _WatchedSignal(eeg, channels)
     bandpass = Bandpass(
         signal.read, eeg.n_samples, eeg.sfreq_hz, config.band_hz, factor, int(onsets[0])
     )
@@ -178,16 +178,8 @@ def scalp_channels(eeg: BrainVision, config: EegConfig) -> np.ndarray:
     return np.array(channels)
 
 
-class WatchedSignal:
-    """Chosen channels of a recording, whose range is noted while they are read.
-
-    Parameters
-    ----------
-    eeg : BrainVision
-        The recording.
-    channels : array of int
-        Positions of the channels in the file.
-    """
+class _WatchedSignal:
+    """Chosen channels of a recording, whose range is noted while they are read."""
 
     def __init__(self, eeg: BrainVision, channels: np.ndarray):
         self._eeg, self._channels = eeg, channels
