@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from eeg2fmri_dist.config.model import CaeConfig, TransformerConfig, UNetConfig
+from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.schema import Schema
 
 
@@ -92,13 +92,6 @@ class OptimisationConfig(Schema):
         1, description="ZeRO stage; on one rank there is nothing to shard and 0 is used"
     )
     seed: int = Field(0, ge=0, description="of initial weights, sampling order and dropout")
-    teacher_keep: float = Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="Transformer: share of true volume tokens that its decoder sees in training; "
-        "1 = full teacher forcing (paper), 0 = queries only",
-    )
     loss: Literal["latent", "volume"] = Field(
         "latent", description="Transformer: error of tokens, or of decoded volumes (paper)"
     )
@@ -128,12 +121,11 @@ class TrainConfig(Schema):
     recipe: Literal["own", "paper"] = Field(
         "own", description="name of the recipe in reports; the keys below make it"
     )
-    model: Annotated[
-        CaeConfig | TransformerConfig | UNetConfig,
-        Field(discriminator="name"),
-    ] = Field(description="architecture: cae, transformer or unet")
-    tokeniser: Path | None = Field(
-        None, description="Transformer: run folder of the CAE whose tokens it learns"
+    model: ModelConfig = Field(description="architecture: cae, transformer or unet, with")
+    tokeniser: Path | PrincipalComponentsConfig | None = Field(
+        None,
+        description="Transformer: run folder of the CAE whose tokens it learns, or principal "
+        "components of the training volumes, with",
     )
     data: DataConfig = Field(DataConfig(), description="samples -> windows")
     split: SplitConfig = Field(SplitConfig(), description="subjects -> train, validation, test")
@@ -147,3 +139,9 @@ class TrainConfig(Schema):
     deepspeed: dict[str, Any] = Field(
         {}, description="merged over the derived DeepSpeed config, for experts"
     )
+
+    @model_validator(mode="after")
+    def _transformer_has_tokens(self) -> TrainConfig:
+        if (self.model.name == "transformer") != (self.tokeniser is not None):
+            raise ValueError("tokeniser is required for a transformer, and only for one")
+        return self

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+EXTRAS := mpi,slurm,sweep,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-faults lint bench clean-demo
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(VENV)/.complete  ## make .venv with the pinned dependencies
+
+$(VENV)/.complete: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@touch $@
+
+demo: setup  ## simulate, preprocess, train, evaluate, predict and report, into runs/demo
+	@PYTHON=$(RUN) sh launch/demo.sh
+
+test: lint  ## all tests
+	$(RUN) -m pytest -m "not faults"
+
+test-faults: setup  ## long fault-injection matrix
+	$(RUN) -m pytest -m faults
+
+lint: setup  ## ruff, mypy, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean-demo:  ## remove runs/demo
+	rm -rf runs/demo

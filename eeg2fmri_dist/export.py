@@ -1,0 +1,158 @@
+"""A trained model as one safetensors file: weights, scaling and a card that says what it expects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
+from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.normalise import Scaling
+
+CARD_VERSION = 1
+_SCALING_PREFIX = "scaling."
+_MASK = "mask"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model expects and where it comes from; JSON values only.
+
+    Attributes
+    ----------
+    recipe : str
+        own or paper.
+    model, tokeniser, data : dict
+        Config sections; `tokeniser` is None but for a Transformer.
+    preprocessing : dict
+        Resolved preprocessing config of the store.
+    channel_names, frequencies_hz : list
+        EEG features in order.
+    tr_s : float
+        Repetition time in s.
+    affine : list of list of float
+        Grid of the volumes -> MNI mm.
+    space : str
+        Name of the template space.
+    store_fingerprint : str
+        Of the store that it was trained on.
+    subjects : dict
+        Subjects of train, validation and test.
+    step, epoch : int
+        Where in the training it was saved.
+    """
+
+    recipe: str
+    model: dict[str, Any]
+    tokeniser: dict[str, Any] | None
+    data: dict[str, Any]
+    preprocessing: dict[str, Any]
+    channel_names: list[str]
+    frequencies_hz: list[float]
+    tr_s: float
+    affine: list[list[float]]
+    space: str
+    store_fingerprint: str
+    subjects: dict[str, list[str]]
+    step: int = 0
+    epoch: int = 0
+    version: int = CARD_VERSION
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready to predict, with what turns its output into volumes."""
+
+    model: nn.Module
+    card: ModelCard
+    scaling: Scaling
+    mask: np.ndarray
+
+    @property
+    def data(self) -> DataConfig:
+        """How its inputs are normalised."""
+        return DataConfig.model_validate(self.card.data)
+
+
+def save_model(
+    path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, scaling: Scaling, mask: np.ndarray
+) -> None:
+    """Write weights, scaling, mask and card to one safetensors file."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    for name, value in asdict(scaling).items():
+        tensors[_SCALING_PREFIX + name] = torch.as_tensor(np.asarray(value))
+    tensors[_MASK] = torch.from_numpy(mask)
+    save_file(tensors, str(path), metadata={"card": json.dumps(asdict(card))})
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Read a file of `save_model` and build its model, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or its weights do not fit the model that its card describes.
+    """
+    tensors, card = _read(path)
+    model = build_model(
+        TypeAdapter(ModelConfig).validate_python(card.model),
+        card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),
+        DataSizes(
+            grid=tuple(tensors[_MASK].shape),
+            num_channels=len(card.channel_names),
+            num_frequencies=len(card.frequencies_hz),
+            context=DataConfig.model_validate(card.data).context,
+            tr_s=card.tr_s,
+        ),
+    )
+    mask = tensors.pop(_MASK).numpy()
+    scaling = Scaling(
+        **{field.name: _plain(tensors.pop(_SCALING_PREFIX + field.name)) for field in fields(Scaling)}
+    )
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"weights do not fit the model ({str(error).splitlines()[0]})",
+            where=path,
+            remedy="train again with this version",
+        ) from None
+    return TrainedModel(model.eval(), card, scaling, mask)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            card = json.loads((file.metadata() or {})["card"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if card["version"] != CARD_VERSION:
+            raise CheckpointError(
+                f"model card version {card['version']}, this version reads {CARD_VERSION}",
+                where=path,
+                remedy="train again with this version",
+            )
+        return tensors, ModelCard(**card)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"not a model of this suite, or damaged ({error})",
+            where=path,
+            remedy="give a run folder of launch/train.py",
+        ) from None
+
+
+def _plain(tensor: torch.Tensor) -> Any:
+    return tensor.item() if tensor.ndim == 0 else tensor.numpy()

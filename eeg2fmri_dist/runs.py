@@ -1,0 +1,119 @@
+"""The run folder: what was asked for, what it was made from, whether it is finished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eeg2fmri_dist.config import load_config, to_yaml
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.errors import ConfigError, DataError
+from eeg2fmri_dist.files import write_json, write_text
+from eeg2fmri_dist.provenance import collect_provenance
+
+# Where and with how many hands a run is done does not change what it is.
+_EXECUTION_KEYS = ("output", "world_size", "threads")
+_CONFIG, _PROVENANCE, _FINISHED = "config.yaml", "provenance.json", "finished.json"
+
+
+def claim_run(config: TrainConfig, inputs: dict[str, str]) -> None:
+    """Make the run folder, or check that an existing one is of the same run.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What is asked for now.
+    inputs : dict
+        What it is made from (fingerprints), such as ``{"store": "ab12..."}``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a run with another config; the difference is shown.
+    DataError
+        If its run was made from another store or tokeniser.
+    """
+    folder = config.output
+    if (folder / _CONFIG).exists():
+        check_run(config, inputs)
+        return
+    write_json(folder / _PROVENANCE, collect_provenance() | {"inputs": inputs})
+    write_text(folder / _CONFIG, to_yaml(config))
+
+
+def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
+    """Refuse a run folder of another config or of other inputs (see `claim_run`)."""
+    folder = config.output
+    stored = yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8"))
+    wanted = yaml.safe_load(to_yaml(config))
+    changes = [
+        f"{key}: {old!r} there, {new!r} now"
+        for key, old, new in _differences(stored, wanted)
+        if key not in _EXECUTION_KEYS
+    ]
+    if changes:
+        raise ConfigError(
+            "the run folder holds a run with another config (" + "; ".join(changes) + ")",
+            where=folder,
+            remedy="give another output=..., or delete the folder to begin again",
+        )
+    made_from = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))["inputs"]
+    for name, fingerprint in inputs.items():
+        if made_from.get(name) != fingerprint:
+            raise DataError(
+                f"the run was made from another {name}",
+                where=folder,
+                remedy="give another output=..., or delete the folder to begin again",
+            )
+
+
+def is_finished(config: TrainConfig, inputs: dict[str, str]) -> bool:
+    """Tell whether the run folder holds this very run, done."""
+    if not (config.output / _FINISHED).exists():
+        return False
+    check_run(config, inputs)
+    return True
+
+
+def mark_finished(folder: Path, summary: dict[str, Any]) -> None:
+    """Record that a run is done."""
+    write_json(folder / _FINISHED, summary)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what `mark_finished` recorded; empty for a run that is not done."""
+    try:
+        return json.loads((folder / _FINISHED).read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+
+
+def load_run_config(folder: Path) -> TrainConfig:
+    """Return the resolved config of a run folder.
+
+    Raises
+    ------
+    DataError
+        If the folder is not a run folder.
+    """
+    path = folder / _CONFIG
+    if not path.exists():
+        raise DataError(
+            "not a run folder (it has no config.yaml)",
+            where=folder,
+            remedy="give the output folder of launch/train.py",
+        )
+    return load_config(TrainConfig, path)
+
+
+def _differences(old: Any, new: Any, prefix: str = ""):
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        if old != new:
+            yield prefix, old, new
+        return
+    for key in sorted(old.keys() | new.keys()):
+        path = f"{prefix}.{key}" if prefix else str(key)
+        yield from _differences(old.get(key), new.get(key), path)

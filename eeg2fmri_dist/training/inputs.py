@@ -1,0 +1,17 @@
+"""Fingerprints of what a run is made from; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+
+
+def fingerprint_inputs(config: TrainConfig) -> dict[str, str]:
+    """Return the fingerprints of the store and of the tokeniser's weights."""
+    inputs = {"store": Store(config.store).fingerprint}
+    if isinstance(config.tokeniser, Path):
+        inputs["tokeniser"] = weights_sha256(resolve_weights(config.tokeniser, "best"))
+    return inputs

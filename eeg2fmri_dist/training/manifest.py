@@ -1,0 +1,107 @@
+"""Files of a checkpoint: sealed with a manifest, found again, checked.
+
+A manifest holds the size and SHA-256 of every file and is written last. ``latest`` and ``best``
+beside the checkpoints are text files that name one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.files import flush_to_disk, write_json
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+_MANIFEST = "manifest.json"
+
+
+def find_newest(folder: Path) -> str | None:
+    """Return the name of the newest checkpoint whose files are all as they were written."""
+    latest = read_pointer(folder, "latest")
+    names = sorted((path.name for path in folder.glob("step-*")), reverse=True)
+    if latest in names:
+        names.remove(latest)
+        names.insert(0, latest)
+    for name in names:
+        problem = find_damage(folder / name)
+        if problem is None:
+            return name
+        logger.warning("checkpoint %s is damaged (%s); trying an older one", folder / name, problem)
+    return None
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """Compare every file with the manifest; return what is wrong, None if nothing is."""
+    try:
+        manifest = json.loads((checkpoint / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return "its manifest cannot be read"
+    for name, expected in manifest.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
+            return f"{name} differs from what was written"
+    return None
+
+
+def resolve_weights(run: Path, which: str) -> Path:
+    """Return the weights file of a run: ``best``, ``latest`` or a checkpoint's name.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged.
+    """
+    folder = run / "checkpoints"
+    name = read_pointer(folder, which) if which in ("best", "latest") else which
+    if name is None or not (folder / name).is_dir():
+        raise CheckpointError(
+            f"no checkpoint {which!r}",
+            where=run,
+            remedy="give the run folder of a finished launch/train.py",
+        )
+    problem = find_damage(folder / name)
+    if problem is not None:
+        raise CheckpointError(
+            f"damaged: {problem}",
+            where=folder / name,
+            remedy="choose another checkpoint, or run launch/train.py again",
+        )
+    return folder / name / WEIGHTS
+
+
+def seal(folder: Path) -> None:
+    """Flush every file of a checkpoint to the disk, then write its manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        flush_to_disk(path)
+    manifest = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in files
+    }
+    write_json(folder / _MANIFEST, manifest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_pointer(folder: Path, pointer: str) -> str | None:
+    """Return the checkpoint that ``latest`` or ``best`` names; None if there is none."""
+    try:
+        return (folder / pointer).read_text().strip()
+    except OSError:
+        return None
+
+
+def weights_sha256(weights: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights, as its manifest records it."""
+    manifest = json.loads((weights.parent / _MANIFEST).read_text(encoding="utf-8"))
+    return manifest[weights.name]["sha256"]

@@ -1,0 +1,155 @@
+"""What each model is trained on: batch -> loss, and how it predicts volumes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from eeg2fmri_dist.config.train import OptimisationConfig
+from eeg2fmri_dist.data import Field
+from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
+from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.models.unet import UNet
+
+Batch = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """A model with its loss; what the engine wraps.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Architecture.
+    mask : Tensor of bool, shape (x, y, z), or None
+        Voxels that the volume error is averaged over; None = the whole grid (paper).
+    """
+
+    fields: ClassVar[tuple[Field, ...]]
+    mask: Tensor | None
+
+    def __init__(self, model: nn.Module, mask: Tensor | None):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, batch: Batch, weight: float) -> Tensor:
+        """Return the mean squared error of a batch, times `weight`."""
+        return weight * self.error(batch)
+
+    def error(self, batch: Batch) -> Tensor:
+        """Mean squared error that training lowers."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the normalised volumes (batch, T, x, y, z) that the model makes by itself."""
+        raise NotImplementedError
+
+    def volume_error(self, predicted: Tensor, true: Tensor) -> Tensor:
+        """Mean squared error over the voxels that count."""
+        squared = (predicted.float() - true).square()
+        return squared.mean() if self.mask is None else squared[..., self.mask].mean()
+
+
+class Reconstruction(Objective):
+    """CAE: volumes in, the same volumes out."""
+
+    fields = ("bold",)
+    model: ConvolutionalAutoencoder
+
+    def error(self, batch: Batch) -> Tensor:
+        """See `Objective`."""
+        return self.volume_error(self.predict(batch), batch["bold"])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the reconstruction; the CAE is the one model that sees the true volumes."""
+        volumes = batch["bold"]
+        return self.model(volumes.flatten(0, 1)).unflatten(0, volumes.shape[:2])
+
+
+class Translation(Objective):
+    """U-Net: EEG of a TR and of those before it in, volume out."""
+
+    fields = ("eeg", "bold")
+    model: UNet
+
+    def error(self, batch: Batch) -> Tensor:
+        """See `Objective`."""
+        return self.volume_error(self.predict(batch), batch["bold"])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Volumes from EEG alone."""
+        return self.model(batch["eeg"])
+
+
+class TokenGeneration(Objective):
+    """Transformer-CNN: teacher-forced in training, free-running in prediction.
+
+    Parameters
+    ----------
+    model : TransformerCNN
+        With its tokeniser.
+    mask : Tensor or None
+        See `Objective`.
+    optimisation : OptimisationConfig
+        Kind of loss.
+    """
+
+    model: TransformerCNN
+
+    def __init__(self, model: TransformerCNN, mask: Tensor | None, optimisation: OptimisationConfig):
+        super().__init__(model, mask)
+        self._optimisation = optimisation
+
+    @property
+    def fields(self) -> tuple[Field, ...]:  # type: ignore[override]
+        """Cached tokens stand for volumes where nothing needs the volumes themselves."""
+        if self.model.config.train_tokeniser:
+            return ("eeg", "bold")
+        if self._optimisation.loss == "volume":
+            return ("eeg", "tokens", "bold")
+        return ("eeg", "tokens")
+
+    def error(self, batch: Batch) -> Tensor:
+        """Error of tokens, or of the volumes that they decode to."""
+        tokens = self._tokens(batch)
+        keep = torch.rand(tokens.shape[:2]) < self.model.config.teacher_keep
+        predicted = self.model.eeg_to_tokens(batch["eeg"], tokens, keep.to(tokens.device))
+        if self._optimisation.loss == "latent":
+            return (predicted.float() - tokens).square().mean()
+        chosen = self._chosen_volumes(predicted.shape[1])
+        volumes = self.model.decode_tokens(predicted[:, chosen])
+        return self.volume_error(volumes, batch["bold"][:, chosen])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Volumes from EEG alone: the model's own tokens are fed back."""
+        eeg = batch["eeg"]
+        return self.model.generate_volumes(eeg, eeg.shape[1] - self.model.eeg_to_tokens.context)
+
+    def predict_teacher_forced(self, batch: Batch) -> Tensor:
+        """Volumes from EEG and all true volumes before each."""
+        tokens = self._tokens(batch)
+        return self.model.decode_tokens(self.model.eeg_to_tokens(batch["eeg"], tokens))
+
+    def _tokens(self, batch: Batch) -> Tensor:
+        return batch["tokens"] if "tokens" in batch else self.model.encode_volumes(batch["bold"])
+
+    def _chosen_volumes(self, n_volumes: int) -> Tensor | slice:
+        wanted = self._optimisation.loss_volumes
+        if wanted is None or wanted >= n_volumes:
+            return slice(None)
+        return torch.randperm(n_volumes)[:wanted].sort().values
+
+
+def make_objective(
+    model: nn.Module, mask: Tensor | None, optimisation: OptimisationConfig
+) -> Objective:
+    """Return the objective that belongs to a model."""
+    if isinstance(model, TransformerCNN):
+        return TokenGeneration(model, mask, optimisation)
+    if isinstance(model, UNet):
+        return Translation(model, mask)
+    assert isinstance(model, ConvolutionalAutoencoder)
+    return Reconstruction(model, mask)

@@ -1,0 +1,256 @@
+"""One training from its config: assemble data, model, engine; train; leave a finished run folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.evaluation.networks import Regions
+from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
+from eeg2fmri_dist.models.build import DataSizes, build_model, count_parameters
+from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.normalise import Scaling, fit_scaling
+from eeg2fmri_dist.ranks import Ranks, discover_ranks
+from eeg2fmri_dist.runs import claim_run, mark_finished
+from eeg2fmri_dist.sampler import BatchSampler
+from eeg2fmri_dist.splits import PARTS, Split, make_split
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.checkpoint import Checkpoints
+from eeg2fmri_dist.training.engine import start_engine, start_process_group
+from eeg2fmri_dist.training.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.loop import Trainer
+from eeg2fmri_dist.training.manifest import resolve_weights
+from eeg2fmri_dist.training.monitor import Monitor
+from eeg2fmri_dist.training.objectives import make_objective
+from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.tokens import attach_tokens, fit_tokeniser, standardise_tokens
+from eeg2fmri_dist.training.validation import Validator
+
+logger = logging.getLogger(__name__)
+
+_LEAK_WARNING = (
+    "split.kind=by_sample puts volumes of one subject into training and test: scores will look "
+    "better than the model is"
+)
+
+
+def train(config: TrainConfig) -> None:
+    """Train to the end, or continue a run that was cut off (called on every rank).
+
+    Raises
+    ------
+    SuiteError
+        With the exit codes of `eeg2fmri_dist.errors`.
+    """
+    ranks = discover_ranks(config.world_size)
+    if not ranks.is_first:
+        logging.getLogger("eeg2fmri_dist").setLevel(logging.WARNING)
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // ranks.local_size))
+    stop = StopRequest()
+    device = start_process_group(ranks)
+    try:
+        trainer = assemble(config, ranks, device, stop)
+        progress = trainer.train()
+        if ranks.is_first:
+            mark_finished(config.output, {"steps": progress.step, "best": progress.best_score})
+            logger.info("%s is done after %d steps", config.output, progress.step)
+    finally:
+        stop.close()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def assemble(
+    config: TrainConfig, ranks: Ranks, device: torch.device, stop: StopRequest
+) -> Trainer:
+    """Build everything that a training is made of."""
+    store = Store(config.store)
+    if ranks.is_first:
+        claim_run(config, fingerprint_inputs(config))
+    split = make_split(store.recordings, config.split)
+    if split.leaks:
+        logger.warning(_LEAK_WARNING)
+    scaling = fit_scaling(store, split.train, config.data)
+    _warn_of_static_target(config, scaling)
+    train_data = WindowData(store, split.train, config.data, scaling, ranks.local_size)
+    validation_data = WindowData(store, split.validation, config.data, scaling, ranks.local_size)
+    torch.manual_seed(config.optimisation.seed)
+    model, tokeniser = _make_model(config, store, train_data, validation_data)
+    mask = torch.from_numpy(store.layout.mask.copy())
+    objective = make_objective(
+        model, mask if config.data.normalise == "voxelwise" else None, config.optimisation
+    ).to(device)
+    sampler = BatchSampler(
+        len(train_data.training_windows()), config.optimisation.batch_size, config.optimisation.seed
+    )
+    total_steps = sampler.batches_per_epoch * config.optimisation.epochs
+    engine = start_engine(objective, config, ranks.world_size, total_steps)
+    # From here on each rank draws its own dropout.
+    torch.manual_seed(config.optimisation.seed * 100003 + ranks.rank)
+    card = make_card(config, store, split, tokeniser)
+    _announce(config, model, train_data, total_steps, ranks)
+    return Trainer(
+        engine=engine,
+        objective=objective,
+        data=train_data,
+        sampler=sampler,
+        validator=Validator(
+            train_data, validation_data, store_regions(store), config.optimisation, ranks, device
+        ),
+        checkpoints=Checkpoints(
+            config.output / "checkpoints", config.optimisation.keep_checkpoints, ranks
+        ),
+        monitor=Monitor(
+            config.output, total_steps, config.optimisation.epochs, is_first=ranks.is_first
+        ),
+        stop=stop,
+        optimisation=config.optimisation,
+        ranks=ranks,
+        device=device,
+        write_weights=lambda path, epoch, step: save_model(
+            path,
+            objective.model.state_dict(),
+            replace(card, epoch=epoch, step=step),
+            scaling,
+            store.layout.mask,
+        ),
+    )
+
+
+def store_sizes(store: Store, context: int) -> DataSizes:
+    """Return what a model must know of a store."""
+    return DataSizes(
+        grid=store.layout.grid,
+        num_channels=len(store.layout.channel_names),
+        num_frequencies=len(store.layout.frequencies_hz),
+        context=context,
+        tr_s=store.recordings[0].tr_s,
+    )
+
+
+def store_regions(store: Store) -> Regions:
+    """Return the regions of the store's first atlas, inside its mask."""
+    name, atlas = next(iter(store.layout.atlases.items()))
+    return Regions.within(store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})")
+
+
+def make_card(
+    config: TrainConfig, store: Store, split: Split, tokeniser: dict[str, Any] | None
+) -> ModelCard:
+    """Describe the model of a training for those who load it."""
+    layout = store.layout
+    return ModelCard(
+        recipe=config.recipe,
+        model=config.model.model_dump(mode="json"),
+        tokeniser=tokeniser,
+        data=config.data.model_dump(mode="json"),
+        preprocessing=dict(layout.preprocessing),
+        channel_names=list(layout.channel_names),
+        frequencies_hz=[float(frequency) for frequency in layout.frequencies_hz],
+        tr_s=store.recordings[0].tr_s,
+        affine=layout.affine.tolist(),
+        space=layout.space,
+        store_fingerprint=store.fingerprint,
+        subjects={
+            part: sorted({store.recordings[s.recording].subject for s in split.part(part)})
+            for part in PARTS
+        },
+    )
+
+
+def _make_model(
+    config: TrainConfig, store: Store, train_data: WindowData, validation_data: WindowData
+) -> tuple[torch.nn.Module, dict[str, Any] | None]:
+    """Build the model; a Transformer gets its tokeniser, and the data their tokens."""
+    sizes = store_sizes(store, config.data.context)
+    if config.tokeniser is None:
+        return build_model(config.model, None, sizes), None
+    if isinstance(config.tokeniser, PrincipalComponentsConfig):
+        tokeniser_config: CaeConfig | PrincipalComponentsConfig = config.tokeniser
+        weights = None
+    else:
+        trained = load_tokeniser(config.tokeniser, config, store)
+        tokeniser_config = CaeConfig.model_validate(trained.card.model)
+        weights = trained.model.state_dict()
+    model = build_model(config.model, tokeniser_config, sizes)
+    assert isinstance(model, TransformerCNN)
+    if weights is not None:
+        model.tokeniser.load_state_dict(weights)
+    fit_tokeniser(model.tokeniser, train_data)
+    standardise_tokens(model, train_data)
+    if not model.config.train_tokeniser:
+        attach_tokens(model, train_data)
+        attach_tokens(model, validation_data)
+    return model, tokeniser_config.model_dump(mode="json")
+
+
+def load_tokeniser(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
+    """Load a trained CAE; refuse one whose volumes are not those of this training.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no CAE, or it was trained on another store, split or normalisation.
+    """
+    trained = load_model(resolve_weights(run, "best"))
+    card, ours = trained.card, config.data
+    differences = {
+        "model": (card.model["name"], "cae"),
+        "store": (card.store_fingerprint, store.fingerprint),
+        "data.normalise": (trained.data.normalise, ours.normalise),
+        "data.detrend_order": (trained.data.detrend_order, ours.detrend_order),
+        "training subjects": (
+            card.subjects["train"],
+            make_card(config, store, make_split(store.recordings, config.split), None).subjects[
+                "train"
+            ],
+        ),
+    }
+    for name, (theirs, wanted) in differences.items():
+        if theirs != wanted:
+            raise CheckpointError(
+                f"the tokeniser does not fit: its {name} is {theirs}, here it is {wanted}",
+                where=run,
+                remedy="train the CAE with the same store, split and data section, and name its "
+                "run folder as tokeniser",
+            )
+    return trained
+
+
+def _warn_of_static_target(config: TrainConfig, scaling: Scaling) -> None:
+    if config.data.normalise == "global":
+        logger.warning(
+            "data.normalise=global: %.2g %% of the target's variance is change over time; the "
+            "rest is anatomy, which a constant image predicts",
+            100 * scaling.temporal_share,
+        )
+
+
+def _announce(
+    config: TrainConfig,
+    model: torch.nn.Module,
+    data: WindowData,
+    total_steps: int,
+    ranks: Ranks,
+) -> None:
+    logger.info(
+        "%s, %s recipe: %s parameters, %d windows, %d steps, %d rank(s) by %s, volumes %s",
+        config.model.name,
+        config.recipe,
+        f"{count_parameters(model):,}",
+        len(data.training_windows()),
+        total_steps,
+        ranks.world_size,
+        ranks.launcher,
+        "in RAM" if data.cached else "mapped from the store",
+    )

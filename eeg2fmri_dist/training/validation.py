@@ -1,0 +1,167 @@
+"""Scores of validation subjects while a model trains: free-running, as at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from eeg2fmri_dist.config.train import OptimisationConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.evaluation.metrics import paper_convention
+from eeg2fmri_dist.evaluation.networks import Regions, regional_means
+from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation
+from eeg2fmri_dist.normalise import to_volumes
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.training.objectives import Objective, TokenGeneration
+from eeg2fmri_dist.windows import Window
+
+_VOLUMES_PER_BATCH = 128
+_IMAGE_SCORES_EVERY = 10
+
+
+class Validator:
+    """Scores the validation segments, shared out over ranks by segment.
+
+    Parameters
+    ----------
+    train, validation : WindowData
+        The first training segment is scored too, so that curves can be compared.
+    regions : Regions
+        For the temporal correlation of regional means.
+    optimisation : OptimisationConfig
+        Which score selects; how many windows are scored.
+    ranks : Ranks
+        This process among the others.
+    device : torch.device
+        Of the model.
+    """
+
+    def __init__(
+        self,
+        train: WindowData,
+        validation: WindowData,
+        regions: Regions,
+        optimisation: OptimisationConfig,
+        ranks: Ranks,
+        device: torch.device,
+    ):
+        self._parts = {"train": (train, [0]), "validation": (validation, None)}
+        self._regions, self._optimisation = regions, optimisation
+        self._ranks, self._device = ranks, device
+        self.example: tuple[np.ndarray, np.ndarray] = (np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
+
+    def score(self, objective: Objective) -> dict[str, float]:
+        """Return mean scores, named ``validation/loss``, ``train/psnr_db`` and so on (collective)."""
+        scores = {}
+        for part, (data, chosen) in self._parts.items():
+            segments = list(range(len(data.lengths))) if chosen is None else chosen
+            own = segments[self._ranks.rank :: self._ranks.world_size]
+            rows = [self._score_segment(objective, data, segment) for segment in own]
+            gathered = self._gather(rows)
+            for name in gathered[0]:
+                scores[f"{part}/{name}"] = float(np.mean([row[name] for row in gathered]))
+        return scores
+
+    def selection_score(self, scores: dict[str, float]) -> float:
+        """Return the number whose highest value is the best model."""
+        if self._optimisation.select_by == "loss":
+            return -scores["validation/loss"]
+        return scores["validation/r_region"]
+
+    def _score_segment(
+        self, objective: Objective, data: WindowData, segment: int
+    ) -> dict[str, float]:
+        windows = data.tiling_windows(segment)[: self._optimisation.validation_windows]
+        predicted, stop = predict_windows(objective, data, windows, self._device)
+        normalised = data.segment_bold(segment, 0, stop)
+        true = data.store.bold(data.segments[segment].start, data.segments[segment].start + stop)
+        volumes = to_volumes(predicted, data.config, data.scaling)
+        self.example = (true[-1], volumes[-1])
+        scores = {"loss": self._error(objective, predicted, normalised)}
+        scores |= self._image_scores(data, volumes, true)
+        scores["r_region"] = self._r_region(data, volumes, true)
+        if isinstance(objective, TokenGeneration):
+            forced = predict_windows(
+                objective, data, windows, self._device, teacher_forced=True
+            )[0]
+            scores["teacher_forced_loss"] = self._error(objective, forced, normalised)
+        return scores
+
+    def _error(self, objective: Objective, predicted: np.ndarray, true: np.ndarray) -> float:
+        blocks = [
+            objective.volume_error(
+                torch.from_numpy(p[None]).to(self._device), torch.from_numpy(t[None]).to(self._device)
+            ).item()
+            for p, t in zip(predicted, np.array(true), strict=True)
+        ]
+        return float(np.mean(blocks))
+
+    def _image_scores(
+        self, data: WindowData, volumes: np.ndarray, true: np.ndarray
+    ) -> dict[str, float]:
+        scores = paper_convention(
+            volumes[::_IMAGE_SCORES_EVERY],
+            true[::_IMAGE_SCORES_EVERY],
+            data.store.layout.mask,
+            bold_mean=data.scaling.bold_mean,
+            bold_std=data.scaling.bold_std,
+        )
+        return {"psnr_db": scores["psnr_paper_db"], "ssim": scores["ssim2d_paper"]}
+
+    def _r_region(self, data: WindowData, volumes: np.ndarray, true: np.ndarray) -> float:
+        series = [
+            detrend(
+                regional_means(v, self._regions.labels, len(self._regions)),
+                data.config.detrend_order,
+            )
+            for v in (volumes, true)
+        ]
+        return float(temporal_correlation(*series).mean())
+
+    def _gather(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        if self._ranks.world_size == 1:
+            return rows
+        everyone: list[list[dict[str, float]]] = [[] for _ in range(self._ranks.world_size)]
+        dist.all_gather_object(everyone, rows)
+        return [row for rank_rows in everyone for row in rank_rows]
+
+
+@torch.no_grad()
+def predict_windows(
+    objective: Objective,
+    data: WindowData,
+    windows: Sequence[Window],
+    device: torch.device,
+    *,
+    teacher_forced: bool = False,
+) -> tuple[np.ndarray, int]:
+    """Predict the volumes that consecutive tiling windows cover.
+
+    Returns
+    -------
+    ndarray of shape (volume, x, y, z)
+        Normalised, from the segment's first TR on.
+    int
+        Number of volumes.
+    """
+    predict = objective.predict
+    if teacher_forced:
+        assert isinstance(objective, TokenGeneration)
+        predict = objective.predict_teacher_forced
+    fresh = []
+    for batch_windows in _batches(windows, data.config.window):
+        batch = data.batch(batch_windows, objective.fields)
+        volumes = predict({name: tensor.to(device) for name, tensor in batch.items()})
+        for window, predicted in zip(batch_windows, volumes.float().cpu().numpy(), strict=True):
+            fresh.append(predicted[len(predicted) - window.fresh :])
+    joined = np.concatenate(fresh)
+    return joined, len(joined)
+
+
+def _batches(windows: Sequence[Window], length: int) -> Iterator[Sequence[Window]]:
+    size = max(1, _VOLUMES_PER_BATCH // length)
+    for start in range(0, len(windows), size):
+        yield windows[start : start + size]

@@ -1,0 +1,24 @@
+"""Raw recordings -> one HDF5 store: python launch/preprocess.py configs/preprocess/noddi.yaml."""
+
+import sys
+
+from eeg2fmri_dist.command import run_verb
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+
+
+def act(config: PreprocessConfig) -> None:
+    """Preprocess what is not up to date."""
+    from preprocessing.pipeline import preprocess
+
+    preprocess(config)
+
+
+def plan(config: PreprocessConfig) -> list[str]:
+    """Say what would be preprocessed."""
+    from preprocessing.pipeline import plan
+
+    return plan(config)
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(PreprocessConfig, act, plan))
