@@ -58,7 +58,7 @@ def volume_onsets(
         onsets = _onsets_of_markers(eeg, marker)
         _check_count(onsets, eeg, n_volumes, tr_s)
         _check_spacing(onsets, eeg, tr_s)
-    covered = onsets + window_s * eeg.sfreq_hz <= eeg.n_samples
+    covered = onsets + int(window_s * eeg.sfreq_hz) <= eeg.n_samples
     if n_volumes is None:
         return onsets[covered]
     if not covered[-1]:
@@ -94,7 +94,7 @@ def spacing_quality(onsets: np.ndarray, sfreq_hz: float, tr_s: float) -> dict[st
 def _onsets_of_segment(eeg: BrainVision, n_volumes: int | None, tr_s: float) -> np.ndarray:
     """Onsets in a recording that was cut to the scan."""
     if n_volumes is None:
-        n_volumes = int(eeg.duration_s / tr_s + SPACING_ALLOWANCE)
+        n_volumes = int((eeg.n_samples + 1) / (tr_s * eeg.sfreq_hz))  # the end may be rounded off
     elif eeg.duration_s >= (n_volumes + 1) * tr_s:
         raise DataError(
             f"without volume markers (eeg.marker: null) the EEG must have been cut to the scan, "
