@@ -1,0 +1,101 @@
+"""Config of the simulator: subjects in NODDI's layout with a known EEG-to-BOLD coupling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from eeg2fmri_dist.config.schema import Schema
+
+SOURCE_SFREQ_HZ = 250
+
+
+class EegSignalConfig(Schema):
+    """Strength of what the simulated scalp channels record."""
+
+    source_nam: float = Field(
+        25.0, gt=0, description="r.m.s. moment of an alpha source at rest in nA m; others follow"
+    )
+    sensor_noise_uv: float = Field(3.0, ge=0, description="1/f noise of each channel, r.m.s. uV")
+    line_noise_uv: float = Field(1.0, ge=0, description="50 Hz line noise, r.m.s. uV")
+
+
+class BoldSignalConfig(Schema):
+    """Strength of what the simulated BOLD run records, in percent of the local mean."""
+
+    neural_percent: float = Field(
+        1.5, ge=0, description="temporal s.d. of a region's neural signal in grey matter"
+    )
+    thermal_percent: float = Field(
+        1.5, ge=0, description="thermal noise per voxel, s.d. relative to the brain's mean"
+    )
+    physiological_percent: float = Field(
+        0.5, ge=0, description="cardiac and respiratory fluctuation per voxel, s.d."
+    )
+    drift_percent: float = Field(1.0, ge=0, description="slow scanner drift over the run")
+    saturation_percent: float = Field(
+        25.0,
+        ge=0,
+        description="extra brightness of volume 0 (T1 saturation); falls by e per volume",
+    )
+
+
+class SimulateConfig(Schema):
+    """`launch/simulate.py`: simulated subjects in NODDI's own layout and formats, with the truth.
+
+    Everything but `output`, `subjects` and `workers` decides what the files of a subject contain.
+    """
+
+    output: Path = Field(description="folder that gets EEG1/, EEG2/, fMRI/ and truth/")
+    subjects: list[str] = Field(
+        min_length=1, description="ids; those of NODDI get the names that they have there"
+    )
+    n_volumes: int = Field(300, ge=8, description="BOLD volumes per subject")
+    tr_s: float = Field(2.16, gt=0, description="repetition time in s")
+    sfreq_hz: int = Field(5000, gt=0, description="sampling rate of the raw EEG in Hz")
+    coupling: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share (as a correlation) of the neural BOLD signal that the EEG shows; "
+        "0 = null data set with BOLD of the same kind",
+    )
+    between_subjects: float = Field(
+        0.25, ge=0, description="relative s.d. of subjects around the population's coupling"
+    )
+    seed: int = Field(0, ge=0, description="of everything random")
+    eeg: EegSignalConfig = Field(EegSignalConfig(), description="EEG signal and noise")
+    bold: BoldSignalConfig = Field(BoldSignalConfig(), description="BOLD signal and noise")
+    stale_header: str | None = Field(
+        "37", description="subject whose EEG headers name files that do not exist; null = none"
+    )
+    workers: int | None = Field(
+        None, ge=1, description="processes, one subject each; null = one per core"
+    )
+
+    @field_validator("subjects", mode="before")
+    @classmethod
+    def _ids_are_text(cls, values: object) -> object:
+        if not isinstance(values, list):
+            return values
+        # YAML reads [32, 35] as numbers.
+        return [str(value) if isinstance(value, int) else value for value in values]
+
+    @field_validator("subjects")
+    @classmethod
+    def _ids_are_folder_names(cls, values: list[str]) -> list[str]:
+        if odd := [value for value in values if not value.isalnum()]:
+            raise ValueError(f"subject ids are letters and digits, got {odd}")
+        if len(set(values)) < len(values):
+            raise ValueError("a subject is named twice")
+        return values
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> SimulateConfig:
+        if self.sfreq_hz % SOURCE_SFREQ_HZ:
+            raise ValueError(f"sfreq_hz is a multiple of {SOURCE_SFREQ_HZ}, got {self.sfreq_hz}")
+        samples = self.tr_s * SOURCE_SFREQ_HZ
+        if abs(samples - round(samples)) > 1e-6:
+            raise ValueError(f"tr_s is a multiple of {1 / SOURCE_SFREQ_HZ} s, got {self.tr_s}")
+        return self

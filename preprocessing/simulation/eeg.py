@@ -1,0 +1,193 @@
+"""What the EEG cap and amplifier record of the sources: 63 scalp channels and an ECG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, EegSignalConfig
+from preprocessing.noddi import CHANNELS
+from preprocessing.simulation.brainvision import Layout, Marker, write_brainvision
+from preprocessing.simulation.head_model import leadfield
+from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
+from preprocessing.simulation.noise import spectral_noise
+from preprocessing.simulation.seeding import generator
+from preprocessing.simulation.sources import Timeline, simulate_activity
+
+RESOLUTION_UV = 0.5
+EXPORT_TAIL_SAMPLES = 24  # the exported segment ends shortly after the scan
+_ECG_INDEX = CHANNELS.index("ECG")
+_BLOCK_S = 4.0
+_AMPLIFIER_STEPS = 2  # white noise of up to so many integer steps
+_UPSAMPLING_HALF_LENGTH = 5  # of the interpolation filter, in samples of the sources' rate
+
+
+def scalp_signal(
+    rng: np.random.Generator,
+    field_uv_per_nam: np.ndarray,
+    moment_nam: np.ndarray,
+    strength: EegSignalConfig,
+) -> np.ndarray:
+    """Project sources to the scalp and add what sensors add.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    field_uv_per_nam : ndarray of shape (63, region)
+    moment_nam : ndarray of shape (region, sample)
+    strength : EegSignalConfig
+        Strength of 1/f and line noise.
+
+    Returns
+    -------
+    ndarray of shape (63, sample), float32
+        uV at 250 Hz.
+    """
+    signal = field_uv_per_nam @ moment_nam
+    noise = spectral_noise(rng, signal.shape, SOURCE_SFREQ_HZ, _pink_spectrum)
+    noise *= strength.sensor_noise_uv
+    signal += noise
+    times_s = np.arange(signal.shape[1]) / SOURCE_SFREQ_HZ
+    line = np.sqrt(2) * np.sin(2 * np.pi * 50 * times_s + rng.uniform(0, 2 * np.pi))
+    gains = strength.line_noise_uv * rng.uniform(0.5, 1.5, size=len(signal))
+    for channel, gain in zip(signal, gains, strict=True):
+        channel += (gain * line).astype(np.float32)
+    return signal
+
+
+def with_ecg(scalp_uv: np.ndarray, ecg: np.ndarray) -> np.ndarray:
+    """Insert the ECG at its place among the 63 scalp channels, (64, sample)."""
+    return np.insert(scalp_uv, _ECG_INDEX, ecg, axis=0)
+
+
+def write_raw(
+    header: Path,
+    signal_uv: np.ndarray,
+    timeline: Timeline,
+    rng: np.random.Generator,
+    *,
+    sfreq_hz: int,
+    stated_stem: str | None = None,
+) -> None:
+    """Write a recording as the recorder does: ``.eeg``, volume markers, sync markers.
+
+    Parameters
+    ----------
+    header : Path
+        The ``.vhdr`` to write.
+    signal_uv : ndarray of shape (64, sample)
+        At 250 Hz; interpolated by a polyphase filter, block by block.
+    timeline : Timeline
+    rng : numpy Generator
+        Of the amplifier's noise.
+    sfreq_hz : int
+        Rate of the recording, a multiple of 250.
+    stated_stem : str or None
+        Stem that the header states, where it is stale.
+    """
+    onsets = np.rint(timeline.onsets_s * sfreq_hz).astype(int)
+    syncs = np.arange(0.5, timeline.duration_s, 10.0) * sfreq_hz
+    markers = [Marker("New Segment", "", 0)]
+    markers += [Marker("SyncStatus", "Sync On", int(sample)) for sample in syncs]
+    markers += [Marker("Response", "R128", int(sample)) for sample in onsets]
+    blocks = _recorded_blocks(signal_uv, sfreq_hz // SOURCE_SFREQ_HZ, rng)
+    layout = Layout(CHANNELS, sfreq_hz, RESOLUTION_UV, stated_stem=stated_stem)
+    write_brainvision(header, layout, blocks, markers)
+
+
+def write_export(
+    header: Path, signal_uv: np.ndarray, timeline: Timeline, *, stated_stem: str | None = None
+) -> None:
+    """Write the scan's part of a recording at 250 Hz as Analyzer exports it (``.dat``)."""
+    starts = np.rint(timeline.onsets_s * SOURCE_SFREQ_HZ).astype(int)
+    stop = starts[-1] + round(timeline.tr_s * SOURCE_SFREQ_HZ) + EXPORT_TAIL_SAMPLES
+    markers = [Marker("New Segment", "", 0)]
+    markers += [Marker("Response", "R128", int(start - starts[0])) for start in starts]
+    layout = Layout(
+        CHANNELS, SOURCE_SFREQ_HZ, RESOLUTION_UV, binary_suffix=".dat", stated_stem=stated_stem
+    )
+    steps = np.rint(signal_uv[:, starts[0] : stop] / RESOLUTION_UV)
+    write_brainvision(header, layout, [_int16(steps).T], markers)
+
+
+def write_raw_recording(
+    header: Path,
+    onsets_s: np.ndarray,
+    tr_s: float,
+    *,
+    subject: str = "01",
+    seed: int = 0,
+    sfreq_hz: int = 5000,
+    strength: EegSignalConfig | None = None,
+) -> np.ndarray:
+    """Simulate EEG to accompany any BOLD run, with a volume marker (``R128``) at each onset.
+
+    Parameters
+    ----------
+    header : Path
+        The ``.vhdr`` to write, with ``.vmrk`` and ``.eeg`` beside it.
+    onsets_s : ndarray of shape (volume,)
+        Start of each volume after the first EEG sample.
+    tr_s : float
+        Repetition time; the EEG goes on for 3 s after the last volume.
+    subject : str
+        Another subject is another head and other activity.
+    seed : int
+        Of everything random.
+    sfreq_hz : int
+        Sampling rate, a multiple of 250.
+    strength : EegSignalConfig or None
+        Strength of signal and noise; None = the defaults.
+
+    Returns
+    -------
+    ndarray of shape (volume, region, band), float32
+        True power of the sources within each TR, (nA m)^2.
+    """
+    strength = strength or EegSignalConfig()
+    onsets_s = np.asarray(onsets_s, dtype=float)
+    timeline = Timeline(onsets_s, tr_s, float(onsets_s[-1]) + tr_s + 3.0)
+    activity = simulate_activity(generator(seed, subject, "sources"), timeline, strength.source_nam)
+    field = leadfield(generator(seed, "dipoles"), generator(seed, subject, "dipoles"))
+    rng = generator(seed, subject, "eeg")
+    scalp = scalp_signal(rng, field, activity.moment_nam, strength)
+    beats_s = heartbeats(generator(seed, subject, "heart"), timeline.duration_s)
+    signal = with_ecg(scalp, ecg_uv(beats_s, timeline.n_samples))
+    write_raw(header, signal, timeline, rng, sfreq_hz=sfreq_hz)
+    return activity.band_power
+
+
+def _pink_spectrum(frequency_hz: np.ndarray) -> np.ndarray:
+    """1/f power, level below 0.5 Hz, nothing above 90 Hz."""
+    amplitude = 1 / np.sqrt(np.maximum(frequency_hz, 0.5))
+    return amplitude * np.exp(-((frequency_hz / 75.0) ** 12))
+
+
+def _recorded_blocks(
+    signal_uv: np.ndarray, factor: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Interpolated, noisy, quantised blocks, (sample, channel) int16."""
+    from scipy.signal import firwin, resample_poly
+
+    margin = 2 * _UPSAMPLING_HALF_LENGTH
+    n_taps = 2 * _UPSAMPLING_HALF_LENGTH * factor + 1
+    taps = firwin(n_taps, 1 / factor, window=("kaiser", 5.0)) if factor > 1 else np.ones(1)
+    length, n_samples = round(_BLOCK_S * SOURCE_SFREQ_HZ), signal_uv.shape[1]
+    steps = signal_uv / np.float32(RESOLUTION_UV)
+    for start in range(0, n_samples, length):
+        stop = min(start + length, n_samples)
+        first, last = max(0, start - margin), min(stop + margin, n_samples)
+        block = resample_poly(
+            steps[:, first:last], factor, 1, axis=1, window=taps.astype(np.float32)
+        )
+        block = block[:, (start - first) * factor : (stop - first) * factor]
+        noise = rng.integers(
+            -_AMPLIFIER_STEPS, _AMPLIFIER_STEPS + 1, size=block.shape, dtype=np.int8
+        )
+        yield _int16(np.rint(block) + noise).T
+
+
+def _int16(steps: np.ndarray) -> np.ndarray:
+    return np.clip(steps, -32768, 32767).astype(np.int16)

@@ -1,0 +1,251 @@
+"""One simulated subject: all its files, and the marker that says they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, SimulateConfig
+from eeg2fmri_dist.files import write_json
+from preprocessing import noddi
+from preprocessing.simulation import bold, eeg
+from preprocessing.simulation.anatomy import Anatomy, build_anatomy, build_t1
+from preprocessing.simulation.geometry import HeadMap, random_head_map
+from preprocessing.simulation.head_model import leadfield
+from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
+from preprocessing.simulation.nifti import write_nifti
+from preprocessing.simulation.regions import BANDS, REGIONS, region_labels
+from preprocessing.simulation.seeding import generator
+from preprocessing.simulation.sources import (
+    Activity,
+    Timeline,
+    hidden_signal,
+    simulate_activity,
+)
+from preprocessing.simulation.truth import save_truth
+
+VERSION = 1  # raise it when the same config gives other files
+TRUTH_FOLDER = "truth"
+
+
+@dataclass(frozen=True)
+class SimulatedSubject:
+    """Where a subject's files are.
+
+    Attributes
+    ----------
+    subject : str
+    raw_path, export_path : Path
+        BrainVision headers.
+    bold_path, t1_path : Path
+        NIfTI files.
+    truth_path : Path
+        The ``.npz`` of `preprocessing.simulation.truth`.
+    whole_path : Path
+        Marker that is written last.
+    """
+
+    subject: str
+    raw_path: Path
+    export_path: Path
+    bold_path: Path
+    t1_path: Path
+    truth_path: Path
+    whole_path: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """All data files of the subject, without the marker."""
+        eeg_files = [
+            header.with_suffix(suffix)
+            for header, binary in ((self.raw_path, ".eeg"), (self.export_path, ".dat"))
+            for suffix in (".vhdr", ".vmrk", binary)
+        ]
+        return [*eeg_files, self.bold_path, self.t1_path, self.truth_path]
+
+
+def subject_files(config: SimulateConfig, subject: str) -> SimulatedSubject:
+    """Return where a subject's files belong."""
+    root = config.output
+    return SimulatedSubject(
+        subject=subject,
+        raw_path=noddi.eeg_header(root, subject, "raw"),
+        export_path=noddi.eeg_header(root, subject, "export"),
+        bold_path=noddi.bold_run(root, subject),
+        t1_path=noddi.anatomy(root, subject),
+        truth_path=root / TRUTH_FOLDER / f"sub-{subject}.npz",
+        whole_path=root / TRUTH_FOLDER / f"sub-{subject}.json",
+    )
+
+
+def is_up_to_date(config: SimulateConfig, subject: str) -> bool:
+    """Whether a subject's files are whole and were made with these settings."""
+    files = subject_files(config, subject)
+    try:
+        marker = json.loads(files.whole_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return marker == _whole_marker(config, files)
+
+
+def simulate_subject(config: SimulateConfig, subject: str) -> SimulatedSubject:
+    """Write all files of one subject; the marker of wholeness goes first and comes last.
+
+    Parameters
+    ----------
+    config : SimulateConfig
+    subject : str
+        Id; what is written depends on it, the seed and the settings, not on other subjects.
+    """
+    files = subject_files(config, subject)
+    files.whole_path.unlink(missing_ok=True)
+    remove_unfinished(files)
+    timeline = _timeline(config, subject)
+    beats_s = heartbeats(generator(config.seed, subject, "heart"), timeline.duration_s)
+    head_map = random_head_map(generator(config.seed, subject, "head"))
+    activity = simulate_activity(
+        generator(config.seed, subject, "sources"), timeline, config.eeg.source_nam
+    )
+    field = leadfield(generator(config.seed, "dipoles"), generator(config.seed, subject, "dipoles"))
+    _write_eeg(config, files, timeline, field, activity, beats_s)
+    _write_t1(config, files, head_map)
+    anatomy = build_anatomy(generator(config.seed, subject, "epi"), head_map)
+    regional, measured = _write_bold(config, files, timeline, anatomy, activity, beats_s)
+    save_truth(
+        files.truth_path,
+        {
+            **_known_regions(config),
+            **_known_anatomy(anatomy, head_map),
+            **_known_signals(activity, regional, measured),
+            "leadfield_uv_per_nam": field,
+            "volume_onsets_s": timeline.onsets_s,
+            "heartbeats_s": beats_s,
+            "tr_s": np.array(timeline.tr_s),
+        },
+    )
+    write_json(files.whole_path, _whole_marker(config, files))
+    return files
+
+
+def remove_unfinished(files: SimulatedSubject) -> None:
+    """Delete temporary files that a killed process left in the subject's folders."""
+    for path in files.files:
+        for part in path.parent.glob(f".{path.name}.*.part"):
+            part.unlink(missing_ok=True)
+
+
+def _timeline(config: SimulateConfig, subject: str) -> Timeline:
+    """The EEG starts some seconds before the scan and ends some seconds after it."""
+    rng = generator(config.seed, subject, "timeline")
+    lead_s = rng.integers(6 * SOURCE_SFREQ_HZ, 12 * SOURCE_SFREQ_HZ) / SOURCE_SFREQ_HZ
+    tail_s = rng.integers(3 * SOURCE_SFREQ_HZ, 5 * SOURCE_SFREQ_HZ) / SOURCE_SFREQ_HZ
+    onsets_s = lead_s + config.tr_s * np.arange(config.n_volumes)
+    return Timeline(onsets_s, config.tr_s, float(onsets_s[-1] + config.tr_s + tail_s))
+
+
+def _write_eeg(
+    config: SimulateConfig,
+    files: SimulatedSubject,
+    timeline: Timeline,
+    field: np.ndarray,
+    activity: Activity,
+    beats_s: np.ndarray,
+) -> None:
+    rng = generator(config.seed, files.subject, "eeg")
+    scalp = eeg.scalp_signal(rng, field, activity.moment_nam, config.eeg)
+    signal = eeg.with_ecg(scalp, ecg_uv(beats_s, timeline.n_samples))
+    stale = files.subject == config.stale_header
+    stems = [
+        f"renamed_{path.stem}" if stale else None for path in (files.raw_path, files.export_path)
+    ]
+    eeg.write_export(files.export_path, signal, timeline, stated_stem=stems[1])
+    eeg.write_raw(
+        files.raw_path, signal, timeline, rng, sfreq_hz=config.sfreq_hz, stated_stem=stems[0]
+    )
+
+
+def _write_t1(config: SimulateConfig, files: SimulatedSubject, head_map: HeadMap) -> None:
+    image, affine = build_t1(generator(config.seed, files.subject, "t1"), head_map)
+    write_nifti(files.t1_path, image, affine)
+
+
+def _write_bold(
+    config: SimulateConfig,
+    files: SimulatedSubject,
+    timeline: Timeline,
+    anatomy: Anatomy,
+    activity: Activity,
+    beats_s: np.ndarray,
+) -> tuple[bold.RegionalBold, np.ndarray]:
+    rng = generator(config.seed, files.subject, "bold")
+    regional = bold.regional_bold(
+        rng,
+        bold.population_weights(generator(config.seed, "coupling")),
+        activity.hrf_power,
+        hidden_signal(generator(config.seed, files.subject, "hidden"), timeline),
+        coupling=config.coupling,
+        between_subjects=config.between_subjects,
+        neural_percent=config.bold.neural_percent,
+    )
+    run = bold.simulate_run(rng, anatomy, regional, beats_s, timeline, config.bold)
+    write_nifti(files.bold_path, run, anatomy.affine, tr_s=timeline.tr_s)
+    return regional, bold.regional_means(run, anatomy.labels)
+
+
+def _known_regions(config: SimulateConfig) -> dict[str, np.ndarray]:
+    labels = region_labels()
+    return {
+        "region_names": np.array([region.name for region in REGIONS]),
+        "region_networks": np.array([region.network.name for region in REGIONS]),
+        "region_mni_mm": np.stack([region.centre_mm for region in REGIONS]),
+        "bands": np.array(BANDS),
+        "population_weights": bold.population_weights(generator(config.seed, "coupling")),
+        "labels_mni": np.asarray(labels.dataobj),
+        "mni_affine": labels.affine,
+    }
+
+
+def _known_anatomy(anatomy: Anatomy, head_map: HeadMap) -> dict[str, np.ndarray]:
+    return {
+        "labels_native": anatomy.labels,
+        "brain_native": anatomy.brain,
+        "grey_matter_native": anatomy.grey_matter,
+        "native_affine": anatomy.affine,
+        "native_to_mni_mm": anatomy.mni_mm,
+        "affine_scanner_to_mni": head_map.affine,
+        "warp_mm": head_map.warp_mm,
+        "inverse_warp_mm": head_map.inverse_warp_mm,
+        "warp_affine": head_map.warp_affine,
+    }
+
+
+def _known_signals(
+    activity: Activity, regional: bold.RegionalBold, measured: np.ndarray
+) -> dict[str, np.ndarray]:
+    return {
+        "weights": regional.weights,
+        "band_power": activity.band_power,
+        "hrf_power": activity.hrf_power,
+        "bold_driven": regional.driven,
+        "bold_hidden": regional.hidden,
+        "bold_measured": measured,
+        "noise_ceiling": bold.noise_ceiling(regional.driven, measured),
+    }
+
+
+def _whole_marker(config: SimulateConfig, files: SimulatedSubject) -> dict[str, object]:
+    """Hash of what decides the content, and the size of each file (None where it is missing)."""
+    settings = config.model_dump(
+        mode="json", exclude={"output", "subjects", "workers", "stale_header"}
+    )
+    settings |= {"version": VERSION, "stale": files.subject == config.stale_header}
+    text = json.dumps(settings, sort_keys=True)
+    sizes = {
+        str(path.relative_to(config.output)): path.stat().st_size if path.is_file() else None
+        for path in files.files
+    }
+    return {"settings": hashlib.sha256(text.encode()).hexdigest(), "bytes": sizes}
