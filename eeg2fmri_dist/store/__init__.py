@@ -13,12 +13,11 @@ from eeg2fmri_dist.store.schema import (
     SourceFile,
 )
 from eeg2fmri_dist.store.verifying import verify
-from eeg2fmri_dist.store.writing import PARTIAL_SUFFIX, merge, write_shard
+from eeg2fmri_dist.store.writing import merge, write_shard
 
 __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
-    "PARTIAL_SUFFIX",
     "Atlas",
     "Layout",
     "RecordingEntry",

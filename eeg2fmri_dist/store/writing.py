@@ -8,7 +8,6 @@ import errno
 import io
 import itertools
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ import h5py
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError, LaunchError, StoreError
+from eeg2fmri_dist.files import replacing
 from eeg2fmri_dist.store import contents
 from eeg2fmri_dist.store.reading import open_checked
 from eeg2fmri_dist.store.schema import (
     DESCRIPTIONS,
     FLOAT,
     ROW_DATASETS,
+    Atlas,
     Layout,
     RecordingEntry,
     crc,
@@ -34,7 +35,6 @@ from eeg2fmri_dist.store.schema import (
 # HDF5's own index nodes gather in blocks of this size, so that the chunks lie back to back.
 _META_BLOCK_BYTES = 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-PARTIAL_SUFFIX = ".partial"
 
 
 def write_shard(
@@ -83,7 +83,11 @@ def write_shard(
         _write_index(file, layout, [entry], checksums)
 
 
-def merge(shards: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]) -> None:
+def merge(
+    shards: Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    atlases: dict[str, Atlas] | None = None,
+) -> None:
     """Merge stores into one; chunks are copied as they are, in the order given.
 
     Parameters
@@ -92,6 +96,8 @@ def merge(shards: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
         Stores of one layout.
     path : path-like
         Store to write; it appears whole or not at all.
+    atlases : dict of str to Atlas, optional
+        Region labels of the new store; without them, those of the shards.
 
     Raises
     ------
@@ -104,6 +110,9 @@ def merge(shards: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
         raise StoreError("no shards to merge", where=path)
     sources = [Path(shard) for shard in shards]
     layout, compression, recordings = _common(sources)
+    if atlases is not None:
+        layout = dataclasses.replace(layout, atlases=atlases)
+        _check_layout(layout, where=str(path))
     needed_bytes = sum(source.stat().st_size for source in sources)
     n_samples = sum(entry.n_samples for entry in recordings)
     with _whole_file(Path(path), needed_bytes) as file:
@@ -299,16 +308,12 @@ class _PatientFile(io.FileIO):
 @contextlib.contextmanager
 def _whole_file(path: Path, needed_bytes: int) -> Iterator[h5py.File]:
     """A new HDF5 file that takes its name once it is whole and on the disk."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
     try:
-        with _PatientFile(partial, "w+") as disk:
+        with replacing(path) as temporary, _PatientFile(temporary, "w+") as disk:
             with h5py.File(disk, "w", meta_block_size=_META_BLOCK_BYTES) as file:
                 yield file
             if disk.error is not None:
                 raise disk.error
-            os.fsync(disk.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise LaunchError(f"cannot be written ({error.strerror})", where=path) from error
@@ -317,13 +322,3 @@ def _whole_file(path: Path, needed_bytes: int) -> Iterator[h5py.File]:
             where=path,
             remedy="free space or set another `output`, then start the same command again",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -369,6 +369,18 @@ def test_merge_refuses_a_recording_twice_and_a_damaged_shard(recordings, tmp_pat
     )
 
 
+def test_merge_can_give_other_atlases(recordings, tmp_path):
+    _, shards, _, _ = recordings
+    labels = np.ones(GRID, np.int16)
+    merge(shards, tmp_path / "store.h5", {"whole": Atlas(labels, ("Background", "All"), "test")})
+    store = Store(tmp_path / "store.h5")
+    assert list(store.layout.atlases) == ["whole"]
+    np.testing.assert_array_equal(store.layout.atlases["whole"].labels, labels)
+    assert verify(store.path) == []
+    with pytest.raises(DataError, match="not on the grid"):
+        merge(shards, store.path, {"whole": Atlas(labels[:2], ("Background", "All"), "test")})
+
+
 def test_other_versions_of_software_are_joined(tmp_path):
     for subject, version in (("32", "2.0"), ("33", "2.1")):
         layout = make_layout(versions={"numpy": version})
