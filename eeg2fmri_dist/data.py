@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,52 @@ from eeg2fmri_dist.windows import Window, tiling_windows, training_windows
 
 Field = Literal["eeg", "bold", "tokens"]
 _SHARE_OF_FREE_MEMORY = 0.25
+
+
+class WindowSource(Protocol):
+    """What can be cut into windows."""
+
+    config: DataConfig
+    has_tokens: bool
+
+    def batch(
+        self, windows: Sequence[Window], fields: Sequence[Field]
+    ) -> dict[str, torch.Tensor]:
+        """Stack windows into tensors, one per field."""
+
+
+def with_context(eeg: np.ndarray, context: int) -> np.ndarray:
+    """Put `context` TRs of zeros (the mean) before normalised EEG, (volume, channel, frequency)."""
+    return np.pad(eeg, ((context, 0), (0, 0), (0, 0)))
+
+
+class EegWindows:
+    """Windows of one recording of which only EEG is known.
+
+    Parameters
+    ----------
+    eeg : ndarray of shape (volume, channel, frequency)
+        Normalised.
+    config : DataConfig
+        Window and context.
+    """
+
+    has_tokens = False
+
+    def __init__(self, eeg: np.ndarray, config: DataConfig):
+        self.config, self._length = config, len(eeg)
+        self._eeg = with_context(eeg, config.context)
+
+    def tiling_windows(self) -> list[Window]:
+        """Return windows that cover the recording once."""
+        return tiling_windows([self._length], self.config.window)
+
+    def batch(self, windows: Sequence[Window], fields: Sequence[Field]) -> dict[str, torch.Tensor]:
+        """Stack windows of EEG."""
+        assert tuple(fields) == ("eeg",)
+        length = self.config.context + min(self.config.window, self._length)
+        stacked = np.stack([self._eeg[w.start : w.start + length] for w in windows])
+        return {"eeg": torch.from_numpy(stacked)}
 
 
 class WindowData:
@@ -68,6 +114,11 @@ class WindowData:
         """True where normalised volumes lie in RAM."""
         return self._bold is not None
 
+    @property
+    def has_tokens(self) -> bool:
+        """True where volume tokens were attached."""
+        return self._tokens is not None
+
     def training_windows(self) -> list[Window]:
         """Return overlapping windows for training."""
         return training_windows(self.lengths, self.config.window, self.config.stride)
@@ -99,6 +150,11 @@ class WindowData:
         """Give each segment its volume tokens, (volume, token)."""
         self._tokens = list(tokens)
 
+    def change_eeg(self, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Replace each segment's normalised EEG, (volume, channel, frequency), by a control."""
+        context = self.config.context
+        self._eeg = [with_context(change(eeg[context:]), context) for eeg in self._eeg]
+
     def segment_bold(self, segment: int, start: int, stop: int) -> np.ndarray:
         """Return normalised volumes of a segment, (volume, x, y, z)."""
         if self._bold is not None:
@@ -115,9 +171,7 @@ class WindowData:
 
     def _load_eeg(self, segment: Segment) -> np.ndarray:
         power = self.store.eeg(segment.start, segment.stop)
-        scaling = self.scaling
-        normalised = normalise_eeg(power, self.config, scaling.eeg_mean, scaling.eeg_std)
-        return np.pad(normalised, ((self.config.context, 0), (0, 0), (0, 0)))
+        return with_context(normalise_eeg(power, self.config, self.scaling), self.config.context)
 
     def _load_bold(self) -> list[np.ndarray]:
         return [self._normalised(i, 0, length) for i, length in enumerate(self.lengths)]

@@ -146,9 +146,7 @@ def fit_scaling(store: Store, segments: Sequence[Segment], config: DataConfig) -
     )
 
 
-def normalise_eeg(
-    power: np.ndarray, config: DataConfig, mean: np.ndarray, std: np.ndarray
-) -> np.ndarray:
+def normalise_eeg(power: np.ndarray, config: DataConfig, scaling: Scaling) -> np.ndarray:
     """Return EEG features as a model sees them.
 
     Parameters
@@ -156,14 +154,16 @@ def normalise_eeg(
     power : ndarray of shape (volume, channel, frequency)
         A whole recording, as stored (uV^2).
     config : DataConfig
-        Scale (log or power) and whose statistics.
-    mean, std : ndarray of shape (channel, frequency)
-        Statistics of the training recordings, used by ``eeg_normalise: global``.
+        Scale (log or power) and whose statistics: the recording's own, which need no BOLD and so
+        are known for test subjects too, or those of the training recordings.
+    scaling : Scaling
+        Statistics of the training recordings.
     """
     scaled = scale_eeg(power, config)
+    mean, std = scaling.eeg_mean, scaling.eeg_std
     if config.eeg_normalise == "recording":
         mean, std = scaled.mean(axis=0), scaled.std(axis=0)
-    return (_ratio(scaled - mean, std)).astype(np.float32)
+    return _ratio(scaled - mean, std).astype(np.float32)
 
 
 def scale_eeg(power: np.ndarray, config: DataConfig) -> np.ndarray:

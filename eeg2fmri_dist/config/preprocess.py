@@ -21,6 +21,9 @@ class SourceConfig(Schema):
     eeg: Literal["raw", "export"] = Field(
         "raw", description="NODDI: which of the two EEG versions; BIDS: ignored"
     )
+    origin: Literal["real", "simulated", "simulated_eeg"] = Field(
+        "real", description="said in every report; simulated_eeg = real BOLD with simulated EEG"
+    )
     task: str = Field("rest", description="BIDS: task entity to read")
     subjects: list[str] | None = Field(
         None, description='only these subjects, as strings such as ["32"]; null = all'

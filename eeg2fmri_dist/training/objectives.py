@@ -25,9 +25,17 @@ class Objective(nn.Module):
         Architecture.
     mask : Tensor of bool, shape (x, y, z), or None
         Voxels that the volume error is averaged over; None = the whole grid (paper).
+
+    Attributes
+    ----------
+    fields : tuple of str
+        What a training batch holds.
+    predicts_from : tuple of str
+        What `predict` needs.
     """
 
     fields: ClassVar[tuple[Field, ...]]
+    predicts_from: ClassVar[tuple[Field, ...]] = ("eeg",)
     mask: Tensor | None
 
     def __init__(self, model: nn.Module, mask: Tensor | None):
@@ -57,6 +65,7 @@ class Reconstruction(Objective):
     """CAE: volumes in, the same volumes out."""
 
     fields = ("bold",)
+    predicts_from = ("bold",)
     model: ConvolutionalAutoencoder
 
     def error(self, batch: Batch) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -16,9 +14,8 @@ from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation
 from eeg2fmri_dist.normalise import to_volumes
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.objectives import Objective, TokenGeneration
-from eeg2fmri_dist.windows import Window
+from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
 
-_VOLUMES_PER_BATCH = 128
 _IMAGE_SCORES_EVERY = 10
 
 
@@ -75,7 +72,8 @@ class Validator:
         self, objective: Objective, data: WindowData, segment: int
     ) -> dict[str, float]:
         windows = data.tiling_windows(segment)[: self._optimisation.validation_windows]
-        predicted, stop = predict_windows(objective, data, windows, self._device)
+        predicted = predict_windows(objective, data, windows, self._device)
+        stop = len(predicted)
         normalised = data.segment_bold(segment, 0, stop)
         true = data.store.bold(data.segments[segment].start, data.segments[segment].start + stop)
         volumes = to_volumes(predicted, data.config, data.scaling)
@@ -84,9 +82,7 @@ class Validator:
         scores |= self._image_scores(data, volumes, true)
         scores["r_region"] = self._r_region(data, volumes, true)
         if isinstance(objective, TokenGeneration):
-            forced = predict_windows(
-                objective, data, windows, self._device, teacher_forced=True
-            )[0]
+            forced = predict_teacher_forced(objective, data, windows, self._device)
             scores["teacher_forced_loss"] = self._error(objective, forced, normalised)
         return scores
 
@@ -127,41 +123,3 @@ class Validator:
         everyone: list[list[dict[str, float]]] = [[] for _ in range(self._ranks.world_size)]
         dist.all_gather_object(everyone, rows)
         return [row for rank_rows in everyone for row in rank_rows]
-
-
-@torch.no_grad()
-def predict_windows(
-    objective: Objective,
-    data: WindowData,
-    windows: Sequence[Window],
-    device: torch.device,
-    *,
-    teacher_forced: bool = False,
-) -> tuple[np.ndarray, int]:
-    """Predict the volumes that consecutive tiling windows cover.
-
-    Returns
-    -------
-    ndarray of shape (volume, x, y, z)
-        Normalised, from the segment's first TR on.
-    int
-        Number of volumes.
-    """
-    predict = objective.predict
-    if teacher_forced:
-        assert isinstance(objective, TokenGeneration)
-        predict = objective.predict_teacher_forced
-    fresh = []
-    for batch_windows in _batches(windows, data.config.window):
-        batch = data.batch(batch_windows, objective.fields)
-        volumes = predict({name: tensor.to(device) for name, tensor in batch.items()})
-        for window, predicted in zip(batch_windows, volumes.float().cpu().numpy(), strict=True):
-            fresh.append(predicted[len(predicted) - window.fresh :])
-    joined = np.concatenate(fresh)
-    return joined, len(joined)
-
-
-def _batches(windows: Sequence[Window], length: int) -> Iterator[Sequence[Window]]:
-    size = max(1, _VOLUMES_PER_BATCH // length)
-    for start in range(0, len(windows), size):
-        yield windows[start : start + size]

@@ -1,0 +1,400 @@
+"""Trained runs -> scores of people they have never seen, beside what needs no model."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.errors import CheckpointError, ConfigError
+from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.metrics import score_recording
+from eeg2fmri_dist.evaluation.networks import Regions, regional_means
+from eeg2fmri_dist.evaluation.report import write_report
+from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.sections import describe_run, illustrate
+from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
+from eeg2fmri_dist.evaluation.temporal import detrend
+from eeg2fmri_dist.export import TrainedModel, load_model
+from eeg2fmri_dist.models.ridge import LaggedRidge
+from eeg2fmri_dist.normalise import Scaling, fit_scaling, normalise_eeg, to_volumes
+from eeg2fmri_dist.predict import objective_of, predict_from_normalised
+from eeg2fmri_dist.provenance import git_state, package_versions
+from eeg2fmri_dist.runs import load_run_config, read_summary
+from eeg2fmri_dist.splits import PARTS, Segment, Split, make_split
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+from eeg2fmri_dist.training.objectives import TokenGeneration
+from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
+from eeg2fmri_dist.training.run import store_regions
+
+logger = logging.getLogger(__name__)
+
+DETREND_ORDER = 1
+
+
+@dataclass(frozen=True)
+class TestRecording:
+    """One recording that is scored.
+
+    Attributes
+    ----------
+    subject : str
+        Who.
+    segment : Segment
+        Its samples in the store.
+    power : ndarray of shape (volume, channel, frequency)
+        EEG features as stored.
+    true : ndarray of shape (volume, x, y, z)
+        BOLD as stored.
+    true_regions : ndarray of shape (volume, region)
+        Detrended regional means.
+    """
+
+    subject: str
+    segment: Segment
+    power: np.ndarray
+    true: np.ndarray
+    true_regions: np.ndarray
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What all runs of a report are scored on."""
+
+    store: Store
+    split: Split
+    scaling: Scaling
+    regions: Regions
+    recordings: tuple[TestRecording, ...]
+    ssim_every: int
+
+    def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
+        """Score one way to predict on every recording."""
+        scores, shifts = [], []
+        for recording in self.recordings:
+            predicted = np.asarray(predict(recording), dtype=np.float32)
+            scores.append((recording.subject, self._score(predicted, recording)))
+            shifts.append(
+                shift_correlations(self.regional_series(predicted), recording.true_regions)
+            )
+        row = ScoreRow.from_recordings(name, scores, circular_shift_p(shifts))
+        logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
+        return row
+
+    def regional_series(self, volumes: np.ndarray) -> np.ndarray:
+        """Return detrended regional means, (volume, region)."""
+        means = regional_means(volumes, self.regions.labels, len(self.regions))
+        return detrend(means, DETREND_ORDER)
+
+    def _score(self, predicted: np.ndarray, recording: TestRecording) -> dict[str, float]:
+        return score_recording(
+            predicted,
+            recording.true,
+            self.store.layout.mask,
+            self.regions,
+            bold_mean=self.scaling.bold_mean,
+            bold_std=self.scaling.bold_std,
+            detrend_order=DETREND_ORDER,
+            ssim_every=self.ssim_every,
+        )
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Score runs and baselines; write ``metrics.json`` and ``report.html``.
+
+    Parameters
+    ----------
+    config : EvaluateConfig
+        Runs of one store and one split.
+
+    Raises
+    ------
+    CheckpointError
+        If a run has no whole checkpoint or does not fit its store.
+    ConfigError
+        If the runs were trained on different stores or splits.
+    """
+    key = input_key(config)
+    if is_up_to_date(config, key):
+        logger.info("%s is up to date", config.output / "report.html")
+        return
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    runs = [(path, load_model(resolve_weights(path, "best"))) for path in config.runs]
+    test_set = load_test_set(config, runs)
+    report = ReportInput(
+        title=config.title,
+        data=describe_data(config, test_set),
+        runs=[score_run(path, trained, test_set) for path, trained in runs],
+        baselines=score_baselines(test_set),
+        provenance=_provenance(key),
+    )
+    write_report(report, config.output)
+    if len(report.runs) > 1:
+        for path, section in zip(config.runs, report.runs, strict=True):
+            write_report(replace(report, runs=[section]), path)
+    logger.info("wrote %s", config.output / "report.html")
+
+
+def input_key(config: EvaluateConfig) -> str:
+    """Return a hash of everything that the result depends on."""
+    weights = [weights_sha256(resolve_weights(path, "best")) for path in config.runs]
+    settings = config.model_dump(mode="json", exclude={"threads"})
+    return hashlib.sha256(json.dumps([settings, weights]).encode()).hexdigest()
+
+
+def is_up_to_date(config: EvaluateConfig, key: str) -> bool:
+    """Tell whether the output was made from these inputs."""
+    try:
+        metrics = json.loads((config.output / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    report = config.output / "report.html"
+    return report.exists() and metrics["provenance"].get("inputs") == key
+
+
+def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]]) -> TestSet:
+    """Read the recordings that are scored; refuse runs that cannot be compared."""
+    configs = [load_run_config(path) for path, _ in runs]
+    store, split_config = Store(configs[0].store), configs[0].split
+    for (path, trained), run_config in zip(runs, configs, strict=True):
+        if trained.card.store_fingerprint != store.fingerprint:
+            raise CheckpointError(
+                f"the run was trained on another store than {store.path}",
+                where=path,
+                remedy="restore the store it was trained on, or train again",
+            )
+        if run_config.split != split_config:
+            raise ConfigError(
+                f"the run has another split than {runs[0][0]}",
+                where=path,
+                remedy="evaluate runs with different splits one by one",
+            )
+    split = make_split(store.recordings, split_config)
+    regions = store_regions(store)
+    chosen = [_shorten(segment, config.max_volumes) for segment in split.part(config.subjects)]
+    return TestSet(
+        store=store,
+        split=split,
+        scaling=fit_scaling(store, split.train, DataConfig()),
+        regions=regions,
+        recordings=tuple(_load(store, segment, regions) for segment in chosen),
+        ssim_every=config.ssim_every,
+    )
+
+
+def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSection:
+    """Score a run with true, shuffled and zero EEG, and teacher-forced where it can be."""
+    logger.info("%s", path)
+    predictions = _predictions(trained, test_set)
+    rows = [test_set.row(name, predict) for name, predict in predictions.items()]
+    shown, predict = next(iter(predictions.items()))
+    recording = test_set.recordings[0]
+    section = describe_run(path, trained, read_summary(path), rows)
+    return replace(
+        section,
+        figures=illustrate(
+            predict(recording),
+            recording.true,
+            test_set.store.layout,
+            test_set.regions,
+            test_set.regional_series,
+            subject=recording.subject,
+            tr_s=trained.card.tr_s,
+            in_time=shown == "free",
+        ),
+    )
+
+
+def _predictions(
+    trained: TrainedModel, test_set: TestSet
+) -> dict[str, Callable[[TestRecording], np.ndarray]]:
+    if trained.card.model["name"] == "cae":
+        return {"reconstruction": functools.partial(_reconstruct, trained, test_set)}
+    controls = {
+        "free": np.asarray,
+        "shuffled": baselines.shuffled_eeg,
+        "zero": baselines.zero_eeg,
+    }
+    predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
+        name: functools.partial(_free_running, trained, change) for name, change in controls.items()
+    }
+    if isinstance(objective_of(trained), TokenGeneration):
+        for name, change in (
+            ("teacher_forced", np.asarray),
+            ("teacher_forced_shuffled", baselines.shuffled_eeg),
+        ):
+            predictions[name] = functools.partial(_teacher_forced, trained, test_set, change)
+    return predictions
+
+
+def _free_running(
+    trained: TrainedModel, change: Callable[[np.ndarray], np.ndarray], recording: TestRecording
+) -> np.ndarray:
+    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
+    return predict_from_normalised(trained, change(eeg), _device())
+
+
+def _teacher_forced(
+    trained: TrainedModel,
+    test_set: TestSet,
+    change: Callable[[np.ndarray], np.ndarray],
+    recording: TestRecording,
+) -> np.ndarray:
+    data = _window_data(trained, test_set, recording)
+    data.change_eeg(change)
+    objective = objective_of(trained, _device())
+    assert isinstance(objective, TokenGeneration)
+    predicted = predict_teacher_forced(objective, data, data.tiling_windows(0), _device())
+    return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
+
+
+def _reconstruct(
+    trained: TrainedModel, test_set: TestSet, recording: TestRecording
+) -> np.ndarray:
+    data = _window_data(trained, test_set, recording)
+    objective = objective_of(trained, _device())
+    predicted = predict_windows(objective, data, data.tiling_windows(0), _device())
+    return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
+
+
+def _window_data(
+    trained: TrainedModel, test_set: TestSet, recording: TestRecording
+) -> WindowData:
+    return WindowData(test_set.store, [recording.segment], trained.data, trained.scaling)
+
+
+def score_baselines(test_set: TestSet) -> list[ScoreRow]:
+    """Score what needs no network: mean images, a copy of the past, ridge regression."""
+    logger.info("baselines")
+    mean = test_set.scaling.reference
+    ridge = functools.partial(_ridge_volumes, _fit_ridge(test_set), test_set)
+    predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
+        "training_mean": lambda recording: baselines.training_mean(
+            mean[None], len(recording.true)
+        ),
+        "ridge": lambda recording: ridge(recording.power),
+        "ridge_shuffled": lambda recording: ridge(baselines.shuffled_eeg(recording.power)),
+        "subject_mean": lambda recording: baselines.subject_mean(recording.true),
+        "last_volume": lambda recording: baselines.last_volume(recording.true, mean),
+    }
+    return [test_set.row(name, predict) for name, predict in predictions.items()]
+
+
+def _fit_ridge(test_set: TestSet) -> LaggedRidge:
+    split = test_set.split
+    return LaggedRidge.fit(
+        _ridge_pairs(test_set, split.train),
+        _ridge_pairs(test_set, split.validation),
+        test_set.store.layout.frequencies_hz,
+        test_set.store.recordings[0].tr_s,
+    )
+
+
+def _ridge_pairs(
+    test_set: TestSet, segments: tuple[Segment, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    store = test_set.store
+    for segment in segments:
+        data = WindowData(
+            store, [segment], DataConfig(window=1, cache="mapped"), test_set.scaling
+        )
+        change = data.segment_bold(0, 0, segment.stop - segment.start)
+        yield store.eeg(segment.start, segment.stop), change[:, store.layout.mask]
+
+
+def _ridge_volumes(ridge: LaggedRidge, test_set: TestSet, power: np.ndarray) -> np.ndarray:
+    mask = test_set.store.layout.mask
+    change = np.zeros((len(power), *mask.shape), np.float32)
+    change[:, mask] = ridge.predict(power)
+    return to_volumes(change, DataConfig(), test_set.scaling)
+
+
+def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
+    """Collect what the report says about the data."""
+    store, split = test_set.store, test_set.split
+    subjects = {
+        part: sorted({store.recordings[segment.recording].subject for segment in split.part(part)})
+        for part in PARTS
+    }
+    run_config = load_run_config(config.runs[0])
+    source = store.layout.preprocessing.get("source", {})
+    origins = {
+        "real": Origin.REAL,
+        "simulated": Origin.SIMULATED,
+        "simulated_eeg": Origin.SIMULATED_EEG,
+    }
+    return DataFacts(
+        origin=origins[source.get("origin", "real")],
+        store=store.path.name,
+        fingerprint=store.fingerprint,
+        train=subjects["train"],
+        validation=subjects["validation"],
+        test=subjects["test"],
+        split=run_config.split.kind,
+        leaks=split.leaks,
+        atlas=f"{test_set.regions.atlas}, {len(test_set.regions)} regions",
+        n_volumes=store.n_samples,
+        tr_s=store.recordings[0].tr_s,
+        grid=store.layout.grid,
+        scored=config.subjects,
+        ssim_every=config.ssim_every,
+        remarks=_remarks(test_set),
+    )
+
+
+def _remarks(test_set: TestSet) -> list[str]:
+    remarks = []
+    if "parcel" in test_set.regions.atlas.lower():
+        remarks.append(
+            "Regions are parcels cut from the brain mask: the Harvard-Oxford atlas was not found."
+        )
+    for entry in test_set.store.recordings:
+        note = entry.quality.get("tr_mismatch")
+        if note:
+            remarks.append(f"{entry.key}: {note}")
+    return remarks
+
+
+def _load(store: Store, segment: Segment, regions: Regions) -> TestRecording:
+    true = store.bold(segment.start, segment.stop)
+    means = regional_means(true, regions.labels, len(regions))
+    return TestRecording(
+        subject=store.recordings[segment.recording].subject,
+        segment=segment,
+        power=store.eeg(segment.start, segment.stop),
+        true=true,
+        true_regions=detrend(means, DETREND_ORDER),
+    )
+
+
+def _shorten(segment: Segment, max_volumes: int | None) -> Segment:
+    if max_volumes is None:
+        return segment
+    return replace(segment, stop=min(segment.stop, segment.start + max_volumes))
+
+
+def _provenance(key: str) -> dict[str, str]:
+    git = git_state() or {}
+    versions = package_versions()
+    return {
+        "inputs": key,
+        "commit": f"{git.get('commit', 'unknown')}{' (modified)' if git.get('modified') else ''}",
+        **{name: versions[name] for name in ("torch", "deepspeed", "numpy") if name in versions},
+    }
+
+
+@functools.cache
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,127 @@
+"""A run's part of the report: facts, learning curves, figures of one test recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eeg2fmri_dist.evaluation import figures
+from eeg2fmri_dist.evaluation.networks import Regions
+from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection, ScoreRow
+from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.models.build import count_parameters
+from eeg2fmri_dist.runs import load_run_config
+from eeg2fmri_dist.store import Layout
+from eeg2fmri_dist.training.monitor import read_log
+
+_CURVES = {
+    "loss": ("train/loss_epoch", "validation/loss"),
+    "PSNR, paper (dB)": ("train/psnr_db", "validation/psnr_db"),
+    "SSIM, paper": ("train/ssim", "validation/ssim"),
+    "r of regions": ("train/r_region", "validation/r_region"),
+}
+
+
+def describe_run(
+    path: Path, trained: TrainedModel, summary: dict[str, Any], rows: list[ScoreRow]
+) -> RunSection:
+    """Return a run's section without figures."""
+    config = load_run_config(path)
+    optimisation = config.optimisation
+    reference = "global z-score undone"
+    if config.data.normalise == "voxelwise":
+        reference = "mean image of the training subjects x (1 + predicted change)"
+    log = read_log(path)
+    return RunSection(
+        name=path.name if path.parent.name != "paper" else f"paper/{path.name}",
+        recipe=config.recipe,
+        model=config.model.name,
+        parameters=count_parameters(trained.model),
+        rows=rows,
+        curves=[
+            Curve(label, _points(log, train), _points(log, validation))
+            for label, (train, validation) in _CURVES.items()
+        ],
+        chosen_epoch=trained.card.epoch,
+        facts={
+            "Target": f"{config.data.normalise} normalisation",
+            "Predicted volume": reference,
+            "EEG": f"{config.data.eeg_scale} power, z-scored by {config.data.eeg_normalise}, "
+            f"{config.data.context} TRs of context",
+            "Training": f"{summary.get('steps', '?')} steps, batch {optimisation.batch_size}, "
+            f"learning rate {optimisation.learning_rate:g}, {optimisation.precision}",
+            "Checkpoint chosen by": f"{optimisation.select_by} of validation subjects",
+        },
+    )
+
+
+def illustrate(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    layout: Layout,
+    regions: Regions,
+    regional_series: Callable[[np.ndarray], np.ndarray],
+    *,
+    subject: str,
+    tr_s: float,
+    in_time: bool,
+) -> list[FigureGroup]:
+    """Return the figures of one recording.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        Units of the store.
+    layout : Layout
+        Of the store.
+    regions : Regions
+        On its grid.
+    regional_series : callable
+        Volumes -> detrended regional means.
+    subject : str
+        Whose recording it is.
+    tr_s : float
+        Repetition time in s.
+    in_time : bool
+        Whether the prediction is of change over time, shown by regional curves and matrices.
+    """
+    middle = len(true) // 2
+    voxel_mm = np.sqrt((layout.affine[:3, :3] ** 2).sum(axis=0)).tolist()
+    where = f"Subject {subject}, volume {middle}."
+    groups = [
+        FigureGroup(
+            "Volumes",
+            f"{where} Above: intensity. Below: percent change from the recording's mean.",
+            [
+                figures.volume_slices(predicted[middle], true[middle], layout.mask, voxel_mm),
+                figures.change_slices(
+                    figures.temporal_change(predicted, middle),
+                    figures.temporal_change(true, middle),
+                    layout.mask,
+                    voxel_mm,
+                ),
+            ],
+        )
+    ]
+    if in_time:
+        of_predicted, of_true = regional_series(predicted), regional_series(true)
+        groups += [
+            FigureGroup(
+                "Regional BOLD",
+                f"Subject {subject}, from the best predicted region to the worst.",
+                figures.regional_curves(of_predicted, of_true, regions.names, tr_s),
+            ),
+            FigureGroup(
+                "Correlation matrices",
+                f"Subject {subject}, {len(regions)} regions.",
+                figures.correlation_matrices(of_predicted, of_true, regions.names),
+            ),
+        ]
+    return groups
+
+
+def _points(log: list[dict[str, float]], name: str) -> list[tuple[float, float]]:
+    return [(record["epoch"], record[name]) for record in log if name in record]

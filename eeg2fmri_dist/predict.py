@@ -1,0 +1,144 @@
+"""EEG features -> BOLD volumes, with a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eeg2fmri_dist.config.train import OptimisationConfig
+from eeg2fmri_dist.data import EegWindows
+from eeg2fmri_dist.errors import CheckpointError, DataError
+from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.files import replacing, write_json
+from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
+from eeg2fmri_dist.training.objectives import Objective, make_objective
+from eeg2fmri_dist.training.prediction import predict_windows
+
+CPU = torch.device("cpu")
+
+
+def objective_of(trained: TrainedModel, device: torch.device = CPU) -> Objective:
+    """Return the objective around a trained model, in evaluation mode, on a device."""
+    mask = torch.from_numpy(trained.mask) if trained.data.normalise == "voxelwise" else None
+    return make_objective(trained.model, mask, OptimisationConfig()).to(device).eval()
+
+
+def predict_bold(
+    trained: TrainedModel, power: np.ndarray, device: torch.device = CPU
+) -> np.ndarray:
+    """Predict a BOLD run from the EEG of one recording alone.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        A Transformer or U-Net.
+    power : ndarray of shape (volume, channel, frequency)
+        EEG features as in the store (uV^2).
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    ndarray of shape (volume, x, y, z), float32
+        On the grid of the card, in units of the training store; zero outside the mask.
+
+    Raises
+    ------
+    CheckpointError
+        If the model does not predict from EEG.
+    """
+    eeg = normalise_eeg(power, trained.data, trained.scaling)
+    return predict_from_normalised(trained, eeg, device)
+
+
+def predict_from_normalised(
+    trained: TrainedModel, eeg: np.ndarray, device: torch.device = CPU
+) -> np.ndarray:
+    """Predict from EEG that is normalised already (see `predict_bold`)."""
+    if trained.card.model["name"] == "cae":
+        raise CheckpointError(
+            "a CAE reconstructs volumes, it does not predict them from EEG",
+            remedy="give the run folder of a transformer or unet",
+        )
+    windows = EegWindows(eeg, trained.data)
+    predicted = predict_windows(
+        objective_of(trained, device), windows, windows.tiling_windows(), device
+    )
+    return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
+
+
+def order_channels(
+    power: np.ndarray, channel_names: tuple[str, ...], trained: TrainedModel, where: Any
+) -> np.ndarray:
+    """Bring a recording's channels into the order that the model was trained on.
+
+    Raises
+    ------
+    DataError
+        If a channel is missing; further ones are left out.
+    """
+    wanted = trained.card.channel_names
+    missing = [name for name in wanted if name not in channel_names]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(wanted)} channels that the model was trained on are "
+            f"missing: {', '.join(missing)}; the recording has {', '.join(channel_names)}",
+            where=where,
+            remedy="use a recording with this montage, or train on the channels that both have "
+            "(eeg.exclude)",
+        )
+    return power[:, [channel_names.index(name) for name in wanted]]
+
+
+def write_prediction(
+    path: Path, volumes: np.ndarray, trained: TrainedModel, provenance: dict[str, Any]
+) -> None:
+    """Write predicted volumes as a 4-D NIfTI in template space, with a JSON sidecar.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz`` or ``.nii``; both files appear whole or not at all.
+    volumes : ndarray of shape (volume, x, y, z)
+        Of `predict_bold`.
+    trained : TrainedModel
+        Its card gives affine and TR.
+    provenance : dict
+        Goes into the sidecar.
+    """
+    import nibabel as nib
+
+    card = trained.card
+    image = nib.Nifti1Image(np.moveaxis(volumes, 0, -1), np.array(card.affine))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((*image.header.get_zooms()[:3], card.tr_s))
+    image.set_sform(image.affine, code="mni")
+    image.set_qform(image.affine, code="mni")
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else ".nii"
+    with replacing(path) as temporary:
+        # nibabel chooses the format by the file name.
+        named = temporary.with_name(temporary.name + suffix)
+        image.to_filename(named)
+        named.rename(temporary)
+    write_json(
+        sidecar_path(path),
+        {
+            "Description": "BOLD predicted from EEG alone",
+            "RepetitionTime": card.tr_s,
+            "SpatialReference": card.space,
+            "DroppedVolumes": card.preprocessing.get("drop_volumes"),
+            "Model": card.model["name"],
+            "Recipe": card.recipe,
+            "ReferenceImage": "mean image of the training subjects",
+            "TrainingSubjects": card.subjects["train"],
+            **provenance,
+        },
+    )
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return the JSON that lies beside a NIfTI file."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")

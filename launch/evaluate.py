@@ -1,0 +1,26 @@
+"""Trained runs -> metrics.json, report.html: python launch/evaluate.py configs/evaluate/demo.yaml."""
+
+import sys
+
+from eeg2fmri_dist.command import run_verb
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+
+
+def act(config: EvaluateConfig) -> None:
+    """Evaluate, unless the report is there."""
+    from eeg2fmri_dist.evaluation.evaluate import evaluate
+
+    evaluate(config)
+
+
+def plan(config: EvaluateConfig) -> list[str]:
+    """Say what would be evaluated."""
+    from eeg2fmri_dist.training.manifest import resolve_weights
+
+    lines = [f"score {config.subjects} subjects with"]
+    lines += [f"  {resolve_weights(run, 'best')}" for run in config.runs]
+    return [*lines, f"into {config.output}/metrics.json and report.html"]
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(EvaluateConfig, act, plan))
