@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticUndefined
 
 from eeg2fmri_dist.config.schema import Schema
 from eeg2fmri_dist.errors import ConfigError
@@ -62,17 +61,17 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
     """Return one line per key: name, type, default, meaning (with unit)."""
     lines = []
     for name, field in schema.model_fields.items():
-        nested = _nested_schema(field.annotation)
-        if nested is not None:
-            lines.append(f"{prefix}{name}:  {field.description or ''}".rstrip())
-            lines += describe(nested, f"{prefix}{name}.")
+        nested = _nested_schemas(field.annotation)
+        about = field.description or ""
+        if not nested:
+            default = "required" if field.is_required() else f"default {_shown(field.default)}"
+            lines.append(f"{prefix}{name}  ({_type_name(field.annotation)}; {default})  {about}")
             continue
-        required = field.default is PydanticUndefined and field.default_factory is None
-        default = (
-            "required" if required else f"default {field.get_default(call_default_factory=True)}"
-        )
-        kind = _type_name(field.annotation)
-        lines.append(f"{prefix}{name}  ({kind}; {default})  {field.description or ''}".rstrip())
+        lines.append(f"{prefix}{name}:  {about}")
+        for variant in nested:
+            if len(nested) > 1:
+                lines.append(f"{prefix}{name}, {variant.__doc__}")
+            lines += describe(variant, f"{prefix}{name}.")
     return lines
 
 
@@ -124,10 +123,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(problem: Any, schema: type[BaseModel]) -> str:
-    path = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    path, known = _locate(schema, [str(part) for part in problem["loc"]])
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        known = _keys_beside(schema, path)
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}, {hint}"
@@ -139,29 +137,43 @@ def _explain(problem: Any, schema: type[BaseModel]) -> str:
     return f"{key!r} = {problem.get('input')!r}: {message}"
 
 
-def _keys_beside(schema: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path[:-1]:
-        field = schema.model_fields.get(part)
-        nested = _nested_schema(field.annotation) if field else None
-        if nested is None:
+def _locate(schema: type[BaseModel], location: list[str]) -> tuple[list[str], list[str]]:
+    """Return the key path without pydantic's names of union members, and the keys known there."""
+    schemas, path = [schema], []
+    for position, part in enumerate(location):
+        fields = {name: field for s in schemas for name, field in s.model_fields.items()}
+        is_last = position == len(location) - 1
+        if part not in fields and not is_last and not part.isdigit():
+            schemas = [s for s in schemas if part in (s.__name__, _tag(s))] or schemas
+            continue
+        path.append(part)
+        nested = _nested_schemas(fields[part].annotation) if part in fields else []
+        if is_last or not nested:
             break
-        schema = nested
-    return list(schema.model_fields)
+        schemas = nested
+    return path, sorted({name for s in schemas for name in s.model_fields})
 
 
-def _nested_schema(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *typing.get_args(annotation)]
-    for candidate in candidates:
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def _tag(schema: type[BaseModel]) -> str | None:
+    name = schema.model_fields.get("name")
+    return None if name is None else name.default
+
+
+def _nested_schemas(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [s for argument in typing.get_args(annotation) for s in _nested_schemas(argument)]
 
 
 def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
+    if annotation is ...:
+        return "..."
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(arguments[0])
     if origin is typing.Literal:
         return " | ".join(map(str, arguments))
     if origin in (typing.Union, types.UnionType):
@@ -169,3 +181,14 @@ def _type_name(annotation: Any) -> str:
     if origin is not None:
         return f"{origin.__name__} of {', '.join(_type_name(a) for a in arguments)}"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def _shown(default: Any) -> str:
+    """A default as YAML has it, on one line."""
+    return yaml.safe_dump(_plain(default), default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

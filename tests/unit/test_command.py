@@ -1,0 +1,106 @@
+"""The command line of all verbs, run as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eeg2fmri_dist.command import run_verb
+from eeg2fmri_dist.config import Schema
+from eeg2fmri_dist.errors import DataError, SuiteError
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = ("simulate", "preprocess", "train", "evaluate", "predict")
+
+
+class Settings(Schema):
+    """Settings for a test."""
+
+    size: int = 1
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("size: 2\n")
+    return str(path)
+
+
+def call(argv, act=lambda config: None):
+    return run_verb(Settings, act, lambda config: [f"size {config.size}"], argv)
+
+
+def test_acts_and_returns_zero(config_file):
+    seen = []
+    assert call([config_file, "size=5"], seen.append) == 0
+    assert seen[0].size == 5
+
+
+def test_dry_run_and_print_config_do_not_act(config_file, capsys):
+    def act(config):
+        raise AssertionError("acted")
+
+    assert call([config_file, "--dry-run"], act) == 0
+    assert call([config_file, "--print-config"], act) == 0
+    assert capsys.readouterr().out == "size 2\nsize: 2\n"
+
+
+@pytest.mark.parametrize("kind", SuiteError.__subclasses__() + DataError.__subclasses__())
+def test_errors_become_their_exit_code_without_a_traceback(config_file, capsys, kind):
+    def act(config):
+        raise kind("it is broken", where="sub-01", remedy="mend it")
+
+    assert call([config_file], act) == kind.exit_code
+    shown = capsys.readouterr().err
+    assert "sub-01: it is broken" in shown
+    assert "mend it" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_full_disk_is_an_environment_error(config_file, capsys):
+    def act(config):
+        raise OSError(28, "No space left on device", "store.h5")
+
+    assert call([config_file], act) == 4
+    assert "no space left" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_that_the_same_command_continues(config_file, capsys):
+    def act(config):
+        raise KeyboardInterrupt
+
+    assert call([config_file], act) == 130
+    assert "continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_lists_keys_and_imports_nothing_heavy(verb):
+    heavy = "torch ants mne nilearn h5py dask deepspeed scipy matplotlib numpy"
+    code = (
+        f"import sys, runpy; sys.argv = ['{verb}.py', '--help']\n"
+        f"try: runpy.run_path('launch/{verb}.py', run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        f"loaded = [name for name in '{heavy}'.split() if name in sys.modules]\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "keys of the config" in done.stdout
+    assert "75 stopped cleanly" in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_missing_config_file_is_exit_code_2(verb):
+    done = subprocess.run(
+        [sys.executable, f"launch/{verb}.py", "nowhere.yaml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "cannot read the config file" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,137 @@
+"""Config files, overrides and the messages for wrong ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eeg2fmri_dist.config import describe, load_config, to_yaml
+from eeg2fmri_dist.config.evaluate import EvaluateConfig, PredictConfig
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.config.simulate import SimulateConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.errors import ConfigError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SCHEMAS = {
+    "simulate": SimulateConfig,
+    "preprocess": PreprocessConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+}
+SHIPPED = [path for kind in SCHEMAS for path in sorted((CONFIGS / kind).rglob("*.yaml"))]
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "preprocess.yaml"
+    path.write_text("source: {kind: noddi, path: data}\noutput: store.h5\n")
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_shipped_config_loads_and_prints_back(path, tmp_path):
+    schema = SCHEMAS[path.relative_to(CONFIGS).parts[0]]
+    config = load_config(schema, path)
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(to_yaml(config))
+    assert load_config(schema, printed) == config
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_help_explains_every_key(schema):
+    for line in describe(schema):
+        is_variant = ", " in line.partition("(")[0]
+        explained = re.search(r"(; (default .*|required)\)|:)  \S", line)
+        assert is_variant or explained, f"no description: {line}"
+
+
+def test_overrides_are_yaml_and_the_last_wins(config_file):
+    config = load_config(
+        PreprocessConfig, config_file, ["eeg.band_hz=[2, 20]", "drop_volumes=3", "drop_volumes=4"]
+    )
+    assert config.eeg.band_hz == (2.0, 20.0)
+    assert config.drop_volumes == 4
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    # YAML 1.1 reads 1e-5 as a string.
+    path = tmp_path / "train.yaml"
+    path.write_text("store: s\noutput: o\nmodel: {name: cae}\n")
+    config = load_config(TrainConfig, path, ["optimisation.learning_rate=1e-5"])
+    assert config.optimisation.learning_rate == 1e-5
+
+
+def test_extends_takes_the_parent_and_lets_the_child_win(tmp_path):
+    (tmp_path / "parent.yaml").write_text(
+        yaml.safe_dump({"source": {"kind": "noddi", "path": "a"}, "output": "s.h5"})
+    )
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: parent.yaml\nsource: {path: b}\n")
+    config = load_config(PreprocessConfig, child)
+    assert (config.source.kind, str(config.source.path)) == ("noddi", "b")
+
+
+def test_extends_in_a_circle_is_refused(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("extends: a.yaml\n")
+    with pytest.raises(ConfigError, match="leads back"):
+        load_config(PreprocessConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("eeg.sfreqhz=3", "unknown key 'eeg.sfreqhz', did you mean 'sfreq_hz'"),
+        ("sauce.path=x", "unknown key 'sauce', did you mean 'source'"),
+        ("eeg.sfreq_hz=fast", "'eeg.sfreq_hz' = 'fast'"),
+        ("bold.min_dice=1.5", "less than or equal to 1"),
+        ("cluster.kind=lsf", "'local', 'slurm' or 'mpi'"),
+        ("eeg.band_hz=[30, 1]", "must rise"),
+        ("eeg.marker='('", "not a regular expression"),
+        ("drop_volumes", "not of the form key.path=value"),
+        ("drop_volumes=[", "not valid YAML"),
+    ],
+)
+def test_wrong_values_name_the_key(config_file, override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(PreprocessConfig, config_file, [override])
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read"), ("a: [", "not valid YAML"), ("- 1", "mapping"), ("{}", "required")],
+)
+def test_unusable_files(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(PreprocessConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.layer=3", "unknown key 'model.layer', did you mean 'layers'"),
+        ("model.layers=0", "'model.layers' = 0"),
+        ("model.name=vit", "'vit'"),
+        ("optimisation.precision=fp8", "'fp32' or 'bf16'"),
+        ("split.fractions=[0.5,0.2,0.2]", "add up to 1"),
+    ],
+)
+def test_messages_do_not_name_members_of_unions(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, CONFIGS / "train" / "transformer.yaml", [override])
+    assert message in str(caught.value)
+
+
+def test_a_transformer_needs_a_tokeniser(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text("store: s\noutput: o\nmodel: {name: transformer}\n")
+    with pytest.raises(ConfigError, match="tokeniser is required"):
+        load_config(TrainConfig, path)

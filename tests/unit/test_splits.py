@@ -1,0 +1,85 @@
+"""Who trains, who chooses, who is scored."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eeg2fmri_dist.config.train import SplitConfig
+from eeg2fmri_dist.errors import ConfigError, DataError
+from eeg2fmri_dist.splits import make_split
+
+
+def recordings(runs_per_subject, n_samples=20):
+    entries, first = [], 0
+    for number, runs in enumerate(runs_per_subject):
+        for _ in range(runs):
+            entries.append(
+                SimpleNamespace(subject=f"{number:02d}", first_sample=first, n_samples=n_samples)
+            )
+            first += n_samples
+    return entries
+
+
+def subjects_of(entries, segments):
+    return {entries[segment.recording].subject for segment in segments}
+
+
+def samples_of(split):
+    return [
+        sample
+        for part in (split.train, split.validation, split.test)
+        for segment in part
+        for sample in range(segment.start, segment.stop)
+    ]
+
+
+def test_sixteen_subjects_split_as_in_the_paper():
+    split = make_split(recordings([1] * 16, n_samples=295), SplitConfig())
+    counts = [
+        sum(segment.stop - segment.start for segment in part)
+        for part in (split.train, split.validation, split.test)
+    ]
+    assert counts == [2360, 1180, 1180]
+
+
+@given(
+    runs=st.lists(st.integers(1, 3), min_size=3, max_size=20),
+    seed=st.none() | st.integers(0, 1000),
+)
+def test_by_subject_uses_every_sample_once_and_never_shares_a_subject(runs, seed):
+    entries = recordings(runs)
+    split = make_split(entries, SplitConfig(seed=seed))
+    assert sorted(samples_of(split)) == list(range(20 * sum(runs)))
+    parts = [subjects_of(entries, part) for part in (split.train, split.validation, split.test)]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert not split.leaks
+
+
+@given(runs=st.lists(st.integers(1, 3), min_size=1, max_size=8))
+def test_by_sample_uses_every_sample_once_and_says_that_it_leaks(runs):
+    split = make_split(recordings(runs), SplitConfig(kind="by_sample"))
+    assert sorted(samples_of(split)) == list(range(20 * sum(runs)))
+    assert split.leaks
+
+
+def test_leave_one_subject_out_tests_only_that_subject():
+    entries = recordings([1, 2, 1, 1])
+    config = SplitConfig(kind="leave_one_subject_out", test_subject="01")
+    split = make_split(entries, config)
+    assert subjects_of(entries, split.test) == {"01"}
+    assert len(split.test) == 2
+    assert "01" not in subjects_of(entries, split.train + split.validation)
+
+
+def test_too_few_subjects_are_refused():
+    with pytest.raises(DataError, match="at least 3 subjects, the store has 2"):
+        make_split(recordings([1, 1]), SplitConfig())
+
+
+def test_an_unknown_left_out_subject_is_refused():
+    config = SplitConfig(kind="leave_one_subject_out", test_subject="99")
+    with pytest.raises(ConfigError, match="99"):
+        make_split(recordings([1, 1, 1]), config)
