@@ -6,16 +6,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from eeg2fmri_dist.config.model import (
-    CaeConfig,
-    PrincipalComponentsConfig,
-    TransformerConfig,
-    UNetConfig,
-)
+from eeg2fmri_dist.config.model import CaeConfig, ModelConfig, TokeniserConfig, UNetConfig
+from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.models.blocks import Grid
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
-from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.models.unet import UNet
 
@@ -43,8 +38,43 @@ class DataSizes:
     tr_s: float
 
 
+def build_model(
+    config: ModelConfig, tokeniser: TokeniserConfig | None, sizes: DataSizes
+) -> ConvolutionalAutoencoder | TransformerCNN | UNet:
+    """Return an untrained model.
+
+    Parameters
+    ----------
+    config : CaeConfig, TransformerConfig or UNetConfig
+        Which model, and its options.
+    tokeniser : CaeConfig, PrincipalComponentsConfig or None
+        Volume tokeniser of a Transformer; None for the others.
+    sizes : DataSizes
+        Sizes of the data.
+
+    Raises
+    ------
+    ConfigError
+        If a Transformer has no tokeniser.
+    """
+    if isinstance(config, CaeConfig):
+        return ConvolutionalAutoencoder(sizes.grid, config)
+    size_of_tr = sizes.num_channels, sizes.num_frequencies
+    if isinstance(config, UNetConfig):
+        return UNet(sizes.grid, *size_of_tr, context=sizes.context, config=config)
+    if tokeniser is None:
+        raise ConfigError("a transformer needs a volume tokeniser", where="tokeniser")
+    return TransformerCNN(
+        build_tokeniser(tokeniser, sizes.grid),
+        *size_of_tr,
+        context=sizes.context,
+        tr_s=sizes.tr_s,
+        config=config,
+    )
+
+
 def build_tokeniser(
-    config: CaeConfig | PrincipalComponentsConfig, grid: Grid
+    config: TokeniserConfig, grid: Grid
 ) -> ConvolutionalAutoencoder | PrincipalComponents:
     """Return an untrained volume tokeniser."""
     if isinstance(config, CaeConfig):
@@ -52,45 +82,6 @@ def build_tokeniser(
     return PrincipalComponents(grid, config.d_token)
 
 
-def build_transformer(
-    config: TransformerConfig, sizes: DataSizes, tokeniser: VolumeTokeniser
-) -> TransformerCNN:
-    """Return an untrained Transformer-CNN around a tokeniser."""
-    return TransformerCNN(
-        tokeniser,
-        sizes.num_channels,
-        sizes.num_frequencies,
-        context=sizes.context,
-        tr_s=sizes.tr_s,
-        config=config,
-    )
-
-
-def build_unet(config: UNetConfig, sizes: DataSizes) -> UNet:
-    """Return an untrained U-Net."""
-    return UNet(
-        sizes.grid,
-        sizes.num_channels,
-        sizes.num_frequencies,
-        context=sizes.context,
-        config=config,
-    )
-
-
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def build_model(
-    config: CaeConfig | TransformerConfig | UNetConfig,
-    tokeniser: CaeConfig | PrincipalComponentsConfig | None,
-    sizes: DataSizes,
-) -> nn.Module:
-    """Return an untrained model of any kind; `tokeniser` is for a Transformer only."""
-    if isinstance(config, CaeConfig):
-        return build_tokeniser(config, sizes.grid)
-    if isinstance(config, UNetConfig):
-        return build_unet(config, sizes)
-    assert tokeniser is not None, "TrainConfig refuses a transformer without a tokeniser"
-    return build_transformer(config, sizes, build_tokeniser(tokeniser, sizes.grid))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eeg2fmri_dist.errors import DataError
@@ -53,11 +52,20 @@ class EegFeatures(nn.Module):
             )
         features = eeg.flatten(2)
         if self.kernels is not None:
-            features = self._filter(features, self.kernels)
+            filters = _convolution_matrix(self.kernels, eeg.shape[1])
+            features = (filters @ features).unflatten(1, (eeg.shape[1], -1)).flatten(2)
         return self.dropout(features)
 
-    def _filter(self, features: Tensor, kernels: Tensor) -> Tensor:
-        series = features.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (batch x feature, 1, tr)
-        padded = F.pad(series, (kernels.shape[1] - 1, 0))
-        filtered = F.conv1d(padded, kernels.flip(1).unsqueeze(1))  # conv1d does not flip
-        return filtered.unflatten(0, (len(features), -1)).permute(0, 3, 1, 2).flatten(2)
+
+def _convolution_matrix(kernels: Tensor, num_trs: int) -> Tensor:
+    """Kernels (k, lag) -> matrix (tr x k, tr) that convolves a series, causally, with each.
+
+    One matrix product for all features is several times faster than a convolution that has
+    features as its batch, at the few hundred TRs of a recording.
+    """
+    trs = torch.arange(num_trs, device=kernels.device)
+    lag = trs[:, None] - trs[None, :]
+    num_lags = kernels.shape[1]
+    inside = (lag >= 0) & (lag < num_lags)
+    weights = kernels[:, lag.clamp(0, num_lags - 1)] * inside  # (k, tr, tr)
+    return weights.transpose(0, 1).flatten(0, 1)

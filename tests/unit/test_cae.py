@@ -12,11 +12,11 @@ from eeg2fmri_dist.config.model import (
     TransformerConfig,
     UNetConfig,
 )
+from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.models.build import (
     DataSizes,
+    build_model,
     build_tokeniser,
-    build_transformer,
-    build_unet,
     count_parameters,
 )
 from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
@@ -41,14 +41,14 @@ def build(name):
     torch.manual_seed(0)
     if name == "cae":
         return small_cae()
-    if name == "principal_components":
+    if name == PCA:
         return small_pca()
     if name == "unet":
-        return build_unet(UNetConfig(d_eeg=8, widths=(8, 16), eeg_dropout=0.0), SIZES)
+        return build_model(UNetConfig(d_eeg=8, widths=(8, 16), eeg_dropout=0.0), None, SIZES)
     config = TransformerConfig(
         d_model=16, num_heads=2, layers=1, dropout=0.0, eeg_dropout=0.0, train_tokeniser=True
     )
-    return build_transformer(config, SIZES, small_cae())
+    return build_model(config, SMALL_CAE, SIZES)
 
 
 def run(name, model):
@@ -56,7 +56,7 @@ def run(name, model):
     generator = torch.Generator().manual_seed(1)
     volumes = torch.randn(2, 5, *GRID, generator=generator)
     eeg = torch.randn(2, 8, 5, 4, generator=generator)
-    if name in ("cae", "principal_components"):
+    if name in ("cae", PCA):
         return model(volumes.flatten(0, 1))
     if name == "unet":
         return model(eeg)
@@ -64,7 +64,8 @@ def run(name, model):
     return model.decode_tokens(model(eeg, model.encode_volumes(volumes), keep))
 
 
-ALL = ["cae", "principal_components", "unet", "transformer"]
+PCA = "principal_components"
+ALL = ["cae", PCA, "unet", "transformer"]
 TRAINED = ["cae", "unet", "transformer"]
 
 
@@ -112,12 +113,25 @@ def test_default_sizes_stay_affordable():
     sizes = DataSizes((64, 64, 30), num_channels=63, num_frequencies=30, context=11, tr_s=2.16)
     cae = build_tokeniser(CaeConfig(), sizes.grid)
     assert 5e6 < count_parameters(cae) < 11e6
-    assert count_parameters(build_unet(UNetConfig(), sizes)) < 5e6
-    transformer = build_transformer(TransformerConfig(), sizes, cae)
+    assert count_parameters(build_model(UNetConfig(), None, sizes)) < 5e6
+    transformer = build_model(TransformerConfig(), CaeConfig(), sizes)
     assert count_parameters(transformer) < 8e6  # the frozen autoencoder is not counted
 
 
-@pytest.mark.parametrize("name", ["cae", "principal_components"])
+@pytest.mark.parametrize("name", ALL)
+def test_sizes_are_known_without_memory(name):
+    """A dry run builds models on torch's meta device."""
+    with torch.device("meta"):
+        model = build_tokeniser(PrincipalComponentsConfig(), GRID) if name == PCA else build(name)
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+
+
+def test_transformer_without_tokeniser_is_refused():
+    with pytest.raises(ConfigError, match="needs a volume tokeniser"):
+        build_model(TransformerConfig(), None, SIZES)
+
+
+@pytest.mark.parametrize("name", ["cae", PCA])
 def test_tokenisers_follow_the_protocol(name):
     model = build(name)
     assert isinstance(model, VolumeTokeniser)

@@ -11,8 +11,7 @@ from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, Tra
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.models.build import (
     DataSizes,
-    build_tokeniser,
-    build_transformer,
+    build_model,
     count_parameters,
 )
 from eeg2fmri_dist.models.eeg_features import EegFeatures
@@ -81,6 +80,15 @@ def test_showing_generated_tokens_reproduces_them(options):
     eeg, _ = window(10)
     generated = model.generate(eeg, 10)
     torch.testing.assert_close(model(eeg, generated), generated, atol=1e-5, rtol=0)
+
+
+def test_generation_runs_in_bfloat16():
+    model = eeg_to_tokens()
+    eeg, _ = window(8)
+    expected = model.generate(eeg, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        generated = model.generate(eeg, 8)
+    assert (generated.float() - expected).norm() < 0.1 * expected.norm()
 
 
 def test_recordings_of_a_batch_are_generated_independently():
@@ -211,12 +219,12 @@ def test_one_batch_is_learned_by_heart():
 def test_front_end_starts_as_convolution_with_the_hrf():
     front_end = EegFeatures(CHANNELS, FREQUENCIES, tr_s=TR_S, dropout=0.0)
     eeg = torch.randn(2, 30, CHANNELS, FREQUENCIES)
-    features = front_end(eeg).detach().unflatten(2, (CHANNELS, FREQUENCIES, 3))
+    features = front_end(eeg).detach().unflatten(2, (3, CHANNELS, FREQUENCIES))
     for (batch, channel, frequency), kernel in itertools.product([(0, 0, 0), (1, 4, 2)], range(3)):
         hrf = hrf_basis(TR_S)[kernel]
         series = eeg[batch, :, channel, frequency].numpy()
         expected = np.convolve(series, hrf / np.linalg.norm(hrf))[:30]
-        actual = features[batch, :, channel, frequency, kernel]
+        actual = features[batch, :, kernel, channel, frequency]
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -239,10 +247,10 @@ def test_hrf_is_sampled_at_the_tr(tr_s):
 
 def small_transformer_cnn(**options):
     torch.manual_seed(0)
-    cae = build_tokeniser(CaeConfig(d_token=D_TOKEN, widths=(8,)), (8, 8, 6))
+    cae = CaeConfig(d_token=D_TOKEN, widths=(8,))
     config = TransformerConfig(d_model=16, num_heads=2, layers=1, **options)
     sizes = DataSizes((8, 8, 6), CHANNELS, FREQUENCIES, context=3, tr_s=TR_S)
-    return build_transformer(config, sizes, cae).eval()
+    return build_model(config, cae, sizes).eval()
 
 
 def test_tokens_are_standardised_by_training_tokens():
@@ -296,12 +304,12 @@ def test_tokeniser_is_trained_only_where_asked(train_tokeniser):
 
 
 def test_principal_components_take_the_place_of_the_autoencoder():
-    pca = build_tokeniser(PrincipalComponentsConfig(d_token=D_TOKEN), (8, 8, 6))
-    volumes = torch.randn(20, 8, 8, 6)
-    pca.fit([volumes])
+    pca = PrincipalComponentsConfig(d_token=D_TOKEN)
     config = TransformerConfig(d_model=16, num_heads=2, layers=1)
     sizes = DataSizes((8, 8, 6), CHANNELS, FREQUENCIES, context=3, tr_s=TR_S)
-    model = build_transformer(config, sizes, pca).eval()
-    model.fit_token_statistics(pca.encode(volumes))
+    model = build_model(config, pca, sizes).eval()
+    volumes = torch.randn(20, 8, 8, 6)
+    model.tokeniser.fit([volumes])
+    model.fit_token_statistics(model.tokeniser.encode(volumes))
     eeg, _ = window(7)
     assert model.generate_volumes(eeg, 7).shape == (2, 7, 8, 8, 6)

@@ -5,7 +5,7 @@ import torch
 
 from eeg2fmri_dist.config.model import UNetConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.models.build import DataSizes, build_unet
+from eeg2fmri_dist.models.build import DataSizes, build_model
 
 CHANNELS, FREQUENCIES, CONTEXT = 5, 4, 3
 
@@ -13,7 +13,7 @@ CHANNELS, FREQUENCIES, CONTEXT = 5, 4, 3
 def unet(grid=(16, 16, 8), widths=(8, 16, 24), context=CONTEXT):
     torch.manual_seed(0)
     sizes = DataSizes(grid, CHANNELS, FREQUENCIES, context=context, tr_s=2.16)
-    return build_unet(UNetConfig(d_eeg=8, widths=widths, eeg_dropout=0.0), sizes)
+    return build_model(UNetConfig(d_eeg=8, widths=widths, eeg_dropout=0.0), None, sizes)
 
 
 def eeg_window(num_volumes, context=CONTEXT, batch=2):
