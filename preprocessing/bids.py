@@ -141,12 +141,13 @@ def _check_all_there(source: SourceConfig, subjects: set[str]) -> None:
 def _check_pairs(source: SourceConfig, eeg: dict[RunKey, Path], bold: dict[RunKey, Path]) -> None:
     """Refuse recordings that lack a half; all of them are named at once."""
     missing = [
-        f"{bold[key].name} has no EEG: {_expected(bold[key], 'eeg', EEG_ENDINGS[0])} is missing"
-        for key in sorted(bold.keys() - eeg.keys())
-    ]
-    missing += [
-        f"{eeg[key].name} has no BOLD run: {_expected(eeg[key], 'func', BOLD_ENDINGS[0])} is missing"
-        for key in sorted(eeg.keys() - bold.keys())
+        f"{path.name} has no {what}: {_expected(path, datatype, ending)} is missing"
+        for halves, others, what, datatype, ending in (
+            (bold, eeg, "EEG", "eeg", EEG_ENDINGS[0]),
+            (eeg, bold, "BOLD run", "func", BOLD_ENDINGS[0]),
+        )
+        for key, path in sorted(halves.items())
+        if key not in others
     ]
     if missing:
         raise DataError(
