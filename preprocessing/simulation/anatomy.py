@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from preprocessing.template import load_brain_mask, load_template
 
 EPI_SHAPE = (64, 64, 30)
 EPI_VOXEL_MM = (3.3, 3.3, 4.0)
-T1_SHAPE = (96, 136, 136)
-T1_VOXEL_MM = (1.8, 1.8, 1.8)
+T1_SHAPE = (88, 120, 120)
+T1_VOXEL_MM = (2.0, 2.0, 2.0)
 BRAIN_INTENSITY = 1000.0
 
 # Template intensities of CSF, grey and white matter, and how bright and how active each is in EPI.
@@ -60,12 +61,12 @@ def build_anatomy(rng: np.random.Generator, head_map: HeadMap) -> Anatomy:
     affine = epi_affine(rng, head_map, EPI_SHAPE, EPI_VOXEL_MM)
     scanner_mm = voxel_centres(EPI_SHAPE, affine)
     mni_mm = head_map.to_mni(scanner_mm)
-    template = _smoothed(np.asarray(load_template().dataobj, dtype=np.float32))
-    mask = np.asarray(load_brain_mask().dataobj, dtype=np.float32)
+    template, mask, _ = _template()
     labels = np.asarray(region_labels().dataobj)
 
-    t1 = _sample(template, mni_mm).reshape(EPI_SHAPE)
-    inside = _sample(mask, mni_mm).reshape(EPI_SHAPE)
+    t1 = _sample(_smoothed(template), mni_mm).reshape(EPI_SHAPE)
+    brain = _sample(mask, mni_mm).reshape(EPI_SHAPE)
+    inside = _sample(_with_ventricles(mask), mni_mm).reshape(EPI_SHAPE)
     brain_signal = np.interp(t1, _TEMPLATE_T1, _EPI_BRIGHTNESS)
     scalp_signal = 0.25 * t1 / _TEMPLATE_T1[2]
     signal = inside * brain_signal + (1 - inside) * scalp_signal
@@ -74,20 +75,20 @@ def build_anatomy(rng: np.random.Generator, head_map: HeadMap) -> Anatomy:
         affine=affine,
         mni_mm=mni_mm.reshape(*EPI_SHAPE, 3).astype(np.float32),
         epi=(BRAIN_INTENSITY * rng.uniform(0.85, 1.15) * signal).astype(np.float32),
-        brain=inside >= 0.5,
+        brain=brain >= 0.5,
         labels=_sample(labels, mni_mm, order=0).reshape(EPI_SHAPE),
-        grey_matter=(inside * np.interp(t1, _TEMPLATE_T1, _GREY_MATTER)).astype(np.float32),
+        grey_matter=(brain * np.interp(t1, _TEMPLATE_T1, _GREY_MATTER)).astype(np.float32),
         csf=(inside * np.interp(t1, _TEMPLATE_T1[:3], (1.0, 0.7, 0.1))).astype(np.float32),
     )
 
 
 def build_t1(rng: np.random.Generator, head_map: HeadMap) -> tuple[np.ndarray, np.ndarray]:
-    """Return a T1-weighted image without face, (96, 136, 136) int16, and its affine."""
+    """Return a T1-weighted image without face, (88, 120, 120) int16, and its affine."""
     affine = np.diag([*T1_VOXEL_MM, 1.0])
     centre_mm = head_map.to_scanner(np.array([[0.0, -18.0, 6.0]]))[0]
     affine[:3, 3] = centre_mm - np.array(T1_VOXEL_MM) * (np.array(T1_SHAPE) - 1) / 2
     mni_mm = head_map.to_mni(voxel_centres(T1_SHAPE, affine))
-    template = np.asarray(load_template().dataobj, dtype=np.float32)
+    template, _, _ = _template()
     image = _sample(template, mni_mm).reshape(T1_SHAPE) / 10.0
     image *= _bias(rng, T1_SHAPE, strength=0.15)
     image += rng.normal(0.0, 12.0, size=T1_SHAPE)
@@ -118,6 +119,21 @@ def _bias(rng: np.random.Generator, shape: tuple[int, int, int], strength: float
     return np.exp(strength * (field - np.mean(field)))
 
 
+@functools.cache
+def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Template, its brain mask and its affine."""
+    template, mask = load_template(), load_brain_mask()
+    data = (np.asarray(image.dataobj, dtype=np.float32) for image in (template, mask))
+    return *data, template.affine
+
+
+def _with_ventricles(mask: np.ndarray) -> np.ndarray:
+    """Close the holes that the template's brain mask has where the ventricles are."""
+    from scipy.ndimage import binary_closing, binary_fill_holes
+
+    return binary_fill_holes(binary_closing(mask > 0, iterations=4)).astype(np.float32)
+
+
 def _smoothed(image: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
@@ -128,6 +144,6 @@ def _sample(image: np.ndarray, mni_mm: np.ndarray, order: int = 1) -> np.ndarray
     """Template image at MNI points, zero outside."""
     from scipy.ndimage import map_coordinates
 
-    affine = load_template().affine
+    _, _, affine = _template()
     indices = (mni_mm - affine[:3, 3]) / np.diag(affine)[:3]
     return map_coordinates(image, indices.T, order=order, mode="constant", cval=0)

@@ -12,6 +12,7 @@ from preprocessing.noddi import CHANNELS
 from preprocessing.simulation.brainvision import Layout, Marker, write_brainvision
 from preprocessing.simulation.head_model import leadfield
 from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
+from preprocessing.simulation.interpolation import interpolated_blocks
 from preprocessing.simulation.noise import spectral_noise
 from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.sources import Timeline, simulate_activity
@@ -21,7 +22,6 @@ EXPORT_TAIL_SAMPLES = 24  # the exported segment ends shortly after the scan
 _ECG_INDEX = CHANNELS.index("ECG")
 _BLOCK_S = 4.0
 _AMPLIFIER_STEPS = 2  # white noise of up to so many integer steps
-_UPSAMPLING_HALF_LENGTH = 5  # of the interpolation filter, in samples of the sources' rate
 
 
 def scalp_signal(
@@ -169,24 +169,12 @@ def _recorded_blocks(
     signal_uv: np.ndarray, factor: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Interpolated, noisy, quantised blocks, (sample, channel) int16."""
-    from scipy.signal import firwin, resample_poly
-
-    margin = 2 * _UPSAMPLING_HALF_LENGTH
-    n_taps = 2 * _UPSAMPLING_HALF_LENGTH * factor + 1
-    taps = firwin(n_taps, 1 / factor, window=("kaiser", 5.0)) if factor > 1 else np.ones(1)
-    length, n_samples = round(_BLOCK_S * SOURCE_SFREQ_HZ), signal_uv.shape[1]
-    steps = signal_uv / np.float32(RESOLUTION_UV)
-    for start in range(0, n_samples, length):
-        stop = min(start + length, n_samples)
-        first, last = max(0, start - margin), min(stop + margin, n_samples)
-        block = resample_poly(
-            steps[:, first:last], factor, 1, axis=1, window=taps.astype(np.float32)
-        )
-        block = block[:, (start - first) * factor : (stop - first) * factor]
-        noise = rng.integers(
+    steps = np.ascontiguousarray(signal_uv.T / np.float32(RESOLUTION_UV))
+    for block in interpolated_blocks(steps, factor, round(_BLOCK_S * SOURCE_SFREQ_HZ)):
+        block += rng.integers(
             -_AMPLIFIER_STEPS, _AMPLIFIER_STEPS + 1, size=block.shape, dtype=np.int8
         )
-        yield _int16(np.rint(block) + noise).T
+        yield _int16(np.rint(block, out=block))
 
 
 def _int16(steps: np.ndarray) -> np.ndarray:

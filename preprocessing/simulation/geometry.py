@@ -113,7 +113,7 @@ def _invert_displacement(warp_mm: np.ndarray, warp_affine: np.ndarray) -> np.nda
     """Fixed-point iteration; converges because the warp's slope is far below 1."""
     target_mm = voxel_centres(warp_mm.shape[:3], warp_affine)
     inverse = np.zeros_like(target_mm)
-    for _ in range(12):
+    for _ in range(8):
         inverse = -_displacement(warp_mm, warp_affine, target_mm + inverse)
     return inverse.reshape(warp_mm.shape).astype(np.float32)
 

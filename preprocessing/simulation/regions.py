@@ -5,6 +5,7 @@ Parcels are geometric: a voxel of the brain belongs to the nearest region centre
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,7 @@ REGIONS = tuple(
 NETWORKS = tuple(dict.fromkeys(region.network for region in REGIONS))
 
 
+@functools.cache
 def region_labels() -> nib.Nifti1Image:
     """Return parcels on the template grid, (91, 109, 91) uint8.
 

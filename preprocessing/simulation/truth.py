@@ -67,11 +67,11 @@ KEYS = {
 
 
 def save_truth(path: Path, values: dict[str, np.ndarray]) -> None:
-    """Write a subject's truth as a compressed ``.npz`` with the keys of `KEYS`."""
+    """Write a subject's truth as ``.npz`` with the keys of `KEYS`."""
     if values.keys() != KEYS.keys():
         raise KeyError(f"truth lacks or adds {sorted(values.keys() ^ KEYS.keys())}")
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **values)
+        np.savez(file, allow_pickle=False, **values)
 
 
 def load_truth(path: Path) -> dict[str, np.ndarray]:
