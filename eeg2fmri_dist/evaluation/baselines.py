@@ -1,0 +1,111 @@
+"""What a model is measured against: predictions without a model, and EEG that says nothing.
+
+An oracle sees the BOLD that it should predict; its score is a landmark, not a competitor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a baseline is called in tables.
+
+    Attributes
+    ----------
+    label : str
+        Short name.
+    meaning : str
+        What it predicts, in words.
+    oracle : bool
+        True where it sees the test subject's BOLD.
+    """
+
+    label: str
+    meaning: str
+    oracle: bool
+
+
+BASELINES = {
+    "training_mean": Baseline(
+        "Training-mean image", "the mean image of the training subjects, for every volume", False
+    ),
+    "ridge": Baseline(
+        "Ridge regression",
+        "lagged linear regression on EEG band power, fitted on the training subjects",
+        False,
+    ),
+    "ridge_shuffled": Baseline(
+        "Ridge, shuffled EEG", "the same regression given EEG from half a recording away", False
+    ),
+    "subject_mean": Baseline(
+        "Subject-mean image", "the test subject's own mean image, for every volume", True
+    ),
+    "last_volume": Baseline("Copy of last volume", "the true volume one TR earlier", True),
+}
+
+
+def training_mean(recording_means: np.ndarray, n_volumes: int) -> np.ndarray:
+    """Predict the mean image of the training recordings, for every volume.
+
+    Parameters
+    ----------
+    recording_means : ndarray of shape (recording, x, y, z)
+        Temporal mean of each training recording.
+    n_volumes : int
+        Volumes of the recording to predict.
+
+    Returns
+    -------
+    ndarray of shape (volume, x, y, z)
+        Read-only view of one image.
+    """
+    return _repeat(recording_means.mean(axis=0), n_volumes)
+
+
+def subject_mean(true: np.ndarray) -> np.ndarray:
+    """Oracle: the mean of the true volumes (volume, x, y, z), for every volume; a read-only view."""
+    return _repeat(true.mean(axis=0), len(true))
+
+
+def last_volume(true: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Oracle: the true volume one TR earlier.
+
+    Parameters
+    ----------
+    true : ndarray of shape (volume, x, y, z)
+        BOLD of one recording.
+    first : ndarray of shape (x, y, z)
+        What is predicted for the first volume, which has none before it (the training mean).
+
+    Returns
+    -------
+    ndarray of shape (volume, x, y, z)
+    """
+    return np.concatenate([first[None].astype(true.dtype), true[:-1]])
+
+
+def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
+    """Roll the EEG of a whole recording by half its length.
+
+    Keeps each channel's spectrum, autocorrelation and statistics, so that only the match in time with the
+    BOLD is lost (a permutation of volumes would also make the EEG rougher than a model has ever seen).
+
+    Parameters
+    ----------
+    eeg : ndarray of shape (volume, channel, frequency)
+        One recording, as the model takes it.
+    """
+    return np.roll(eeg, len(eeg) // 2, axis=0)
+
+
+def zero_eeg(eeg: np.ndarray) -> np.ndarray:
+    """Return zeros: for z-scored EEG, the recording's average at every TR."""
+    return np.zeros_like(eeg)
+
+
+def _repeat(image: np.ndarray, n_volumes: int) -> np.ndarray:
+    return np.broadcast_to(image.astype(np.float32), (n_volumes, *image.shape))

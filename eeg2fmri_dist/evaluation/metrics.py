@@ -1,0 +1,416 @@
+"""Scores of a predicted BOLD recording against the true one.
+
+Volumes are (volume, x, y, z) float32 in the units of the store, predicted and true alike. PSNR and SSIM depend on scale
+and data range, which the literature rarely states; two conventions are spelt out here:
+
+paper
+    Bruno et al., JHJA 3(1), 2025. Volumes are z-scored with one mean and deviation, those of all training volumes.
+    The data range is max - min of the z-scored true recording (the only reading under which the published MSE 0.209 and
+    25.92 dB agree: a range of 9.04). PSNR comes from the MSE over the whole recording.
+peer
+    E2fNet, NT-ViT and their followers. Each volume, predicted or true, is scaled to [0, 1] by its own minimum and
+    maximum, as those models' targets are: scanner gain is forgiven. Data range 1. PSNR per volume, then averaged.
+
+`masked` means: scaled in the same way over the whole grid, then averaged over brain voxels only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.evaluation.networks import (
+    Regions,
+    correlation_matrix,
+    matrix_similarity,
+    regional_means,
+)
+from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation, temporal_std_ratio
+
+SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
+_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
+_VOXELS_PER_BLOCK = 4096
+
+VolumePairs = Iterator[tuple[int, np.ndarray, np.ndarray]]
+
+
+def mse(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean squared error over all volumes and voxels, or over those of a mask (x, y, z)."""
+    squared = np.square(np.subtract(predicted, true, dtype=np.float64))
+    return float(squared.mean() if mask is None else squared[:, mask].mean())
+
+
+def psnr(
+    predicted: np.ndarray, true: np.ndarray, data_range: float, mask: np.ndarray | None = None
+) -> float:
+    """Peak signal-to-noise ratio, ``10 log10(data_range^2 / MSE)``, of all volumes together.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        Same unit.
+    data_range : float
+        Largest minus smallest value that the data can take, in that unit.
+    mask : ndarray of bool, shape (x, y, z), optional
+        Voxels that count; all without it.
+
+    Returns
+    -------
+    float
+        In dB; infinite where prediction and truth are identical.
+    """
+    return float(_psnr_db(np.array(mse(predicted, true, mask)), data_range))
+
+
+def ssim_2d(
+    predicted: np.ndarray, true: np.ndarray, data_range: float, mask: np.ndarray | None = None
+) -> float:
+    """Structural similarity with an 11 x 11 Gaussian window in axial slices, mean over volumes.
+
+    Wang et al. 2004 (sigma 1.5, K1 = 0.01, K2 = 0.03); equal to scikit-image's ``structural_similarity(...,
+    gaussian_weights=True, use_sample_covariance=False)`` on each slice.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        Same unit.
+    data_range : float
+        Largest minus smallest value that the data can take, in that unit.
+    mask : ndarray of bool, shape (x, y, z), optional
+        Average the map over these voxels. Without it: over all whose window lies inside the grid, as
+        scikit-image does (the map at the border sees reflected voxels).
+
+    Returns
+    -------
+    float
+        NaN without a mask on a grid smaller than the window.
+    """
+    return _ssim(predicted, true, data_range, mask, dimensions=2)
+
+
+def ssim_3d(
+    predicted: np.ndarray, true: np.ndarray, data_range: float, mask: np.ndarray | None = None
+) -> float:
+    """Structural similarity with an 11 x 11 x 11 Gaussian window; otherwise as `ssim_2d`."""
+    return _ssim(predicted, true, data_range, mask, dimensions=3)
+
+
+def ssim_map(
+    predicted: np.ndarray, true: np.ndarray, data_range: float, dimensions: Literal[2, 3]
+) -> np.ndarray:
+    """Structural similarity around each voxel, (volume, x, y, z), float64."""
+    predicted, true = predicted.astype(np.float64), true.astype(np.float64)
+    mean_p, mean_t = _smooth(predicted, dimensions), _smooth(true, dimensions)
+    var_p = _smooth(predicted * predicted, dimensions) - mean_p * mean_p
+    var_t = _smooth(true * true, dimensions) - mean_t * mean_t
+    covariance = _smooth(predicted * true, dimensions) - mean_p * mean_t
+    c1, c2 = _SSIM_C1 * data_range**2, _SSIM_C2 * data_range**2
+    likeness = (2 * mean_p * mean_t + c1) * (2 * covariance + c2)
+    return likeness / ((mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2))
+
+
+def voxelwise_r(
+    predicted: np.ndarray, true: np.ndarray, mask: np.ndarray, detrend_order: int = 0
+) -> np.ndarray:
+    """Pearson r over time of each voxel inside a mask, by blocks of voxels.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        In any unit.
+    mask : ndarray of bool, shape (x, y, z)
+        Voxels to score.
+    detrend_order : int
+        Degree of the polynomial removed from both.
+
+    Returns
+    -------
+    ndarray of shape (voxel,)
+        In the order of ``numpy.nonzero(mask)``; 0 where either is constant.
+    """
+    voxels = np.nonzero(mask)
+    scores = np.empty(len(voxels[0]))
+    for start in range(0, len(scores), _VOXELS_PER_BLOCK):
+        block = slice(start, start + _VOXELS_PER_BLOCK)
+        where = (slice(None), *(axis[block] for axis in voxels))
+        scores[block] = temporal_correlation(
+            detrend(predicted[where], detrend_order), detrend(true[where], detrend_order)
+        )
+    return scores
+
+
+def paper_convention(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    mask: np.ndarray,
+    *,
+    bold_mean: float,
+    bold_std: float,
+    ssim_every: int = 1,
+    chunk: int = 8,
+) -> dict[str, float]:
+    """MSE, PSNR and SSIM of z-scored volumes (see the top of this file).
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        Units of the store.
+    mask : ndarray of bool, shape (x, y, z)
+        Brain voxels.
+    bold_mean, bold_std : float
+        Of all voxels of all training volumes.
+    ssim_every : int
+        SSIM of each n-th volume only (1 = all); MSE and PSNR always see all.
+    chunk : int
+        Volumes in memory at a time; the result does not depend on it.
+
+    Returns
+    -------
+    dict of str to float
+        ``mse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each also ``_masked``, and
+        ``data_range_paper`` (z units).
+    """
+    data_range = float(true.max() - true.min()) / bold_std
+    pairs = _scaled_pairs(
+        predicted, true, lambda volumes: (volumes - bold_mean) / bold_std, chunk=chunk
+    )
+    volumes = _score_volumes(pairs, data_range, mask, ssim_every)
+    scores = {"data_range_paper": data_range}
+    for masked in ("", "_masked"):
+        error = volumes["mse" + masked].mean()
+        scores["mse_paper" + masked] = float(error)
+        scores[f"psnr_paper{masked}_db"] = float(_psnr_db(error, data_range))
+    return scores | _mean_ssim(volumes, "paper")
+
+
+def peer_convention(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    mask: np.ndarray,
+    *,
+    ssim_every: int = 1,
+    chunk: int = 8,
+) -> dict[str, float]:
+    """MSE, PSNR and SSIM of volumes that are each scaled to [0, 1] (see the top of this file).
+
+    Parameters are those of `paper_convention`; a volume of one value becomes zeros.
+
+    Returns
+    -------
+    dict of str to float
+        ``mse_peer``, ``psnr_peer_db``, ``ssim2d_peer``, ``ssim3d_peer``, each also ``_masked``.
+    """
+    pairs = _scaled_pairs(predicted, true, _own_min_max, chunk=chunk)
+    volumes = _score_volumes(pairs, 1.0, mask, ssim_every)
+    scores = {}
+    for masked in ("", "_masked"):
+        error = volumes["mse" + masked]
+        scores["mse_peer" + masked] = float(error.mean())
+        scores[f"psnr_peer{masked}_db"] = float(_psnr_db(error, 1.0).mean())
+    return scores | _mean_ssim(volumes, "peer")
+
+
+def temporal_scores(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    mask: np.ndarray,
+    regions: Regions,
+    detrend_order: int,
+) -> dict[str, float]:
+    """Scores of change over time: ``r_voxel``, ``r_region``, ``std_ratio``, ``fc_similarity``.
+
+    Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is the mean over
+    mask voxels, ``r_region`` the mean over regions of the r of regional means; ``std_ratio`` and
+    ``fc_similarity`` (functional connectivity: upper triangles of correlation matrices) are of regional means.
+    """
+    predicted_regions, true_regions = (
+        detrend(regional_means(volumes, regions.labels, len(regions)), detrend_order)
+        for volumes in (predicted, true)
+    )
+    return {
+        "r_voxel": float(voxelwise_r(predicted, true, mask, detrend_order).mean()),
+        "r_region": float(temporal_correlation(predicted_regions, true_regions).mean()),
+        "std_ratio": temporal_std_ratio(predicted_regions, true_regions),
+        "fc_similarity": matrix_similarity(
+            correlation_matrix(predicted_regions), correlation_matrix(true_regions)
+        ),
+    }
+
+
+def score_recording(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    mask: np.ndarray,
+    regions: Regions,
+    *,
+    bold_mean: float,
+    bold_std: float,
+    detrend_order: int = 1,
+    ssim_every: int = 1,
+    chunk: int = 8,
+) -> dict[str, float]:
+    """Return all scores of one recording, flat, by their stable names.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        Units of the store.
+    mask : ndarray of bool, shape (x, y, z)
+        Brain voxels.
+    regions : Regions
+        Regions on the same grid.
+    bold_mean, bold_std : float
+        Of all voxels of all training volumes.
+    detrend_order : int
+        Degree of the polynomial removed from both before the temporal scores.
+    ssim_every : int
+        SSIM of each n-th volume only; stated in the result as ``ssim_every``.
+    chunk : int
+        Volumes in memory at a time for MSE, PSNR and SSIM.
+
+    Returns
+    -------
+    dict of str to float
+        Those of `temporal_scores`, `paper_convention` and `peer_convention`, and ``ssim_every``.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, the mask is empty or a value is not finite.
+    """
+    mask = mask.astype(bool)
+    _check(predicted, true, mask)
+    return {
+        **temporal_scores(predicted, true, mask, regions, detrend_order),
+        **paper_convention(
+            predicted,
+            true,
+            mask,
+            bold_mean=bold_mean,
+            bold_std=bold_std,
+            ssim_every=ssim_every,
+            chunk=chunk,
+        ),
+        **peer_convention(predicted, true, mask, ssim_every=ssim_every, chunk=chunk),
+        "ssim_every": float(ssim_every),
+    }
+
+
+def _check(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray) -> None:
+    if predicted.shape != true.shape or true.ndim != 4 or true.shape[1:] != mask.shape:
+        raise DataError(
+            f"predicted volumes are {predicted.shape}, true ones {true.shape}, the mask {mask.shape}",
+            remedy="score a recording against the same volumes on the same grid",
+        )
+    if not mask.any():
+        raise DataError("the brain mask is empty")
+    if true.min() == true.max():
+        raise DataError("every true voxel holds the same value: nothing can be scored")
+    for name, volumes in (("predicted", predicted), ("true", true)):
+        for index, volume in enumerate(volumes):
+            if not np.isfinite(volume).all():
+                raise DataError(
+                    "holds a value that is not finite",
+                    where=f"{name} volume {index}",
+                    remedy="the model may have diverged: look at its training curves",
+                )
+
+
+def _scaled_pairs(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    scale: Callable[[np.ndarray], np.ndarray],
+    chunk: int,
+) -> VolumePairs:
+    """First index, predicted and true volumes, `chunk` at a time, scaled."""
+    for start in range(0, len(true), chunk):
+        block = slice(start, start + chunk)
+        yield (
+            start,
+            scale(predicted[block].astype(np.float64)),
+            scale(true[block].astype(np.float64)),
+        )
+
+
+def _own_min_max(volumes: np.ndarray) -> np.ndarray:
+    low = volumes.min(axis=(1, 2, 3), keepdims=True)
+    span = volumes.max(axis=(1, 2, 3), keepdims=True) - low
+    return np.divide(volumes - low, span, out=np.zeros_like(volumes), where=span > 0)
+
+
+def _score_volumes(
+    pairs: VolumePairs, data_range: float, mask: np.ndarray, ssim_every: int
+) -> dict[str, np.ndarray]:
+    """Scores of each volume, in order: MSE of all, SSIM of each n-th."""
+    scores: dict[str, list[np.ndarray]] = {}
+    for start, predicted, true in pairs:
+        squared = (predicted - true) ** 2
+        chosen = np.arange(start, start + len(true)) % ssim_every == 0
+        block = {"mse": squared.mean(axis=(1, 2, 3)), "mse_masked": squared[:, mask].mean(axis=1)}
+        for dimensions in (2, 3):
+            similarity = ssim_map(predicted[chosen], true[chosen], data_range, dimensions)
+            block[f"ssim{dimensions}d"] = _interior_mean(similarity, dimensions)
+            block[f"ssim{dimensions}d_masked"] = similarity[:, mask].mean(axis=1)
+        for name, values in block.items():
+            scores.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in scores.items()}
+
+
+def _mean_ssim(volumes: dict[str, np.ndarray], convention: str) -> dict[str, float]:
+    return {
+        f"ssim{dimensions}d_{convention}{masked}": float(
+            volumes[f"ssim{dimensions}d{masked}"].mean()
+        )
+        for dimensions in (2, 3)
+        for masked in ("", "_masked")
+    }
+
+
+def _ssim(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    data_range: float,
+    mask: np.ndarray | None,
+    dimensions: Literal[2, 3],
+) -> float:
+    """Mean over volumes, one at a time."""
+    scores = []
+    for index in range(len(true)):
+        volume = slice(index, index + 1)
+        similarity = ssim_map(predicted[volume], true[volume], data_range, dimensions)
+        scores.append(
+            _interior_mean(similarity, dimensions) if mask is None else similarity[:, mask].mean()
+        )
+    return float(np.mean(scores))
+
+
+def _interior_mean(similarity: np.ndarray, dimensions: int) -> np.ndarray:
+    """Mean of each volume over voxels whose window lies inside the grid; NaN where there is none."""
+    inside = slice(SSIM_RADIUS, -SSIM_RADIUS)
+    interior = similarity[:, inside, inside, inside if dimensions == 3 else slice(None)]
+    if interior[0:1].size == 0:
+        return np.full(len(similarity), np.nan)
+    return interior.mean(axis=(1, 2, 3))
+
+
+def _smooth(volumes: np.ndarray, dimensions: int) -> np.ndarray:
+    """Gaussian window along x, y (and z) as products with small matrices: many times faster."""
+    count, size_x, size_y, size_z = volumes.shape
+    along_x = _gaussian(size_x) @ volumes.reshape(count, size_x, size_y * size_z)
+    along_y = _gaussian(size_y) @ along_x.reshape(count * size_x, size_y, size_z)
+    smoothed = along_y if dimensions == 2 else along_y @ _gaussian(size_z).T
+    return smoothed.reshape(volumes.shape)
+
+
+def _gaussian(size: int) -> np.ndarray:
+    """Matrix that filters a line of voxels, borders reflected."""
+    return gaussian_filter1d(np.eye(size), SSIM_SIGMA, axis=0, mode="reflect", radius=SSIM_RADIUS)
+
+
+def _psnr_db(error: np.ndarray, data_range: float) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(data_range**2 / error)

@@ -1,0 +1,231 @@
+"""The evaluation as one self-contained HTML page, and as metrics.json."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import eeg2fmri_dist
+from eeg2fmri_dist.evaluation.results import (
+    SCORES,
+    Curve,
+    Figure,
+    ReportInput,
+    RunSection,
+    ScoreRow,
+    gain,
+)
+from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, Interval
+from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
+from eeg2fmri_dist.files import write_json, write_text
+
+MAIN_SCORES = (
+    "r_region",
+    "r_voxel",
+    "std_ratio",
+    "fc_similarity",
+    "psnr_paper_db",
+    "ssim2d_paper",
+    "psnr_peer_db",
+    "ssim2d_peer",
+)
+_MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
+_RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
+
+
+def write_report(report: ReportInput, folder: Path) -> None:
+    """Write ``report.html`` and ``metrics.json`` into a folder, each whole or not at all."""
+    write_json(folder / "metrics.json", to_json(report))
+    write_text(folder / "report.html", render_html(report))
+
+
+def to_json(report: ReportInput) -> dict[str, Any]:
+    """Return the content of metrics.json.
+
+    Parameters
+    ----------
+    report : ReportInput
+        What the evaluation found.
+
+    Returns
+    -------
+    dict
+        ``format``, ``version``, ``title``;
+        ``data``: origin, split, subjects, store (see `results.DataFacts`);
+        ``scores``: score name -> label, unit, meaning;
+        ``runs``: list of name, recipe, model, parameters, facts, chosen_epoch,
+        ``verdict`` (answer, finding, sentence, notes), ``gain_over_shuffled`` (of r_region), ``variants`` and ``curves``;
+        ``baselines``; ``provenance``.
+        ``variants`` and ``baselines`` map a name to label, p_value and ``scores``: score name -> mean, low, high, n, method
+        (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that are not finite are null.
+    """
+    content = {
+        "format": "eeg2fmri-metrics",
+        "version": 1,
+        "title": report.full_title,
+        "data": {**vars(report.data), "origin": report.data.origin.value},
+        "scores": {
+            name: {"label": score.label, "unit": score.unit, "meaning": score.meaning}
+            for name, score in SCORES.items()
+        },
+        "runs": [_run_json(run, report.baselines) for run in report.runs],
+        "baselines": {row.name: _row_json(row) for row in report.baselines},
+        "provenance": dict(report.provenance),
+    }
+    return _without_nonfinite(content)
+
+
+def render_html(report: ReportInput) -> str:
+    """Return the page: figures, style and numbers in one file that loads nothing else."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("eeg2fmri_dist", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(
+        base64=lambda data: base64.b64encode(data).decode("ascii"),
+        number=format_score,
+        p_value=_format_p,
+        run_title=run_title,
+        lower_first=lambda text: text[:1].lower() + text[1:],
+    )
+    css = environment.get_template("report.css").render()
+    return environment.get_template("report.html.j2").render(css=Markup(css), **_view(report))
+
+
+def format_score(value: float | None, name: str) -> str:
+    """Return a score with the digits that it deserves, a true minus sign, ``∞`` or ``–``."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.{SCORES[name].digits}f}"
+    # -0.00 is 0.00.
+    return f"{float(text) + 0.0:.{SCORES[name].digits}f}".replace("-", "−")
+
+
+def run_title(run: RunSection) -> str:
+    """Return model and recipe in words."""
+    model = _MODELS.get(run.model, run.model)
+    return f"{model}, {_RECIPES.get(run.recipe, run.recipe)}"
+
+
+def headline(verdicts: Sequence[Verdict]) -> str:
+    """Return the answer for all runs in one sentence."""
+    asked = [item for item in verdicts if item.finding is not Finding.NO_EEG_INPUT]
+    if not asked:
+        return "No model here takes EEG."
+    counts = {
+        answer: sum(item.answer == answer for item in asked)
+        for answer in ("Yes", "No", "Cannot tell")
+    }
+    if len(asked) == 1:
+        return f"{asked[0].answer}: the model {asked[0].finding.value}."
+    texts = [f"{answer.lower()} for {count}" for answer, count in counts.items() if count]
+    text = f"{', '.join(texts)} of {len(asked)} models."
+    return text[0].upper() + text[1:]
+
+
+def _view(report: ReportInput) -> dict[str, Any]:
+    """What the template shows."""
+    from eeg2fmri_dist.evaluation import figures
+
+    verdicts = [(run, verdict(run, report.baselines)) for run in report.runs]
+    groups = [figures.ChartGroup(run_title(run), run.rows) for run in report.runs]
+    asked = [figures.ChartGroup(run_title(run), run.rows) for run in report.runs if run.row("free")]
+    controls = []
+    if report.baselines:
+        controls = [figures.ChartGroup("For comparison", report.baselines)]
+    every_row = [row for run in report.runs for row in run.rows] + list(report.baselines)
+    present = {name for row in every_row for scores in row.subjects.values() for name in scores}
+    return {
+        "report": report,
+        "version": eeg2fmri_dist.__version__,
+        "verdicts": verdicts,
+        "headline": headline([item for _, item in verdicts]),
+        "overview": figures.score_chart(
+            [*asked, *controls],
+            "r_region",
+            "temporal correlation r of regional means with the truth",
+        ),
+        "groups": [*groups, *controls],
+        "scores": SCORES,
+        "main_scores": [name for name in MAIN_SCORES if name in present],
+        "other_scores": [name for name in SCORES if name in present and name not in MAIN_SCORES],
+        "learning_curves": {run.name: _learning_curves(run) for run in report.runs},
+        "explained_rows": list({row.name: row for row in every_row}.values()),
+        "interval_note": (
+            f"expanded percentile bootstrap over subjects (Hesterberg 2015), Student's t below "
+            f"{SMALLEST_BOOTSTRAP} subjects, where a bootstrap is too narrow."
+        ),
+    }
+
+
+def _learning_curves(run: RunSection) -> list[Figure]:
+    from eeg2fmri_dist.evaluation import figures
+
+    return [figures.learning_curve(curve, run.chosen_epoch) for curve in run.curves]
+
+
+def _format_p(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
+    decided = verdict(run, baselines)
+    free, shuffled = run.row("free"), run.row("shuffled")
+    return {
+        "name": run.name,
+        "recipe": run.recipe,
+        "model": run.model,
+        "parameters": run.parameters,
+        "facts": dict(run.facts),
+        "chosen_epoch": run.chosen_epoch,
+        "verdict": {
+            "answer": decided.answer,
+            "finding": decided.finding.value,
+            "sentence": decided.sentence,
+            "notes": decided.notes,
+        },
+        "gain_over_shuffled": _interval_json(gain(free, shuffled)) if free and shuffled else None,
+        "variants": {row.name: _row_json(row) for row in run.rows},
+        "curves": [_curve_json(curve) for curve in run.curves],
+    }
+
+
+def _row_json(row: ScoreRow) -> dict[str, Any]:
+    names = {name: None for scores in row.subjects.values() for name in scores}
+    return {
+        "label": row.label,
+        "p_value": row.p_value,
+        "scores": {
+            name: {**_interval_json(row.interval(name)), "subjects": row.values(name)}
+            for name in names
+        },
+    }
+
+
+def _interval_json(interval: Interval) -> dict[str, Any]:
+    return dict(vars(interval))
+
+
+def _curve_json(curve: Curve) -> dict[str, Any]:
+    return {"label": curve.label, "train": curve.train, "validation": curve.validation}
+
+
+def _without_nonfinite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nonfinite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

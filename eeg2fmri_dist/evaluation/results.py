@@ -1,0 +1,351 @@
+"""What an evaluation found, in a form that the report and metrics.json are made from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from eeg2fmri_dist.evaluation.baselines import BASELINES
+from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
+
+VARIANTS = {
+    "free": ("True EEG", "free-running: the model gets EEG and no fMRI"),
+    "shuffled": ("Shuffled EEG", "free-running, EEG from half a recording away"),
+    "zero": ("Zero EEG", "free-running, every EEG feature at its average"),
+    "teacher_forced": (
+        "Given true past",
+        "teacher-forced: the model also sees the true past volumes",
+    ),
+    "teacher_forced_shuffled": (
+        "Given true past, shuffled EEG",
+        "teacher-forced, EEG from half a recording away",
+    ),
+    "reconstruction": ("Reconstruction", "the model sees the volume itself and gives it back"),
+}
+
+
+class Origin(StrEnum):
+    """Where recordings come from, as the title says it."""
+
+    REAL = "real data"
+    SIMULATED = "simulated data"
+    SIMULATED_EEG = "real BOLD, simulated EEG"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a score is shown and what it means.
+
+    Attributes
+    ----------
+    label, unit : str
+        For tables and charts.
+    meaning : str
+        One sentence, with data range, mask and dimensionality.
+    digits : int
+        Decimals shown.
+    """
+
+    label: str
+    unit: str
+    meaning: str
+    digits: int = 2
+
+
+_PAPER = "volumes z-scored with the training mean and deviation, data range max - min of the truth"
+_PEER = "each volume scaled to [0, 1] by its own minimum and maximum, data range 1"
+SCORES = {
+    "r_region": Score(
+        "r, regions",
+        "",
+        "Pearson correlation over time of each region's mean BOLD with the truth, mean over regions. "
+        "0 = no relation in time, 1 = perfect. The headline.",
+    ),
+    "r_voxel": Score(
+        "r, voxels",
+        "",
+        "The same for every brain voxel, mean over voxels; constant voxels count 0.",
+    ),
+    "std_ratio": Score(
+        "s.d. ratio",
+        "",
+        "Temporal standard deviation of regional means, prediction / truth. Near 0 = one constant "
+        "image; above 1.5 = it wanders.",
+    ),
+    "fc_similarity": Score(
+        "FC similarity",
+        "",
+        "Correlation of the upper triangles of predicted and true region-by-region correlation "
+        "matrices (functional connectivity).",
+    ),
+    "psnr_paper_db": Score("PSNR, paper", "dB", f"Whole grid; {_PAPER}.", 1),
+    "psnr_paper_masked_db": Score("PSNR, paper, brain", "dB", f"Brain voxels; {_PAPER}.", 1),
+    "psnr_peer_db": Score("PSNR, [0, 1]", "dB", f"Whole grid; {_PEER}.", 1),
+    "psnr_peer_masked_db": Score("PSNR, [0, 1], brain", "dB", f"Brain voxels; {_PEER}.", 1),
+    "ssim2d_paper": Score("SSIM 2-D, paper", "", f"Axial slices, whole grid; {_PAPER}.", 3),
+    "ssim2d_paper_masked": Score("SSIM 2-D, paper, brain", "", f"Brain voxels; {_PAPER}.", 3),
+    "ssim2d_peer": Score("SSIM 2-D, [0, 1]", "", f"Axial slices, whole grid; {_PEER}.", 3),
+    "ssim2d_peer_masked": Score("SSIM 2-D, [0, 1], brain", "", f"Brain voxels; {_PEER}.", 3),
+    "ssim3d_paper": Score("SSIM 3-D, paper", "", f"3-D window, whole grid; {_PAPER}.", 3),
+    "ssim3d_paper_masked": Score("SSIM 3-D, paper, brain", "", f"3-D window, brain; {_PAPER}.", 3),
+    "ssim3d_peer": Score("SSIM 3-D, [0, 1]", "", f"3-D window, whole grid; {_PEER}.", 3),
+    "ssim3d_peer_masked": Score("SSIM 3-D, [0, 1], brain", "", f"3-D window, brain; {_PEER}.", 3),
+    "mse_paper": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4),
+    "mse_paper_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4),
+    "mse_peer": Score("MSE, [0, 1]", "", f"Whole grid; {_PEER}.", 4),
+    "mse_peer_masked": Score("MSE, [0, 1], brain", "", f"Brain voxels; {_PEER}.", 4),
+}
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """Scores of one way to predict: a model with some input, or a baseline.
+
+    Attributes
+    ----------
+    name : str
+        Key of `VARIANTS` or of `baselines.BASELINES`.
+    subjects : mapping of str to mapping of str to float
+        Subject -> score name -> value.
+    p_value : float or None
+        Of ``r_region``, from circular shifts.
+    """
+
+    name: str
+    subjects: Mapping[str, Mapping[str, float]]
+    p_value: float | None = None
+
+    @classmethod
+    def from_recordings(
+        cls,
+        name: str,
+        recordings: Iterable[tuple[str, Mapping[str, float]]],
+        p_value: float | None = None,
+    ) -> ScoreRow:
+        """Average the recordings of each subject: (subject, scores) pairs -> one row."""
+        by_subject: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+        for subject, scores in recordings:
+            by_subject[subject].append(scores)
+        means = {
+            subject: {key: float(np.mean([scores[key] for scores in runs])) for key in runs[0]}
+            for subject, runs in by_subject.items()
+        }
+        return cls(name, means, p_value)
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        if self.name in VARIANTS:
+            return VARIANTS[self.name][0]
+        return BASELINES[self.name].label if self.name in BASELINES else self.name
+
+    @property
+    def meaning(self) -> str:
+        """What it predicts from, in words."""
+        if self.name in VARIANTS:
+            return VARIANTS[self.name][1]
+        return BASELINES[self.name].meaning if self.name in BASELINES else ""
+
+    @property
+    def oracle(self) -> bool:
+        """Whether it sees the BOLD that it should predict."""
+        return self.name in BASELINES and BASELINES[self.name].oracle
+
+    def values(self, score: str) -> dict[str, float]:
+        """Return subject -> value, where there is one."""
+        return {
+            subject: scores[score] for subject, scores in self.subjects.items() if score in scores
+        }
+
+    def interval(self, score: str) -> Interval:
+        """Return mean and confidence interval over subjects."""
+        return subject_interval(list(self.values(score).values()))
+
+
+def gain(row: ScoreRow, other: ScoreRow, score: str = "r_region") -> Interval:
+    """Interval over subjects of the paired difference ``row - other``; subjects in both."""
+    own, others = row.values(score), other.values(score)
+    return subject_interval(
+        [own[subject] - others[subject] for subject in own if subject in others]
+    )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over training.
+
+    Attributes
+    ----------
+    label : str
+        Quantity with its unit ("loss", "PSNR (dB)").
+    train, validation : sequence of (epoch, value)
+        Either may be empty.
+    """
+
+    label: str
+    train: Sequence[tuple[float, float]] = ()
+    validation: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image with the words that go with it.
+
+    Attributes
+    ----------
+    title, caption : str
+        Shown above and below; may be empty.
+    alt : str
+        What the image shows, for readers who cannot see it.
+    data : bytes
+        Content of a PNG or SVG file.
+    media_type : str
+        ``image/png`` or ``image/svg+xml``.
+    """
+
+    title: str
+    caption: str
+    alt: str
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """Figures that are looked at together: a heading, a sentence, images."""
+
+    title: str
+    text: str
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """One trained model and its scores.
+
+    Attributes
+    ----------
+    name : str
+        Name of the run folder.
+    recipe : str
+        ``paper`` or ``own``.
+    model : str
+        ``transformer``, ``unet``, ``cae``, ``ridge``.
+    parameters : int
+        Trainable numbers.
+    rows : sequence of ScoreRow
+        Variants: ``free``, ``shuffled``, ``zero``, ``teacher_forced``, ``teacher_forced_shuffled``, or
+        ``reconstruction`` for a model that takes no EEG.
+    curves : sequence of Curve
+        Loss, PSNR, SSIM over epochs.
+    chosen_epoch : float or None
+        Epoch of the checkpoint that was scored.
+    figures : sequence of FigureGroup
+        Slices, regional curves, matrices.
+    facts : mapping of str to str
+        Shown as a table: learning rate, reference image, training time, what chose the checkpoint, ...
+    """
+
+    name: str
+    recipe: str
+    model: str
+    parameters: int
+    rows: Sequence[ScoreRow]
+    curves: Sequence[Curve] = ()
+    chosen_epoch: float | None = None
+    figures: Sequence[FigureGroup] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self, name: str) -> ScoreRow | None:
+        """Return the variant of that name, if it was scored."""
+        return next((row for row in self.rows if row.name == name), None)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What was learned from and scored on.
+
+    Attributes
+    ----------
+    origin : Origin
+        Real, simulated, or real BOLD with simulated EEG.
+    store, fingerprint : str
+        Name and fingerprint of the store.
+    train, validation, test : sequence of str
+        Subject ids.
+    split : str
+        Kind of split, as in the config.
+    leaks : bool
+        True where a subject is in more than one part.
+    atlas : str
+        Where the regions are from, and how many there are.
+    n_volumes : int
+        Volumes in the store.
+    tr_s : float
+        Repetition time in s.
+    grid : tuple of int
+        Voxels along x, y, z.
+    scored : str
+        Part of the split that was scored: ``test`` or ``validation``.
+    ssim_every : int
+        SSIM was computed on each n-th volume.
+    remarks : sequence of str
+        Anything a reader must know (parcels in place of an atlas, a TR mismatch, ...).
+    """
+
+    origin: Origin
+    store: str
+    fingerprint: str
+    train: Sequence[str]
+    validation: Sequence[str]
+    test: Sequence[str]
+    split: str
+    leaks: bool
+    atlas: str
+    n_volumes: int
+    tr_s: float
+    grid: tuple[int, int, int]
+    scored: str = "test"
+    ssim_every: int = 1
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything that the report and metrics.json show.
+
+    Attributes
+    ----------
+    title : str
+        Of the report; where the data come from and whether the split leaks is added.
+    data : DataFacts
+        Recordings and split.
+    runs : sequence of RunSection
+        Trained models, in the order of the page.
+    baselines : sequence of ScoreRow
+        Named as in `baselines.BASELINES`.
+    provenance : mapping of str to str
+        Commit, versions, host, command.
+    """
+
+    title: str
+    data: DataFacts
+    runs: Sequence[RunSection]
+    baselines: Sequence[ScoreRow] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full_title(self) -> str:
+        """Title with what a reader must know before anything else."""
+        warning = (
+            " (leaking split: test subjects are in the training data)" if self.data.leaks else ""
+        )
+        return f"{self.title}: {self.data.origin}{warning}"
+
+    def baseline(self, name: str) -> ScoreRow | None:
+        """Return the baseline of that name, if it was scored."""
+        return next((row for row in self.baselines if row.name == name), None)

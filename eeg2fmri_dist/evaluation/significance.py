@@ -1,0 +1,142 @@
+"""How far chance explains a score: intervals over subjects, p-values from circular shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from eeg2fmri_dist.evaluation.temporal import unit_series
+
+SMALLEST_BOOTSTRAP = 8
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over subjects and its confidence interval.
+
+    Attributes
+    ----------
+    mean : float
+        Mean over subjects.
+    low, high : float
+        Ends of the interval; NaN below two subjects, for which there is none.
+    n : int
+        Number of subjects.
+    method : str
+        ``bootstrap``, ``Student's t`` or ``none``.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def subject_interval(
+    values: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Confidence interval of a mean over subjects.
+
+    From 8 subjects on: percentile bootstrap with expanded percentiles (Hesterberg, The American Statistician 69(4),
+    2015), which corrects for the narrowness of the plain one. Below 8: Student's t, because resampling four
+    values cannot cover (a 95 % percentile bootstrap of 4 normal values covers 79 %, Student's t 94 %).
+
+    Parameters
+    ----------
+    values : sequence of float
+        One score per subject.
+    level : float
+        Confidence level.
+    resamples : int
+        Bootstrap resamples.
+    seed : int
+        Of the resampling; the same seed gives the same interval.
+
+    Returns
+    -------
+    Interval
+    """
+    scores = np.asarray(values, dtype=np.float64)
+    n = len(scores)
+    mean = float(scores.mean()) if n else float("nan")
+    if n < 2 or not np.isfinite(scores).all():
+        return Interval(mean, float("nan"), float("nan"), n, "none")
+    t_quantile = stats.t.ppf((1 + level) / 2, n - 1)
+    if n < SMALLEST_BOOTSTRAP:
+        half = float(t_quantile * scores.std(ddof=1) / np.sqrt(n))
+        return Interval(mean, mean - half, mean + half, n, "Student's t")
+    tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * t_quantile)
+    rng = np.random.default_rng(seed)
+    means = scores[rng.integers(0, n, size=(resamples, n))].mean(axis=1)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), n, "bootstrap")
+
+
+def shift_correlations(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Mean r over regions for every circular shift of the prediction, by Fourier transform.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, region)
+        Regional time courses of one recording, detrended (a trend breaks at the seam of a shift).
+
+    Returns
+    -------
+    ndarray of shape (volume,)
+        Entry ``s``: mean over regions of r when the prediction is delayed by ``s`` volumes; entry 0 is the
+        score itself.
+    """
+    spectrum = np.fft.rfft(unit_series(true), axis=0) * np.conj(
+        np.fft.rfft(unit_series(predicted), axis=0)
+    )
+    return np.fft.irfft(spectrum, n=len(true), axis=0).mean(axis=1)
+
+
+def circular_shift_p(
+    recordings: Sequence[np.ndarray], *, min_shift: int = 1, draws: int = 10_000, seed: int = 0
+) -> float:
+    """One-sided p-value of the mean r over recordings against circular shifts within each.
+
+    A circular shift keeps the autocorrelation of the prediction and the correlation between regions, and breaks
+    only the match in time. One recording: all shifts are tried. Several: each is shifted independently, at
+    random. ``p = (1 + #{shifted r >= r}) / (1 + n)``.
+
+    `min_shift` is 1 for a reason: leaving out shifts near 0, where a good prediction still fits, looks safer but is
+    not. Under the null hypothesis shift 0 is then the only one without its neighbours, and p < 0.05 comes up in 8 %
+    of null recordings of 100 volumes (`min_shift` 10), against 5 % with all shifts.
+
+    Parameters
+    ----------
+    recordings : sequence of ndarray of shape (volume,)
+        `shift_correlations` of each recording.
+    min_shift : int
+        Smallest shift, in volumes, in either direction.
+    draws : int
+        Random combinations of shifts where there are several recordings.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    float
+        In (0, 1]. 1 for a prediction that never changes.
+    """
+    observed = float(np.mean([curve[0] for curve in recordings]))
+    allowed = [curve[min_shift : len(curve) - min_shift + 1] for curve in recordings]
+    if len(allowed) == 1:
+        null = allowed[0]
+    else:
+        rng = np.random.default_rng(seed)
+        null = np.mean([rng.choice(curve, size=draws) for curve in allowed], axis=0)
+    # Shifts that tie with the observed score up to rounding count against it.
+    as_large = int((null >= observed - 1e-12).sum())
+    return (1 + as_large) / (1 + len(null))

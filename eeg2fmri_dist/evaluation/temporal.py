@@ -1,0 +1,77 @@
+"""Time courses of prediction and truth: trend, Pearson r, standard-deviation ratio.
+
+Series are arrays with time first, (volume, ...), in any unit. A series whose deviations are float32 rounding
+counts as constant; its r with anything is 0 by convention, so that a prediction that never changes scores 0 and
+not NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eeg2fmri_dist.normalise import polynomial_basis
+
+_ROUNDING = float(np.finfo(np.float32).eps)
+
+
+def detrend(series: np.ndarray, order: int) -> np.ndarray:
+    """Remove polynomials of degree 1 to `order` from each series; the mean stays.
+
+    Scanner drift and drying electrodes both drift: without this a trend in the truth hides what a detrended
+    prediction gets right, and a trend in both looks like skill.
+
+    Parameters
+    ----------
+    series : ndarray of shape (volume, ...)
+        Time courses.
+    order : int
+        Highest degree; 0 removes nothing.
+
+    Returns
+    -------
+    ndarray of shape (volume, ...), float64
+    """
+    values = np.asarray(series, dtype=np.float64)
+    basis = polynomial_basis(len(values), order)[:, 1:]
+    left = values - np.tensordot(basis, np.tensordot(basis.T, values, axes=1), axes=1)
+    mean = left.mean(axis=0)
+    changes = np.sqrt(((left - mean) ** 2).mean(axis=0)) > _ROUNDING * np.abs(values).max(axis=0)
+    return np.where(changes, left, mean)
+
+
+def unit_series(series: np.ndarray) -> np.ndarray:
+    """Return each series with mean 0 and sum of squares 1; a constant one becomes 0."""
+    values = np.asarray(series, dtype=np.float64)
+    centred = values - values.mean(axis=0)
+    norm = np.sqrt((centred**2).sum(axis=0))
+    smallest = _ROUNDING * np.abs(values).max(axis=0) * np.sqrt(len(values))
+    return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > smallest)
+
+
+def temporal_correlation(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Pearson r over time of each series with its counterpart.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, ...)
+        Time courses.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        r in [-1, 1]; 0 where either series is constant.
+    """
+    return np.clip((unit_series(predicted) * unit_series(true)).sum(axis=0), -1.0, 1.0)
+
+
+def temporal_std_ratio(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Mean over series of standard deviation over time, prediction / truth.
+
+    0 = the model emits one constant image; 1 = it changes as much as the truth; far above 1 = it wanders.
+    Series that are constant in the truth are left out; NaN if all are.
+    """
+    changing = unit_series(true).any(axis=0)
+    if not changing.any():
+        return float("nan")
+    predicted_std = np.std(predicted, axis=0, dtype=np.float64)[changing]
+    return float(np.mean(predicted_std / np.std(true, axis=0, dtype=np.float64)[changing]))
