@@ -1,0 +1,195 @@
+"""A BOLD run on disk: opened, checked, read as float32."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eeg2fmri_dist.errors import DataError
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+_TR_TOLERANCE_S = 1e-3
+_VOLUMES_PER_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class BoldRun:
+    """A 4-D NIfTI that passed its checks.
+
+    Attributes
+    ----------
+    path : Path
+        File.
+    image : nibabel.Nifti1Image
+        Nothing but its header is in memory.
+    n_volumes : int
+        Volumes in the file.
+    tr_s : float
+        Repetition time in use, in s.
+    header_tr_s : float
+        Repetition time that the header states, in s; 0 where it states none.
+    affine : ndarray of shape (4, 4)
+        Voxel index -> scanner mm (RAS).
+    """
+
+    path: Path
+    image: nib.Nifti1Image
+    n_volumes: int
+    tr_s: float
+    header_tr_s: float
+    affine: np.ndarray
+
+    @property
+    def tr_mismatch(self) -> str:
+        """What is to be said where configured and stated TR differ; empty where they agree."""
+        if not self.header_tr_s or abs(self.header_tr_s - self.tr_s) < _TR_TOLERANCE_S:
+            return ""
+        return f"TR {self.tr_s:g} s is used; the NIfTI header says {self.header_tr_s:g} s"
+
+    def blocks(self, first: int = 0) -> Iterator[np.ndarray]:
+        """Yield volumes from `first` on as float32 (x, y, z, volume), some at a time.
+
+        Raises
+        ------
+        DataError
+            If the file is truncated or holds values that are not finite.
+        """
+        stored = self._stored()
+        slope, inter = self.image.dataobj.slope, self.image.dataobj.inter
+        for start in range(first, self.n_volumes, _VOLUMES_PER_BLOCK):
+            stop = min(start + _VOLUMES_PER_BLOCK, self.n_volumes)
+            block = stored[..., start:stop].astype(np.float32)
+            block = block * np.float32(slope) + np.float32(inter)
+            self._check_finite(block, start)
+            yield block
+
+    def mean(self, first: int = 0) -> np.ndarray:
+        """Return the mean of the volumes from `first` on, (x, y, z).
+
+        Raises
+        ------
+        DataError
+            As `blocks`; or if the run is the same everywhere.
+        """
+        total = np.zeros(self.image.shape[:3])
+        for block in self.blocks(first):
+            total += block.sum(axis=3, dtype=np.float64)
+        mean = total / (self.n_volumes - first)
+        if np.ptp(mean) == 0:
+            raise DataError(
+                "every voxel has the same mean",
+                where=self.path,
+                remedy="check that the file holds a BOLD run; leave the recording out by "
+                "source.subjects",
+            )
+        return mean.astype(np.float32)
+
+    def _stored(self) -> np.ndarray:
+        try:
+            return self.image.dataobj.get_unscaled()
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise DataError(
+                f"the NIfTI file is truncated or damaged ({error})",
+                where=self.path,
+                remedy="copy or download the file again",
+            ) from None
+
+    def _check_finite(self, block: np.ndarray, start: int) -> None:
+        if np.isfinite(block).all():
+            return
+        volume = start + int(np.argmin(np.isfinite(block).all(axis=(0, 1, 2))))
+        raise DataError(
+            f"volume {volume} holds NaN or infinite values",
+            where=self.path,
+            remedy="convert the run from DICOM again",
+        )
+
+
+def open_bold(path: Path, tr_s: float | None = None, drop_volumes: int = 0) -> BoldRun:
+    """Open a BOLD run and check its header.
+
+    Parameters
+    ----------
+    path : Path
+        4-D NIfTI (``.nii`` or ``.nii.gz``).
+    tr_s : float or None
+        Repetition time that wins over the header's (config or sidecar); a mismatch is logged.
+    drop_volumes : int
+        First volumes that will be dropped.
+
+    Raises
+    ------
+    DataError
+        If the file is not a 4-D NIfTI, its affine cannot be used, it states no TR and none is
+        given, or no volume is left.
+    """
+    image = _load(path)
+    if len(image.shape) != 4:
+        raise DataError(
+            f"a BOLD run has 4 dimensions, this file has {len(image.shape)} {image.shape}",
+            where=path,
+            remedy="give the functional run, not a single volume or an anatomical image",
+        )
+    _check_affine(image.affine, path)
+    if image.shape[3] <= drop_volumes:
+        raise DataError(
+            f"{image.shape[3]} volumes, of which the first {drop_volumes} are dropped",
+            where=path,
+            remedy="lower drop_volumes or leave the recording out",
+        )
+    header_tr_s = _header_tr_s(image)
+    if not (tr_s or header_tr_s > 0):
+        raise DataError(
+            "the header states a repetition time of 0 s",
+            where=path,
+            remedy="set source.tr_s in the config (s), or RepetitionTime in the BIDS sidecar",
+        )
+    run = BoldRun(path, image, image.shape[3], tr_s or header_tr_s, header_tr_s, image.affine)
+    if run.tr_mismatch:
+        logger.warning("%s: %s", path, run.tr_mismatch)
+    return run
+
+
+def _load(path: Path) -> nib.Nifti1Image:
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        image = nib.load(path)
+    except FileNotFoundError:
+        raise DataError("no such BOLD file", where=path) from None
+    except (ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(
+            f"not a NIfTI file, or its header is damaged ({error})",
+            where=path,
+            remedy="copy or download the file again",
+        ) from None
+    assert isinstance(image, nib.Nifti1Image)
+    return image
+
+
+def _header_tr_s(image: nib.Nifti1Image) -> float:
+    unit = image.header.get_xyzt_units()[1]
+    return float(image.header.get_zooms()[3]) * _SECONDS.get(unit, 1.0)
+
+
+def _check_affine(affine: np.ndarray, path: Path) -> None:
+    if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6:
+        return
+    raise DataError(
+        "the affine is singular (zeros or not finite): voxels have no place in space",
+        where=path,
+        remedy="convert the run from DICOM again, or set its sform from another run of the "
+        "same session",
+    )
