@@ -14,8 +14,8 @@ SCALP_CHANNELS = tuple(name for name in CHANNELS if name != "ECG")
 
 # Share of the head's radius within which dipoles are kept: the brain's sphere ends at 0.90.
 _DEEPEST, _SHALLOWEST = 0.40, 0.80
-_POSITION_JITTER_MM = 3.0
-_DIRECTION_JITTER = 0.25
+_POSITION_JITTER_MM = 2.0
+_DIRECTION_JITTER = 0.15
 _POPULATION_TILT = 0.5
 
 

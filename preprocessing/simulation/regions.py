@@ -58,11 +58,11 @@ class Region:
 
 # More alpha power goes with less BOLD (Laufs et al., NeuroImage 2003; Scheeringa et al., NeuroImage
 # 2009); the other signs and all numbers are ours.
-_VISUAL = Network("visual", (0.5, 0.4, 1.0, 0.25), (0.2, 0.2, -1.0, 0.3))
-_DEFAULT = Network("default", (0.6, 0.6, 0.7, 0.25), (-0.3, -0.5, -0.7, 0.5))
-_MOTOR = Network("sensorimotor", (0.5, 0.4, 0.6, 0.5), (0.2, 0.2, -0.6, -0.8))
-_CONTROL = Network("frontoparietal", (0.6, 0.7, 0.5, 0.4), (0.3, 0.7, -0.5, 0.6))
-_AUDITORY = Network("auditory", (0.6, 0.5, 0.5, 0.3), (0.7, 0.4, -0.5, 0.3))
+_VISUAL = Network("visual", (0.5, 0.4, 1.0, 0.25), (0.15, 0.15, -1.0, 0.2))
+_DEFAULT = Network("default", (0.6, 0.6, 0.7, 0.25), (-0.2, -0.3, -0.8, 0.3))
+_MOTOR = Network("sensorimotor", (0.5, 0.4, 0.6, 0.5), (0.15, 0.15, -0.5, -0.9))
+_CONTROL = Network("frontoparietal", (0.6, 0.7, 0.5, 0.4), (0.2, 0.9, -0.4, 0.3))
+_AUDITORY = Network("auditory", (0.6, 0.5, 0.5, 0.3), (0.9, 0.3, -0.4, 0.2))
 
 # Centres of the right hemisphere; the left one is its mirror image.
 _RIGHT_MM = {

@@ -15,9 +15,9 @@ POWER_SFREQ_HZ = 10
 WARM_UP_S = 40.0  # activity before the recording that still shapes its first volumes
 
 # Log amplitude of a region and band: shares of variance, and its standard deviation.
-_NETWORK, _REGION, _GLOBAL = 0.60, 0.25, 0.15
-_LOG_AMPLITUDE_SD = 0.40
-_FAST_S, _SLOW_S = 2.5, 8.0
+_NETWORK, _REGION, _GLOBAL = 0.75, 0.17, 0.08
+_LOG_AMPLITUDE_SD = 0.50
+_FAST_S, _SLOW_S = 2.0, 5.0
 _STRENGTH_JITTER = 0.2
 _HRF_DELAY_JITTER_S = 0.3
 

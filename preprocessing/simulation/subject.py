@@ -28,7 +28,7 @@ from preprocessing.simulation.sources import (
 )
 from preprocessing.simulation.truth import save_truth
 
-VERSION = 1  # raise it when the same config gives other files
+VERSION = 2  # raise it when the same config gives other files
 TRUTH_FOLDER = "truth"
 
 
