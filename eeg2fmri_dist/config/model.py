@@ -60,7 +60,7 @@ class TransformerConfig(Schema):
     )
     causal_eeg: bool = Field(True, description="volume t sees no EEG later than its own TR")
     attention_span: int | None = Field(
-        16, ge=1, description="TRs that attention reaches back, its own included; null = all"
+        None, ge=1, description="TRs that attention reaches back, its own included; null = all"
     )
     teacher_keep: float = Field(
         0.25,

@@ -13,6 +13,7 @@ from eeg2fmri_dist.config.model import (
     UNetConfig,
 )
 from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.models.blocks import PatchHead, PatchStem
 from eeg2fmri_dist.models.build import (
     DataSizes,
     build_model,
@@ -89,6 +90,20 @@ def test_every_voxel_reaches_the_token_and_is_reached_by_it():
     assert (cae.decode(tokens).std(0) > 0).all()
 
 
+def test_patches_are_a_strided_convolution_and_its_transpose():
+    torch.manual_seed(0)
+    patch, grid = (4, 2, 3), (8, 7, 9)
+    stem, head = PatchStem(patch, 8), PatchHead(patch, 8, grid)
+    volumes = torch.randn(2, *grid)
+    padded = torch.nn.functional.pad(volumes, (0, 0, 0, 1))[:, None]
+    weight = stem.linear.weight.unflatten(1, (1, *patch))
+    cells = torch.nn.functional.conv3d(padded, weight, stem.linear.bias, stride=patch)
+    torch.testing.assert_close(stem(volumes), cells)
+    weight = head.linear.weight.T.unflatten(1, (1, *patch))
+    expected = torch.nn.functional.conv_transpose3d(cells, weight, stride=patch)
+    torch.testing.assert_close(head(cells), expected[:, 0, :, :7])
+
+
 def test_volumes_of_a_batch_do_not_influence_each_other():
     cae = small_cae()
     volumes = torch.randn(3, *GRID)
@@ -96,17 +111,17 @@ def test_volumes_of_a_batch_do_not_influence_each_other():
 
 
 def test_autoencoder_learns_volumes_of_few_dimensions():
-    torch.manual_seed(0)
-    cae = small_cae()
-    patterns = torch.nn.functional.interpolate(torch.randn(1, 3, 4, 4, 3), size=GRID)[0]
+    grid = (8, 8, 6)
+    cae = small_cae(grid)
+    patterns = torch.nn.functional.interpolate(torch.randn(1, 3, 4, 4, 3), size=grid)[0]
     volumes = torch.einsum("nk,kxyz->nxyz", torch.randn(32, 3), patterns)
-    optimizer = torch.optim.Adam(cae.parameters(), lr=3e-3)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(cae.parameters(), lr=1e-2)
+    for _ in range(60):
         loss = (cae(volumes) - volumes).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.1 * volumes.var()
+    assert loss < 0.2 * volumes.var()
 
 
 def test_default_sizes_stay_affordable():

@@ -83,7 +83,7 @@ def test_anatomy_is_learned_without_any_eeg():
     target = torch.randn(grid)
     eeg = torch.zeros(1, CONTEXT + 1, CHANNELS, FREQUENCIES)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(300):
+    for _ in range(100):
         loss = (model(eeg)[0, 0] - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
