@@ -1,0 +1,1 @@
+"""Scores, controls, the verdict on each run, figures and the report."""

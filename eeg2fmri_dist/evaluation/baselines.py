@@ -67,7 +67,7 @@ def training_mean(recording_means: np.ndarray, n_volumes: int) -> np.ndarray:
 
 
 def subject_mean(true: np.ndarray) -> np.ndarray:
-    """Oracle: the mean of the true volumes (volume, x, y, z), for every volume; a read-only view."""
+    """Oracle: the mean of the true volumes (volume, x, y, z), for every volume."""
     return _repeat(true.mean(axis=0), len(true))
 
 
@@ -91,8 +91,9 @@ def last_volume(true: np.ndarray, first: np.ndarray) -> np.ndarray:
 def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
     """Roll the EEG of a whole recording by half its length.
 
-    Keeps each channel's spectrum, autocorrelation and statistics, so that only the match in time with the
-    BOLD is lost (a permutation of volumes would also make the EEG rougher than a model has ever seen).
+    Keeps each channel's spectrum, autocorrelation and statistics, so that only the match in time
+    with the BOLD is lost (a permutation of volumes would also make the EEG rougher than a model
+    has ever seen).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Figures of the report, drawn without a display; each comes with title, caption and alternative text.
+"""Figures of the report, drawn without a display, each with alternative text.
 
 Axial slices are shown as the subject is: left is left, front is up.
 """
@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -30,7 +31,7 @@ COLOURS = {
     "teacher_forced_shuffled": "#edc193",
     "reconstruction": ORANGE,
 }
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -89,7 +90,7 @@ def score_chart(groups: Sequence[ChartGroup], score: str, label: str) -> Figure:
     """Subjects as points, mean and 95 % interval as a line, one row per way to predict."""
     rows = sum(len(group.rows) for group in groups)
     height = 0.29 * rows + 0.36 * len(groups) + 0.55
-    with _canvas(5.0, height) as canvas:
+    with _canvas(4.7, height) as canvas:
         axes = canvas.subplots()
         position, ticks, labels = 0.0, [], []
         for group in groups:
@@ -129,7 +130,7 @@ def volume_slices(
     voxel_mm: Sequence[float],
     caption: str = "",
 ) -> Figure:
-    """Axial slices of one true and predicted volume (x, y, z) on one grey scale, and their difference."""
+    """Axial slices of a true and a predicted volume (x, y, z), one grey scale, and difference."""
     top = float(np.percentile(true[mask], 99.5))
     spread = float(np.percentile(np.abs(predicted - true)[mask], 99)) or 1.0
     rows = [
@@ -273,7 +274,7 @@ def _slices(
         data = _png(canvas)
     alt = f"{len(levels)} axial slices; rows: {', '.join(row[0] for row in rows)}."
     note = f"Colour: {unit}. Left is the subject's left."
-    return Figure(title, f"{caption} {note}".strip(), alt, data, "image/png")
+    return Figure(title, f"{caption} {note}".strip(), alt, data, "image/png", wide=True)
 
 
 def _slice_levels(mask: np.ndarray, count: int = 5) -> np.ndarray:
@@ -325,7 +326,9 @@ def _percent(series: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _canvas(width_in: float, height_in: float, layout: str = "constrained") -> Iterator[Canvas]:
+def _canvas(
+    width_in: float, height_in: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Iterator[Canvas]:
     """Draw in the style of the report, without touching the style of whoever imported this."""
     with matplotlib.rc_context(_STYLE):
         yield Canvas(figsize=(width_in, height_in), layout=layout)
@@ -339,5 +342,5 @@ def _svg(canvas: Canvas) -> bytes:
 
 def _png(canvas: Canvas) -> bytes:
     buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    canvas.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()

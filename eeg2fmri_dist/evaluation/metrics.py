@@ -1,15 +1,18 @@
 """Scores of a predicted BOLD recording against the true one.
 
-Volumes are (volume, x, y, z) float32 in the units of the store, predicted and true alike. PSNR and SSIM depend on scale
-and data range, which the literature rarely states; two conventions are spelt out here:
+Volumes are (volume, x, y, z) float32 in the units of the store, predicted and true alike. PSNR
+and SSIM depend on scale and data range, which the literature rarely states; two conventions are
+spelt out here:
 
 paper
-    Bruno et al., JHJA 3(1), 2025. Volumes are z-scored with one mean and deviation, those of all training volumes.
-    The data range is max - min of the z-scored true recording (the only reading under which the published MSE 0.209 and
-    25.92 dB agree: a range of 9.04). PSNR comes from the MSE over the whole recording.
+    Bruno et al., JHJA 3(1), 2025. Volumes are z-scored with one mean and deviation, those of all
+    training volumes. The data range is max - min of the z-scored true recording (the only reading
+    under which the published MSE 0.209 and 25.92 dB agree: a range of 9.04). PSNR comes from the
+    MSE over the whole recording.
 peer
-    E2fNet, NT-ViT and their followers. Each volume, predicted or true, is scaled to [0, 1] by its own minimum and
-    maximum, as those models' targets are: scanner gain is forgiven. Data range 1. PSNR per volume, then averaged.
+    E2fNet, NT-ViT and their followers. Each volume, predicted or true, is scaled to [0, 1] by its
+    own minimum and maximum, as those models' targets are: scanner gain is forgiven. Data range 1.
+    PSNR per volume, then averaged.
 
 `masked` means: scaled in the same way over the whole grid, then averaged over brain voxels only.
 """
@@ -71,8 +74,9 @@ def ssim_2d(
 ) -> float:
     """Structural similarity with an 11 x 11 Gaussian window in axial slices, mean over volumes.
 
-    Wang et al. 2004 (sigma 1.5, K1 = 0.01, K2 = 0.03); equal to scikit-image's ``structural_similarity(...,
-    gaussian_weights=True, use_sample_covariance=False)`` on each slice.
+    Wang et al. 2004 (sigma 1.5, K1 = 0.01, K2 = 0.03); scikit-image's
+    ``structural_similarity(..., gaussian_weights=True, use_sample_covariance=False)`` of each
+    slice gives the same.
 
     Parameters
     ----------
@@ -81,8 +85,8 @@ def ssim_2d(
     data_range : float
         Largest minus smallest value that the data can take, in that unit.
     mask : ndarray of bool, shape (x, y, z), optional
-        Average the map over these voxels. Without it: over all whose window lies inside the grid, as
-        scikit-image does (the map at the border sees reflected voxels).
+        Average the map over these voxels. Without it: over all whose window lies inside the grid,
+        as scikit-image does (the map at the border sees reflected voxels).
 
     Returns
     -------
@@ -136,9 +140,9 @@ def voxelwise_r(
     scores = np.empty(len(voxels[0]))
     for start in range(0, len(scores), _VOXELS_PER_BLOCK):
         block = slice(start, start + _VOXELS_PER_BLOCK)
-        where = (slice(None), *(axis[block] for axis in voxels))
+        x, y, z = (axis[block] for axis in voxels)
         scores[block] = temporal_correlation(
-            detrend(predicted[where], detrend_order), detrend(true[where], detrend_order)
+            detrend(predicted[:, x, y, z], detrend_order), detrend(true[:, x, y, z], detrend_order)
         )
     return scores
 
@@ -171,8 +175,8 @@ def paper_convention(
     Returns
     -------
     dict of str to float
-        ``mse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each also ``_masked``, and
-        ``data_range_paper`` (z units).
+        ``mse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each also
+        ``_masked``, and ``data_range_paper`` (z units).
     """
     data_range = float(true.max() - true.min()) / bold_std
     pairs = _scaled_pairs(
@@ -223,9 +227,10 @@ def temporal_scores(
 ) -> dict[str, float]:
     """Scores of change over time: ``r_voxel``, ``r_region``, ``std_ratio``, ``fc_similarity``.
 
-    Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is the mean over
-    mask voxels, ``r_region`` the mean over regions of the r of regional means; ``std_ratio`` and
-    ``fc_similarity`` (functional connectivity: upper triangles of correlation matrices) are of regional means.
+    Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is
+    the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means;
+    ``std_ratio`` and ``fc_similarity`` (functional connectivity: upper triangles of correlation
+    matrices) are of regional means.
     """
     predicted_regions, true_regions = (
         detrend(regional_means(volumes, regions.labels, len(regions)), detrend_order)
@@ -303,7 +308,7 @@ def score_recording(
 def _check(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray) -> None:
     if predicted.shape != true.shape or true.ndim != 4 or true.shape[1:] != mask.shape:
         raise DataError(
-            f"predicted volumes are {predicted.shape}, true ones {true.shape}, the mask {mask.shape}",
+            f"shapes differ: predicted {predicted.shape}, true {true.shape}, mask {mask.shape}",
             remedy="score a recording against the same volumes on the same grid",
         )
     if not mask.any():
@@ -389,7 +394,7 @@ def _ssim(
 
 
 def _interior_mean(similarity: np.ndarray, dimensions: int) -> np.ndarray:
-    """Mean of each volume over voxels whose window lies inside the grid; NaN where there is none."""
+    """Mean of each volume over voxels whose window lies inside the grid; NaN if none does."""
     inside = slice(SSIM_RADIUS, -SSIM_RADIUS)
     interior = similarity[:, inside, inside, inside if dimensions == 3 else slice(None)]
     if interior[0:1].size == 0:

@@ -32,6 +32,7 @@ MAIN_SCORES = (
     "psnr_peer_db",
     "ssim2d_peer",
 )
+_OVERVIEW_LABEL = "r over time of regional means with the truth"
 _MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
 _RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
 
@@ -53,14 +54,13 @@ def to_json(report: ReportInput) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``format``, ``version``, ``title``;
-        ``data``: origin, split, subjects, store (see `results.DataFacts`);
-        ``scores``: score name -> label, unit, meaning;
-        ``runs``: list of name, recipe, model, parameters, facts, chosen_epoch,
-        ``verdict`` (answer, finding, sentence, notes), ``gain_over_shuffled`` (of r_region), ``variants`` and ``curves``;
-        ``baselines``; ``provenance``.
-        ``variants`` and ``baselines`` map a name to label, p_value and ``scores``: score name -> mean, low, high, n, method
-        (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that are not finite are null.
+        ``format``, ``version``, ``title``; ``data``: origin, split, subjects, store (see
+        `results.DataFacts`); ``scores``: score name -> label, unit, meaning; ``runs``: list of
+        name, recipe, model, parameters, facts, chosen_epoch, ``verdict`` (answer, finding,
+        sentence, notes), ``gain_over_shuffled`` (of r_region), ``variants`` and ``curves``;
+        ``baselines``; ``provenance``. ``variants`` and ``baselines`` map a name to label, p_value
+        and ``scores``: score name -> mean, low, high, n, method (95 % interval over subjects) and
+        ``subjects`` (subject -> value). Numbers that are not finite are null.
     """
     content = {
         "format": "eeg2fmri-metrics",
@@ -142,6 +142,9 @@ def _view(report: ReportInput) -> dict[str, Any]:
     controls = []
     if report.baselines:
         controls = [figures.ChartGroup("For comparison", report.baselines)]
+    overview = None
+    if asked:
+        overview = figures.score_chart([*asked, *controls], "r_region", _OVERVIEW_LABEL)
     every_row = [row for run in report.runs for row in run.rows] + list(report.baselines)
     present = {name for row in every_row for scores in row.subjects.values() for name in scores}
     return {
@@ -149,16 +152,12 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "version": eeg2fmri_dist.__version__,
         "verdicts": verdicts,
         "headline": headline([item for _, item in verdicts]),
-        "overview": figures.score_chart(
-            [*asked, *controls],
-            "r_region",
-            "temporal correlation r of regional means with the truth",
-        ),
+        "overview": overview,
         "groups": [*groups, *controls],
         "scores": SCORES,
         "main_scores": [name for name in MAIN_SCORES if name in present],
         "other_scores": [name for name in SCORES if name in present and name not in MAIN_SCORES],
-        "learning_curves": {run.name: _learning_curves(run) for run in report.runs},
+        "learning_curves": [_learning_curves(run) for run in report.runs],
         "explained_rows": list({row.name: row for row in every_row}.values()),
         "interval_note": (
             f"expanded percentile bootstrap over subjects (Hesterberg 2015), Student's t below "
@@ -170,7 +169,11 @@ def _view(report: ReportInput) -> dict[str, Any]:
 def _learning_curves(run: RunSection) -> list[Figure]:
     from eeg2fmri_dist.evaluation import figures
 
-    return [figures.learning_curve(curve, run.chosen_epoch) for curve in run.curves]
+    return [
+        figures.learning_curve(curve, run.chosen_epoch)
+        for curve in run.curves
+        if curve.train or curve.validation
+    ]
 
 
 def _format_p(p: float | None) -> str:
@@ -197,7 +200,7 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
         },
         "gain_over_shuffled": _interval_json(gain(free, shuffled)) if free and shuffled else None,
         "variants": {row.name: _row_json(row) for row in run.rows},
-        "curves": [_curve_json(curve) for curve in run.curves],
+        "curves": [_curve_json(curve) for curve in run.curves if curve.train or curve.validation],
     }
 
 

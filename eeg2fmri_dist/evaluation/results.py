@@ -21,7 +21,7 @@ VARIANTS = {
         "teacher-forced: the model also sees the true past volumes",
     ),
     "teacher_forced_shuffled": (
-        "Given true past, shuffled EEG",
+        "True past, shuffled EEG",
         "teacher-forced, EEG from half a recording away",
     ),
     "reconstruction": ("Reconstruction", "the model sees the volume itself and gives it back"),
@@ -56,14 +56,14 @@ class Score:
     digits: int = 2
 
 
-_PAPER = "volumes z-scored with the training mean and deviation, data range max - min of the truth"
-_PEER = "each volume scaled to [0, 1] by its own minimum and maximum, data range 1"
+_PAPER = "volumes z-scored with the training mean and deviation, data range max − min of the truth"
+_PEER = "each volume scaled to [0,\u00a01] by its own minimum and maximum, data range 1"
 SCORES = {
     "r_region": Score(
         "r, regions",
         "",
-        "Pearson correlation over time of each region's mean BOLD with the truth, mean over regions. "
-        "0 = no relation in time, 1 = perfect. The headline.",
+        "Pearson correlation over time of each region's mean BOLD with the truth, mean over "
+        "regions. 0 = no relation in time, 1 = perfect. The headline.",
     ),
     "r_voxel": Score(
         "r, voxels",
@@ -84,20 +84,22 @@ SCORES = {
     ),
     "psnr_paper_db": Score("PSNR, paper", "dB", f"Whole grid; {_PAPER}.", 1),
     "psnr_paper_masked_db": Score("PSNR, paper, brain", "dB", f"Brain voxels; {_PAPER}.", 1),
-    "psnr_peer_db": Score("PSNR, [0, 1]", "dB", f"Whole grid; {_PEER}.", 1),
-    "psnr_peer_masked_db": Score("PSNR, [0, 1], brain", "dB", f"Brain voxels; {_PEER}.", 1),
+    "psnr_peer_db": Score("PSNR, [0,\u00a01]", "dB", f"Whole grid; {_PEER}.", 1),
+    "psnr_peer_masked_db": Score("PSNR, [0,\u00a01], brain", "dB", f"Brain voxels; {_PEER}.", 1),
     "ssim2d_paper": Score("SSIM 2-D, paper", "", f"Axial slices, whole grid; {_PAPER}.", 3),
     "ssim2d_paper_masked": Score("SSIM 2-D, paper, brain", "", f"Brain voxels; {_PAPER}.", 3),
-    "ssim2d_peer": Score("SSIM 2-D, [0, 1]", "", f"Axial slices, whole grid; {_PEER}.", 3),
-    "ssim2d_peer_masked": Score("SSIM 2-D, [0, 1], brain", "", f"Brain voxels; {_PEER}.", 3),
+    "ssim2d_peer": Score("SSIM 2-D, [0,\u00a01]", "", f"Axial slices, whole grid; {_PEER}.", 3),
+    "ssim2d_peer_masked": Score("SSIM 2-D, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 3),
     "ssim3d_paper": Score("SSIM 3-D, paper", "", f"3-D window, whole grid; {_PAPER}.", 3),
     "ssim3d_paper_masked": Score("SSIM 3-D, paper, brain", "", f"3-D window, brain; {_PAPER}.", 3),
-    "ssim3d_peer": Score("SSIM 3-D, [0, 1]", "", f"3-D window, whole grid; {_PEER}.", 3),
-    "ssim3d_peer_masked": Score("SSIM 3-D, [0, 1], brain", "", f"3-D window, brain; {_PEER}.", 3),
+    "ssim3d_peer": Score("SSIM 3-D, [0,\u00a01]", "", f"3-D window, whole grid; {_PEER}.", 3),
+    "ssim3d_peer_masked": Score(
+        "SSIM 3-D, [0,\u00a01], brain", "", f"3-D window, brain; {_PEER}.", 3
+    ),
     "mse_paper": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4),
     "mse_paper_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4),
-    "mse_peer": Score("MSE, [0, 1]", "", f"Whole grid; {_PEER}.", 4),
-    "mse_peer_masked": Score("MSE, [0, 1], brain", "", f"Brain voxels; {_PEER}.", 4),
+    "mse_peer": Score("MSE, [0,\u00a01]", "", f"Whole grid; {_PEER}.", 4),
+    "mse_peer_masked": Score("MSE, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 4),
 }
 
 
@@ -205,6 +207,8 @@ class Figure:
         Content of a PNG or SVG file.
     media_type : str
         ``image/png`` or ``image/svg+xml``.
+    wide : bool
+        Whether it needs a row of its own.
     """
 
     title: str
@@ -212,6 +216,7 @@ class Figure:
     alt: str
     data: bytes
     media_type: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,8 +243,8 @@ class RunSection:
     parameters : int
         Trainable numbers.
     rows : sequence of ScoreRow
-        Variants: ``free``, ``shuffled``, ``zero``, ``teacher_forced``, ``teacher_forced_shuffled``, or
-        ``reconstruction`` for a model that takes no EEG.
+        Variants: ``free``, ``shuffled``, ``zero``, ``teacher_forced``,
+        ``teacher_forced_shuffled``, or ``reconstruction`` for a model that takes no EEG.
     curves : sequence of Curve
         Loss, PSNR, SSIM over epochs.
     chosen_epoch : float or None
@@ -247,7 +252,8 @@ class RunSection:
     figures : sequence of FigureGroup
         Slices, regional curves, matrices.
     facts : mapping of str to str
-        Shown as a table: learning rate, reference image, training time, what chose the checkpoint, ...
+        Shown as a table: learning rate, reference image, training time, what chose the
+        checkpoint, ...
     """
 
     name: str

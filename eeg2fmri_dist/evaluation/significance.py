@@ -46,9 +46,10 @@ def subject_interval(
 ) -> Interval:
     """Confidence interval of a mean over subjects.
 
-    From 8 subjects on: percentile bootstrap with expanded percentiles (Hesterberg, The American Statistician 69(4),
-    2015), which corrects for the narrowness of the plain one. Below 8: Student's t, because resampling four
-    values cannot cover (a 95 % percentile bootstrap of 4 normal values covers 79 %, Student's t 94 %).
+    From 8 subjects on: percentile bootstrap with expanded percentiles (Hesterberg, The American
+    Statistician 69(4), 2015), which corrects for the narrowness of the plain one. Below 8:
+    Student's t, because resampling four values cannot cover (a 95 % percentile bootstrap of 4
+    normal values covers 79 %, Student's t 94 %).
 
     Parameters
     ----------
@@ -92,8 +93,8 @@ def shift_correlations(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (volume,)
-        Entry ``s``: mean over regions of r when the prediction is delayed by ``s`` volumes; entry 0 is the
-        score itself.
+        Entry ``s``: mean over regions of r when the prediction is delayed by ``s`` volumes; entry
+        0 is the score itself.
     """
     spectrum = np.fft.rfft(unit_series(true), axis=0) * np.conj(
         np.fft.rfft(unit_series(predicted), axis=0)
@@ -106,13 +107,14 @@ def circular_shift_p(
 ) -> float:
     """One-sided p-value of the mean r over recordings against circular shifts within each.
 
-    A circular shift keeps the autocorrelation of the prediction and the correlation between regions, and breaks
-    only the match in time. One recording: all shifts are tried. Several: each is shifted independently, at
-    random. ``p = (1 + #{shifted r >= r}) / (1 + n)``.
+    A circular shift keeps the autocorrelation of the prediction and the correlation between
+    regions, and breaks only the match in time. One recording: all shifts are tried. Several: each
+    is shifted independently, at random. ``p = (1 + #{shifted r >= r}) / (1 + n)``.
 
-    `min_shift` is 1 for a reason: leaving out shifts near 0, where a good prediction still fits, looks safer but is
-    not. Under the null hypothesis shift 0 is then the only one without its neighbours, and p < 0.05 comes up in 8 %
-    of null recordings of 100 volumes (`min_shift` 10), against 5 % with all shifts.
+    `min_shift` is 1 for a reason: leaving out shifts near 0, where a good prediction still fits,
+    looks safer but is not. Under the null hypothesis shift 0 is then the only one without its
+    neighbours, and p < 0.05 comes up in 8 % of null recordings of 100 volumes (`min_shift` 10),
+    against 5 % with all shifts.
 
     Parameters
     ----------

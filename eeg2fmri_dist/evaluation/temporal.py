@@ -1,8 +1,8 @@
 """Time courses of prediction and truth: trend, Pearson r, standard-deviation ratio.
 
-Series are arrays with time first, (volume, ...), in any unit. A series whose deviations are float32 rounding
-counts as constant; its r with anything is 0 by convention, so that a prediction that never changes scores 0 and
-not NaN.
+Series are arrays with time first, (volume, ...), in any unit. A series whose deviations are
+float32 rounding counts as constant; its r with anything is 0 by convention, so that a prediction
+that never changes scores 0 and not NaN.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _ROUNDING = float(np.finfo(np.float32).eps)
 def detrend(series: np.ndarray, order: int) -> np.ndarray:
     """Remove polynomials of degree 1 to `order` from each series; the mean stays.
 
-    Scanner drift and drying electrodes both drift: without this a trend in the truth hides what a detrended
-    prediction gets right, and a trend in both looks like skill.
+    Scanner drift and drying electrodes both drift: without this a trend in the truth hides what a
+    detrended prediction gets right, and a trend in both looks like skill.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def temporal_correlation(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 def temporal_std_ratio(predicted: np.ndarray, true: np.ndarray) -> float:
     """Mean over series of standard deviation over time, prediction / truth.
 
-    0 = the model emits one constant image; 1 = it changes as much as the truth; far above 1 = it wanders.
-    Series that are constant in the truth are left out; NaN if all are.
+    0 = the model emits one constant image; 1 = it changes as much as the truth; far above 1 = it
+    wanders. Series that are constant in the truth are left out; NaN if all are.
     """
     changing = unit_series(true).any(axis=0)
     if not changing.any():

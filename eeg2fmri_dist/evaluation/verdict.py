@@ -1,8 +1,9 @@
-"""The one question: does the model use the EEG?
+"""The one question, whether a model uses the EEG, answered for each run.
 
-Decided from the free-running region-wise r alone, because PSNR and SSIM of a constant image reach what the field
-publishes. A model uses the EEG when (1) the prediction follows the truth beyond circular shifts of itself, and (2) EEG
-from another time of the same recording makes it worse, by an interval over subjects that excludes 0.
+Decided from the free-running region-wise r alone, because PSNR and SSIM of a constant image reach
+what the field publishes. A model uses the EEG when (1) the prediction follows the truth beyond
+circular shifts of itself, and (2) EEG from another time of the same recording makes it worse, by
+an interval over subjects that excludes 0.
 """
 
 from __future__ import annotations
@@ -186,14 +187,14 @@ def _explain(finding: Finding, evidence: _Evidence) -> str:
         Finding.INVERTED: f"It moves against the truth: {numbers}.",
         Finding.COLLAPSED: f"It emits one constant image, whatever the EEG "
         f"(its changes over time are {evidence.std_ratio:.2f} of the true ones): {numbers}.",
-        Finding.WANDERING: f"It changes {evidence.std_ratio:.1f} times as much as the truth, but not "
-        f"with it: {numbers}.",
+        Finding.WANDERING: f"It changes {evidence.std_ratio:.1f} times as much as the truth, but "
+        f"not with it: {numbers}.",
         Finding.COPIES_PAST: f"It repeats past volumes when it is given them (r "
-        f"{evidence.teacher or 0:.2f}, with shuffled EEG {evidence.teacher_shuffled or 0:.2f}) and has "
-        f"little without them: {numbers}.",
+        f"{evidence.teacher or 0:.2f}, with shuffled EEG {evidence.teacher_shuffled or 0:.2f}) and "
+        f"has little without them: {numbers}.",
         Finding.NOT_SHOWN: f"No sign of it: {numbers}.",
-        Finding.INCONCLUSIVE: "The predictions follow the truth, but shuffling the EEG does not cost "
-        f"it in every subject: {numbers}.",
+        Finding.INCONCLUSIVE: "The predictions follow the truth, but shuffling the EEG does not "
+        f"cost it in every subject: {numbers}.",
         Finding.TOO_FEW: _few_subjects_text(evidence, numbers),
     }
     return sentences[finding]
