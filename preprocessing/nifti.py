@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import zlib
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ class BoldRun:
 
     def _stored(self) -> np.ndarray:
         try:
-            return self.image.dataobj.get_unscaled()
+            return _read_whole(self.path, self.image)
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(
                 f"the NIfTI file is truncated or damaged ({error})",
@@ -177,6 +178,16 @@ def _load(path: Path) -> nib.Nifti1Image:
         ) from None
     assert isinstance(image, nib.Nifti1Image)
     return image
+
+
+def _read_whole(path: Path, image: nib.Nifti1Image) -> np.ndarray:
+    """Read the stored values; of a compressed file to its end, where the checksum is."""
+    import nibabel as nib
+
+    if path.suffix != ".gz":
+        return image.dataobj.get_unscaled()
+    with gzip.open(path) as file:
+        return nib.Nifti1Image.from_bytes(file.read()).dataobj.get_unscaled()
 
 
 def _header_tr_s(image: nib.Nifti1Image) -> float:

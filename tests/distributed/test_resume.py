@@ -1,0 +1,191 @@
+"""A run that is stopped, killed or damaged ends with the model it would have made without that."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from processes import finish, run_ranks, start_ranks
+from safetensors.torch import load_file
+from stores import make_store
+
+from eeg2fmri_dist.training.manifest import resolve_weights
+
+EPOCHS = 25
+CAE = ("cae", "model.widths=[8,16]", "model.d_token=8", "optimisation.batch_size=40")
+TRANSFORMER = ("transformer", "model.d_model=16", "data.window=16", "optimisation.batch_size=6")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    make_store(folder / "store.h5", n_subjects=4, n_volumes=40)
+    return folder
+
+
+def command(folder, name, kind, *overrides):
+    model, *model_overrides = kind
+    tokeniser = ["tokeniser={name: principal_components, d_token: 4}"] if model != "cae" else []
+    return [
+        "launch/train.py",
+        f"configs/train/{model}.yaml",
+        f"store={folder / 'store.h5'}",
+        f"output={folder / name}",
+        f"optimisation.epochs={EPOCHS}",
+        *model_overrides,
+        *tokeniser,
+        *overrides,
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed_cae(folder):
+    run_ranks(command(folder, "undisturbed-cae", CAE), 1)
+    return folder / "undisturbed-cae"
+
+
+@pytest.fixture(scope="module")
+def undisturbed_transformer(folder):
+    run_ranks(command(folder, "undisturbed-transformer", TRANSFORMER), 2)
+    return folder / "undisturbed-transformer"
+
+
+def wait_for_epochs(run, count, timeout_s=120):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        log = run / "log.jsonl"
+        if log.exists() and len(log.read_text().splitlines()) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{run} did not reach epoch {count}")
+
+
+def losses(run):
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(r["epoch"], r["step"], r["train/loss_epoch"], r["validation/loss"]) for r in records]
+
+
+def assert_same_run(run, other):
+    assert losses(run) == losses(other)
+    ours, theirs = (load_file(resolve_weights(r, "latest")) for r in (run, other))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert (ours[name] == theirs[name]).all(), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_continues_as_if_it_had_not_been(folder, undisturbed_cae, number):
+    run = folder / f"stopped-{number.name}"
+    processes = start_ranks(command(folder, run.name, CAE), 1)
+    wait_for_epochs(run, 3)
+    processes[0].send_signal(number)
+    codes, output = finish(processes)
+    assert codes == [75], output
+    assert f"stopped by {number.name}" in output
+    assert "resumed from" in run_ranks(command(folder, run.name, CAE), 1)
+    assert_same_run(run, undisturbed_cae)
+    assert "up to date" in run_ranks(command(folder, run.name, CAE), 1)
+
+
+def test_a_killed_rank_ends_the_others_and_the_run_continues(folder, undisturbed_transformer):
+    run = folder / "killed"
+    processes = start_ranks(command(folder, run.name, TRANSFORMER), 2)
+    wait_for_epochs(run, 4)
+    os.kill(processes[1].pid, signal.SIGKILL)
+    codes, output = finish(processes)
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] != 0, output
+    run_ranks(command(folder, run.name, TRANSFORMER), 2)
+    assert_same_run(run, undisturbed_transformer)
+
+
+def test_a_signal_to_one_rank_stops_all(folder):
+    run = folder / "one-rank"
+    processes = start_ranks(command(folder, run.name, TRANSFORMER), 2)
+    wait_for_epochs(run, 2)
+    processes[1].send_signal(signal.SIGUSR1)
+    codes, output = finish(processes)
+    assert codes == [75, 75], output
+
+
+def test_a_damaged_checkpoint_is_passed_over(folder, undisturbed_cae):
+    run = folder / "damaged"
+    processes = start_ranks(command(folder, run.name, CAE), 1)
+    wait_for_epochs(run, 5)
+    processes[0].send_signal(signal.SIGTERM)
+    finish(processes)
+    newest = run / "checkpoints" / (run / "checkpoints" / "latest").read_text()
+    shard = next((newest / "engine").glob("*.pt"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    output = run_ranks(command(folder, run.name, CAE), 1)
+    assert f"{newest} is damaged" in output
+    assert_same_run(run, undisturbed_cae)
+
+
+def test_another_config_on_the_same_folder_is_refused(folder, undisturbed_cae):
+    wrong = command(folder, undisturbed_cae.name, CAE, "optimisation.learning_rate=0.5")
+    codes, output = finish(start_ranks(wrong, 1))
+    assert codes == [2]
+    assert "optimisation.learning_rate: 0.001 there, 0.5 now" in output
+    assert "Traceback" not in output
+
+
+def test_another_store_is_refused(folder, undisturbed_cae):
+    make_store(folder / "other.h5", n_subjects=4, n_volumes=40, seed=5)
+    wrong = command(folder, undisturbed_cae.name, CAE, f"store={folder / 'other.h5'}")
+    codes, output = finish(start_ranks(wrong, 1))
+    assert codes == [2]
+    assert "other.h5" in output
+
+
+def test_another_number_of_ranks_is_refused(folder):
+    run = folder / "two-then-one"
+    processes = start_ranks(command(folder, run.name, TRANSFORMER), 2)
+    wait_for_epochs(run, 2)
+    processes[0].send_signal(signal.SIGTERM)
+    finish(processes)
+    codes, output = finish(start_ranks(command(folder, run.name, TRANSFORMER), 1))
+    assert codes == [3]
+    assert "saved by 2 ranks, loaded by 1" in output
+
+
+def test_a_world_smaller_than_asked_for_is_refused(folder):
+    codes, output = finish(start_ranks(command(folder, "small-world", CAE, "world_size=2"), 1))
+    assert codes == [4]
+    assert "2 ranks were asked for" in output
+
+
+def test_divergence_is_exit_code_5_and_leaves_no_checkpoint_of_it(folder):
+    wrong = command(folder, "diverged", CAE, "optimisation.learning_rate=1e25")
+    codes, output = finish(start_ranks(wrong, 1))
+    assert codes == [5], output
+    assert "learning_rate" in output
+
+
+def test_the_best_checkpoint_scores_what_its_validation_scored(folder, undisturbed_transformer):
+    """Weights as saved, loaded without DeepSpeed, give the validation score of the log."""
+    from eeg2fmri_dist.evaluation.networks import regional_means
+    from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation
+    from eeg2fmri_dist.export import load_model
+    from eeg2fmri_dist.predict import predict_bold
+    from eeg2fmri_dist.store import Store
+    from eeg2fmri_dist.training.run import store_regions
+
+    trained = load_model(resolve_weights(undisturbed_transformer, "best"))
+    store = Store(folder / "store.h5")
+    entry = store.recordings[2]
+    assert trained.card.subjects["validation"] == [entry.subject]
+    span = entry.first_sample, entry.first_sample + entry.n_samples
+    regions = store_regions(store)
+    series = [
+        detrend(regional_means(volumes, regions.labels, len(regions)), 1)
+        for volumes in (predict_bold(trained, store.eeg(*span)), store.bold(*span))
+    ]
+    logged = [json.loads(li) for li in (undisturbed_transformer / "log.jsonl").open()]
+    at_best = next(r for r in logged if r["step"] == trained.card.step)
+    assert temporal_correlation(*series).mean() == pytest.approx(
+        at_best["validation/r_region"], abs=1e-4
+    )
