@@ -12,11 +12,12 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from eeg2fmri_dist.config.preprocess import ClusterConfig
-from eeg2fmri_dist.errors import LaunchError
+from eeg2fmri_dist.errors import DataError, LaunchError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -40,6 +41,10 @@ _DASK_SETTINGS = {
 }
 
 
+class WorkerDiedError(DataError):
+    """Several workers died while they had this step, which another step of theirs may have done."""
+
+
 class Cluster:
     """Runs steps on workers, each a process with one thread.
 
@@ -57,7 +62,7 @@ class Cluster:
         """Start workers, where they do not run already, no more than there are steps."""
         self._client = self._connect(n_steps)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, name: str) -> Future:
+    def submit(self, function: Callable[..., Any], *arguments: Any, name: str, rank: int) -> Future:
         """Run a function on a worker.
 
         Parameters
@@ -68,20 +73,42 @@ class Cluster:
             Values, or futures of earlier steps, which then come first.
         name : str
             Unique name of the step.
+        rank : int
+            Steps of low rank run before those of high rank.
 
         Returns
         -------
         Future
         """
         assert self._client is not None, "start() comes first"
-        # A step that was lost with its worker runs again; one that raised would raise again.
-        return self._client.submit(function, *arguments, key=name, pure=False, retries=0)
+        # A step that was lost with its worker runs again by itself; one that raised would again.
+        return self._client.submit(function, *arguments, key=name, pure=False, priority=-rank)
 
     def completed(self, futures: Iterable[Future]) -> Iterator[Future]:
         """Yield futures as they finish or fail."""
         from distributed import as_completed
 
         yield from as_completed(list(futures))
+
+    def error(self, future: Future) -> BaseException | None:
+        """Return why a step failed, None if it did not."""
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            return None
+        if future.status != "error":
+            return LaunchError(
+                f"the Dask cluster was lost ({future.key}: {future.status})",
+                remedy="start the same command again: finished shards are kept",
+            )
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            return WorkerDiedError(
+                f"{future.key}: the worker process died each time it was tried",
+                remedy="most often for want of memory: raise cluster.memory_gib, or lower "
+                "cluster.workers",
+            )
+        return error
 
 
 @contextlib.contextmanager
@@ -115,26 +142,34 @@ def _local_client(config: ClusterConfig, n_steps: int) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
+    _silence(logging.ERROR)
     with contextlib.ExitStack() as closing:
         closing.enter_context(dask.config.set(_DASK_SETTINGS))
-        with _interrupts_held_back():
-            cluster = closing.enter_context(
-                LocalCluster(
-                    n_workers=min(config.workers or available_cores(), n_steps),
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=int(config.memory_gib * 2**30),
-                    dashboard_address=None,
-                    silence_logs=logging.ERROR,
-                )
-            )
-            client = closing.enter_context(Client(cluster))
         try:
+            with _interrupts_held_back():
+                cluster = closing.enter_context(
+                    LocalCluster(
+                        n_workers=min(config.workers or available_cores(), n_steps),
+                        threads_per_worker=1,
+                        processes=True,
+                        memory_limit=int(config.memory_gib * 2**30),
+                        # No dashboard; what is left of its web server takes any free port.
+                        dashboard_address="127.0.0.1:0",
+                        scheduler_kwargs={"dashboard": False},
+                        silence_logs=logging.ERROR,
+                    )
+                )
+                client = closing.enter_context(Client(cluster))
             yield client
         except BaseException:
             # A step under way cannot be called off: its process is ended, which Dask laments.
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            _silence(logging.CRITICAL)
             raise
+
+
+def _silence(level: int) -> None:
+    """Let Dask say only what is of this level; by itself it logs every connection."""
+    logging.getLogger("distributed").setLevel(level)
 
 
 @contextlib.contextmanager
@@ -143,6 +178,8 @@ def _interrupts_held_back() -> Iterator[None]:
 
     Threads and processes made meanwhile inherit the block; for this process it only waits.
     """
+    # Started later, it would lift the block in the thread that starts it.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -155,6 +192,7 @@ def _rank_client(config: ClusterConfig) -> Iterator[Client]:
     import dask
     from distributed import Client
 
+    _silence(logging.ERROR)
     os.environ.update(WORKER_ENVIRONMENT)
     runners = {"slurm": _slurm_runner, "mpi": _mpi_runner}
     options = {

@@ -55,8 +55,9 @@ def write_layout(file: h5py.File, layout: Layout) -> None:
     file["affine"] = np.asarray(layout.affine, "<f8")
     for name in ("mask", "affine"):
         file[name].attrs["description"] = DESCRIPTIONS[name]
+    atlases = file.create_group("atlas", track_order=True)
     for name, atlas in layout.atlases.items():
-        labels = file.create_dataset(f"atlas/{name}", data=np.asarray(atlas.labels, "<i2"))
+        labels = atlases.create_dataset(name, data=np.asarray(atlas.labels, "<i2"))
         labels.attrs["names"] = np.array(atlas.names, dtype=object)
         labels.attrs["source"] = atlas.source
         labels.attrs["description"] = "index into the attribute `names`, from 0; axes x, y, z"
@@ -122,7 +123,7 @@ def read_layout(file: h5py.File) -> Layout:
         eeg_unit=_text(eeg["unit"]),
         mask=file["mask"][()].astype(bool),
         affine=file["affine"][()].astype(np.float64),
-        atlases={name: _read_atlas(labels) for name, labels in file.get("atlas", {}).items()},
+        atlases={name: _read_atlas(labels) for name, labels in file["atlas"].items()},
         preprocessing=json.loads(file.attrs["preprocessing"]),
         versions=json.loads(file.attrs["versions"]),
         space=_text(file.attrs["space"]),

@@ -372,9 +372,10 @@ def test_merge_refuses_a_recording_twice_and_a_damaged_shard(recordings, tmp_pat
 def test_merge_can_give_other_atlases(recordings, tmp_path):
     _, shards, _, _ = recordings
     labels = np.ones(GRID, np.int16)
-    merge(shards, tmp_path / "store.h5", {"whole": Atlas(labels, ("Background", "All"), "test")})
+    whole = Atlas(labels, ("Background", "All"), "test")
+    merge(shards, tmp_path / "store.h5", {"whole": whole, "again": whole})
     store = Store(tmp_path / "store.h5")
-    assert list(store.layout.atlases) == ["whole"]
+    assert list(store.layout.atlases) == ["whole", "again"]
     np.testing.assert_array_equal(store.layout.atlases["whole"].labels, labels)
     assert verify(store.path) == []
     with pytest.raises(DataError, match="not on the grid"):

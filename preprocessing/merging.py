@@ -1,0 +1,67 @@
+"""Shards -> the store, where the store does not hold them already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.files import write_json
+from preprocessing.atlas import atlas_identity, load_atlases
+from preprocessing.shards import damage, read_record, same_file, shard_folder
+from preprocessing.sources import file_state
+
+
+def why_merge(keys: Sequence[str], config: PreprocessConfig) -> str | None:
+    """Return why the store must be merged anew; None = it holds these recordings as they are."""
+    if not config.output.exists():
+        return "there is no store yet"
+    record = read_record(_record_path(config))
+    if not record:
+        return "there is no record of how the store was made"
+    if record["parts"] != _parts(keys, config):
+        return "its recordings or region labels changed"
+    if not same_file(record["store"], file_state(config.output)):
+        return damage(config.output, record["store"]["fingerprint"])
+    return None
+
+
+def merge_shards(keys: Sequence[str], config: PreprocessConfig) -> None:
+    """Merge the shards of these recordings, in this order, into the store.
+
+    Raises
+    ------
+    StoreError
+        If a shard is damaged or was made for another store.
+    LaunchError
+        If the disk is full.
+    """
+    from eeg2fmri_dist.store import Store, merge
+
+    shards = [shard_folder(config.output) / f"{key}.h5" for key in keys]
+    atlases = load_atlases(config.atlas, config.bold.grid, Store(shards[0]).layout.mask)
+    merge(shards, config.output, atlases)
+    store = file_state(config.output)
+    fingerprint = Store(config.output).fingerprint
+    write_json(
+        _record_path(config),
+        {
+            "parts": _parts(keys, config),
+            "store": {"size": store.size, "mtime_ns": store.mtime_ns, "fingerprint": fingerprint},
+        },
+    )
+
+
+def _parts(keys: Sequence[str], config: PreprocessConfig) -> dict[str, Any]:
+    """What the store is put together from."""
+    folder = shard_folder(config.output)
+    records = {key: read_record(folder / f"{key}.json") for key in keys}
+    return {
+        "shards": [[key, record["shard"]["fingerprint"]] for key, record in records.items()],
+        "atlas": atlas_identity(config.atlas),
+    }
+
+
+def _record_path(config: PreprocessConfig) -> Path:
+    return shard_folder(config.output) / "merged.json"

@@ -1,0 +1,319 @@
+"""Raw recordings -> one store: a Dask graph with one shard per recording, then a merge."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.errors import DataError, LaunchError, SuiteError
+from preprocessing import steps
+from preprocessing.atlas import find_atlas_files
+from preprocessing.cluster import Cluster, WorkerDiedError, open_cluster
+from preprocessing.merging import merge_shards, why_merge
+from preprocessing.recordings import Recording, find_recordings
+from preprocessing.shards import Examined, examine, shard_folder, shard_place
+from preprocessing.sources import source_states
+from preprocessing.summary import Row, Summary, table
+
+logger = logging.getLogger(__name__)
+
+
+def preprocess(config: PreprocessConfig) -> Summary:
+    """Bring a store up to date: compute the shards that are missing, stale or damaged, and merge.
+
+    Shards that are finished are kept whatever happens to the others; the same command continues.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    DataError
+        If no recording is found; if one fails and ``on_error`` is "stop"; if all fail.
+    LaunchError
+        If the disk is full, the cluster cannot run, or another process writes the same store.
+    """
+    # Under Slurm or MPI all tasks of the job come here, and only one goes on.
+    with open_cluster(config.cluster) as cluster, _sole_writer(config.output):
+        recordings = _recordings(config)
+        examined, rows = _examine_all(recordings, config)
+        stale = [item for item in examined if item.reason is not None]
+        if stale:
+            _log_reasons(stale)
+            _check_space(config, [item.place.recording for item in stale], recordings)
+            rows |= _compute(cluster, stale, config)
+    ordered = tuple(rows[recording.key] for recording in recordings)
+    failed = [row for row in ordered if row.state == "failed"]
+    if failed and (config.on_error == "stop" or len(failed) == len(ordered)):
+        _log_table(Summary(config.output, merged=False, rows=ordered))
+        raise _failures(failed, len(ordered), config)
+    summary = _merge([row.recording for row in ordered if row not in failed], ordered, config)
+    _log_table(summary)
+    return summary
+
+
+def plan(config: PreprocessConfig) -> list[str]:
+    """Say what `preprocess` would do, without doing it.
+
+    Returns
+    -------
+    list of str
+        Lines: a table of the recordings, what would be computed and why, disk space.
+    """
+    recordings = _recordings(config)
+    examined, rows = _examine_all(recordings, config)
+    reasons = {
+        key: row.message if row.state == "failed" else row.state for key, row in rows.items()
+    }
+    reasons |= {item.place.recording.key: item.reason for item in examined if item.reason}
+    cells = [
+        (*_described(recording, config), reasons[recording.key].partition("\n")[0])
+        for recording in recordings
+    ]
+    stale = [item.place.recording for item in examined if item.reason is not None]
+    why = "its shards change" if stale else why_merge([r.key for r in recordings], config)
+    needed = _bytes_needed(config, stale, recordings if why else [])
+    return [
+        f"{len(recordings)} {config.source.kind} recordings in {config.source.path}",
+        *table(("recording", "EEG", "BOLD", "volumes", "TR (s)", "shard"), cells),
+        f"{len(stale)} of {len(recordings)} shards to compute",
+        f"{config.output}: {f'to be merged: {why}' if why else 'up to date'}",
+        f"disk: about {_gigabytes(needed)} needed, {_gigabytes(_free_bytes(config.output))} free",
+    ]
+
+
+def _recordings(config: PreprocessConfig) -> list[Recording]:
+    """Find the recordings; refuse at once what would else be refused when the shards are there."""
+    find_atlas_files(config.atlas)
+    recordings = find_recordings(config.source)
+    keys = [recording.key for recording in recordings]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise DataError(
+            f"more than one recording is called {', '.join(twice)}",
+            where=config.source.path,
+            remedy="select one with source.subjects or source.task",
+        )
+    return recordings
+
+
+def _examine_all(
+    recordings: Sequence[Recording], config: PreprocessConfig
+) -> tuple[list[Examined], dict[str, Row]]:
+    """Look at all shards; and the rows of recordings that are up to date, or cannot be read."""
+    examined: list[Examined] = []
+    rows: dict[str, Row] = {}
+    for recording in recordings:
+        try:
+            item = examine(shard_place(recording, config))
+        except DataError as error:
+            rows[recording.key] = Row(recording.key, "failed", message=str(error))
+            continue
+        examined.append(item)
+        if item.reason is None:
+            rows[recording.key] = Row(**{**item.record["row"], "state": "up to date"})
+    return examined, rows
+
+
+def _log_reasons(stale: Sequence[Examined]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for item in stale:
+        reasons.setdefault(str(item.reason), []).append(item.place.recording.key)
+    for reason, keys in reasons.items():
+        logger.info("to compute, because %s: %s", reason, ", ".join(keys))
+
+
+def _compute(
+    cluster: Cluster, stale: Sequence[Examined], config: PreprocessConfig
+) -> dict[str, Row]:
+    """Run the steps of these recordings; one row for each."""
+    cluster.start(len(stale) * 2)
+    rows, errors = _run_steps(cluster, stale, config)
+    died = [key for key, error in errors.items() if isinstance(error, WorkerDiedError)]
+    if len(died) > 1:
+        # Steps that only waited on a worker which another one killed are blamed with it.
+        logger.info("trying again, one at a time: %s", ", ".join(died))
+        for item in stale:
+            if item.place.recording.key in died:
+                again, still = _run_steps(cluster, [item], config)
+                rows |= again
+                del errors[item.place.recording.key]
+                errors |= still
+    for key, error in errors.items():
+        rows[key] = Row(key, "failed", message=str(error))
+    return rows
+
+
+def _run_steps(
+    cluster: Cluster, stale: Sequence[Examined], config: PreprocessConfig
+) -> tuple[dict[str, Row], dict[str, DataError]]:
+    """Run the steps of these recordings; rows of those that succeed, errors of the others."""
+    doing = {
+        future: (item.place.recording.key, step)
+        for rank, item in enumerate(stale)
+        for future, step in _submit(cluster, item, rank, config).items()
+    }
+    n_steps = len(doing)
+    rows: dict[str, Row] = {}
+    errors: dict[str, DataError] = {}
+    for number, future in enumerate(cluster.completed(doing), start=1):
+        # Forgotten here, a result leaves the workers' memory as soon as no step needs it.
+        key, step = doing.pop(future)
+        error = cluster.error(future)
+        if error is None:
+            logger.info("[%d/%d] %s: %s done", number, n_steps, key, step)
+            if step == "shard":
+                rows[key] = future.result()
+        elif key not in errors:
+            # Later steps fail with the error of the earlier one.
+            errors[key] = _as_data_error(key, step, error)
+            logger.error("[%d/%d] %s: %s failed: %s", number, n_steps, key, step, errors[key])
+    return rows, errors
+
+
+def _submit(
+    cluster: Cluster, item: Examined, rank: int, config: PreprocessConfig
+) -> dict[Any, str]:
+    """Submit the steps of one recording; their futures and names."""
+    recording = item.place.recording
+
+    def submit(name: str, step: Callable[..., Any], *arguments: Any) -> Any:
+        return cluster.submit(step, *arguments, name=f"{recording.key} {name}", rank=rank)
+
+    registration = submit("registration", steps.register, recording, config)
+    features = submit("EEG features", steps.eeg, recording, config)
+    shard = submit("shard", steps.shard, item, config, registration, features)
+    return {registration: "registration", features: "EEG features", shard: "shard"}
+
+
+def _as_data_error(key: str, step: str, error: BaseException) -> DataError:
+    """Return the error of one recording; what concerns all of them is raised at once."""
+    if isinstance(error, DataError):
+        return error
+    if isinstance(error, SuiteError):
+        raise error
+    logger.debug("%s: %s", key, step, exc_info=error)
+    return DataError(
+        f"{step} failed ({type(error).__name__}: {error})",
+        where=key,
+        remedy="run it again with --debug, which shows the traceback",
+    )
+
+
+def _failures(failed: Sequence[Row], n_recordings: int, config: PreprocessConfig) -> DataError:
+    messages = [f"\n  {row.recording}: {row.message}" for row in failed]
+    remedy = "correct them, or leave them out with source.subjects"
+    if config.on_error == "stop":
+        remedy += ", or set on_error=continue"
+    return DataError(
+        f"{len(failed)} of {n_recordings} recordings failed; no store was made{''.join(messages)}",
+        where=config.source.path,
+        remedy=f"{remedy}; finished shards are kept",
+    )
+
+
+def _merge(keys: Sequence[str], rows: tuple[Row, ...], config: PreprocessConfig) -> Summary:
+    reason = why_merge(keys, config)
+    if reason is None:
+        logger.info("%s is up to date (%d recordings)", config.output, len(keys))
+    else:
+        logger.info("merging %d shards, because %s", len(keys), reason)
+        merge_shards(keys, config)
+        logger.info("wrote %s", config.output)
+    return Summary(config.output, merged=reason is not None, rows=rows)
+
+
+def _log_table(summary: Summary) -> None:
+    for line in summary.lines():
+        logger.info("%s", line)
+
+
+def _described(recording: Recording, config: PreprocessConfig) -> tuple[str, str, str, str, str]:
+    """Key, bytes of EEG and BOLD, volumes and TR of a recording, as far as they can be read."""
+    try:
+        *eeg, bold = source_states(recording)
+        run = steps.open_run(recording, config)
+    except DataError:
+        return (recording.key, "?", "?", "?", "?")
+    return (
+        recording.key,
+        _gigabytes(sum(file.size for file in eeg)),
+        _gigabytes(bold.size),
+        str(run.n_volumes),
+        f"{run.tr_s:g}",
+    )
+
+
+def _check_space(
+    config: PreprocessConfig, stale: Sequence[Recording], recordings: Sequence[Recording]
+) -> None:
+    """Refuse to begin hours of work whose result has no room."""
+    needed, free = _bytes_needed(config, stale, recordings), _free_bytes(config.output)
+    if config.compression == "none" and needed > free:
+        raise LaunchError(
+            f"no space left on the disk: about {needed:,} bytes are needed, {free:,} are free",
+            where=config.output,
+            remedy="free space, or set another `output`",
+        )
+
+
+def _bytes_needed(
+    config: PreprocessConfig, stale: Sequence[Recording], merged: Sequence[Recording]
+) -> int:
+    """Size of the shards to compute and of the store to merge (all or nothing), uncompressed."""
+    n_volumes = 0
+    for recording in merged or stale:
+        # A header that cannot be read is reported by the recording's own steps.
+        with contextlib.suppress(DataError):
+            kept = steps.open_run(recording, config).n_volumes - config.drop_volumes
+            n_volumes += kept * ((recording in stale) + (recording in merged))
+    return 4 * math.prod(config.bold.grid) * n_volumes
+
+
+def _free_bytes(output: Path) -> int:
+    folder = next(parent for parent in output.absolute().parents if parent.is_dir())
+    return shutil.disk_usage(folder).free
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+@contextlib.contextmanager
+def _sole_writer(output: Path) -> Iterator[None]:
+    """Hold the folder of the shards for this process alone; remove what a killed one left."""
+    folder = shard_folder(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise LaunchError(
+            f"cannot be written ({error.strerror})",
+            where=folder,
+            remedy="set another `output`, or ask for write permission",
+        ) from error
+    with lock:
+        try:
+            # Given back by the operating system when this process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LaunchError(
+                "another process is preprocessing into this store",
+                where=output,
+                remedy="wait for it to end, or set another `output`",
+            ) from None
+        for leftover in [*folder.glob(".*.part"), *output.parent.glob(f".{output.name}.*.part")]:
+            leftover.unlink()
+        yield

@@ -1,0 +1,145 @@
+"""The steps of one recording, each run on a worker. Heavy libraries are imported there."""
+
+from __future__ import annotations
+
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.files import write_json
+from preprocessing.recordings import Recording
+from preprocessing.shards import METHOD_VERSION, Examined, make_record
+from preprocessing.sources import FileState
+from preprocessing.summary import Row
+
+if TYPE_CHECKING:
+    from eeg2fmri_dist.store import Layout, RecordingEntry
+    from preprocessing.eeg import EegFeatures
+    from preprocessing.fmri import BoldVolumes
+    from preprocessing.nifti import BoldRun
+    from preprocessing.registration import Registration
+
+# Software that decides the values.
+PACKAGES = ("eeg2fmri_dist", "numpy", "scipy", "mne", "nibabel", "nilearn", "antspyx", "h5py")
+
+
+def open_run(recording: Recording, config: PreprocessConfig) -> BoldRun:
+    """Open the BOLD run of a recording; only its header is read."""
+    from preprocessing.nifti import open_bold
+
+    return open_bold(recording.bold_path, recording.tr_s, config.drop_volumes)
+
+
+def register(recording: Recording, config: PreprocessConfig) -> tuple[Registration, float]:
+    """Register the run's mean EPI with the template; return the registration and its seconds."""
+    from preprocessing import registration
+
+    began = time.perf_counter()
+    run = open_run(recording, config)
+    registered = registration.register(run.mean(config.drop_volumes), run.affine, config.bold)
+    return registered, time.perf_counter() - began
+
+
+def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, float]:
+    """Compute the power of each volume; return the features and their seconds."""
+    from preprocessing.eeg import eeg_features
+
+    began = time.perf_counter()
+    run = open_run(recording, config)
+    features = eeg_features(recording, run.n_volumes, run.tr_s, config.eeg, config.drop_volumes)
+    return features, time.perf_counter() - began
+
+
+def shard(
+    item: Examined,
+    config: PreprocessConfig,
+    registered: tuple[Registration, float],
+    features: tuple[EegFeatures, float],
+) -> Row:
+    """Bring the run onto the grid, write the shard and its record; return the summary's row."""
+    from eeg2fmri_dist.store import Store, write_shard
+    from preprocessing.fmri import preprocess_bold
+
+    began = time.perf_counter()
+    place = item.place
+    run = open_run(place.recording, config)
+    bold = preprocess_bold(run, registered[0], config.bold, config.drop_volumes)
+    sources = [source.hashed() for source in item.sources]
+    quality = {
+        **registered[0].quality,
+        **bold.quality,
+        **{f"eeg_{name}": value for name, value in features[0].quality.items()},
+        "tr_mismatch": run.tr_mismatch,
+    }
+    write_shard(
+        place.path,
+        _layout(place.settings, features[0], bold),
+        _entry(item, sources, run, len(bold.volumes), quality),
+        features[0].power,
+        bold.volumes,
+        config.compression,
+    )
+    row = Row(
+        recording=place.recording.key,
+        state="computed",
+        n_volumes=len(bold.volumes),
+        dice=float(quality["dice"]),
+        transform=str(quality["transform"]),
+        seconds=registered[1] + features[1] + time.perf_counter() - began,
+        message="; ".join(_remarks(quality)),
+    )
+    record = make_record(place, sources, vars(row), Store(place.path).fingerprint)
+    write_json(place.record_path, record)
+    return row
+
+
+def _layout(settings: dict[str, Any], features: EegFeatures, bold: BoldVolumes) -> Layout:
+    from eeg2fmri_dist.store import Layout
+    from preprocessing.template import SPACE
+
+    return Layout(
+        channel_names=features.channel_names,
+        frequencies_hz=features.frequencies_hz,
+        eeg_unit=features.unit,
+        mask=bold.mask,
+        affine=bold.affine,
+        # The merge adds them: other region labels need no other shards.
+        atlases={},
+        preprocessing={"method": METHOD_VERSION, **settings},
+        versions={name: metadata.version(name) for name in PACKAGES},
+        space=SPACE,
+    )
+
+
+def _entry(
+    item: Examined,
+    sources: list[FileState],
+    run: BoldRun,
+    n_samples: int,
+    quality: dict[str, float | str | bool],
+) -> RecordingEntry:
+    from eeg2fmri_dist.store import RecordingEntry, SourceFile
+
+    recording = item.place.recording
+    files = [source.to_json(item.place.root) for source in sources]
+    return RecordingEntry(
+        subject=recording.subject,
+        session=recording.session,
+        run=recording.run,
+        tr_s=run.tr_s,
+        first_sample=0,
+        n_samples=n_samples,
+        sources=tuple(SourceFile(file["path"], file["size"], file["sha256"]) for file in files),
+        quality=quality,
+    )
+
+
+def _remarks(quality: dict[str, float | str | bool]) -> list[str]:
+    """What a person should know about a recording that went through."""
+    remarks = []
+    if quality.get("syn_rejected"):
+        remarks.append("SyN was no better than affine, which is used")
+    if quality["tr_mismatch"]:
+        remarks.append(str(quality["tr_mismatch"]))
+    return remarks

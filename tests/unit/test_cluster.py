@@ -1,0 +1,182 @@
+"""Workers: their environment, their death, Ctrl-C, and the tasks of a Slurm job."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from eeg2fmri_dist.config.preprocess import ClusterConfig
+from eeg2fmri_dist.errors import DataError, LaunchError
+from preprocessing.cluster import WorkerDiedError, open_cluster
+
+TWO_WORKERS = ClusterConfig(workers=2, memory_gib=1.0)
+
+
+def threads_of_worker(_):
+    return [os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")] + [
+        os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]
+    ]
+
+
+def die_once(marker):
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(_):
+    raise DataError("flat channel", where="sub-32", remedy="exclude it")
+
+
+def add(first, second):
+    return first + second
+
+
+def test_local_workers(tmp_path):
+    with open_cluster(TWO_WORKERS) as cluster:
+        assert multiprocessing.active_children() == []
+        cluster.start(2)
+        threads = cluster.submit(threads_of_worker, None, name="threads", rank=0)
+        once = cluster.submit(die_once, tmp_path / "marker", name="die once", rank=1)
+        refused = cluster.submit(refuse, None, name="refuse", rank=3)
+        after = cluster.submit(add, once, refused, name="after", rank=4)
+        futures = [threads, once, refused, after]
+        assert {future.key for future in cluster.completed(futures)} == {
+            future.key for future in futures
+        }
+        assert threads.result() == ["1"] * 4
+        assert once.result() == "survived"
+        assert cluster.error(once) is None
+        for future in (refused, after):
+            error = cluster.error(future)
+            assert isinstance(error, DataError)
+            assert (error.what, error.where) == ("flat channel", "sub-32")
+        deadly = cluster.submit(die, None, name="die", rank=0)
+        (deadly,) = cluster.completed([deadly])
+        error = cluster.error(deadly)
+        assert isinstance(error, WorkerDiedError)
+        assert "memory_gib" in str(error)
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from eeg2fmri_dist.config.preprocess import ClusterConfig
+from preprocessing.cluster import open_cluster
+
+def step(seconds):
+    time.sleep(seconds)
+    return seconds
+
+if __name__ == "__main__":
+    kind, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    config = ClusterConfig(kind=kind, workers=2, memory_gib=1, scheduler_file=folder / "s.json")
+    try:
+        with open_cluster(config) as cluster:
+            cluster.start(2)
+            futures = [cluster.submit(step, seconds, name=f"s{i}", rank=i) for i in range(2)]
+            (folder / "started").touch()
+            print("sum", sum(future.result() for future in cluster.completed(futures)))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def processes_of_session(session):
+    listed = subprocess.run(
+        ["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False
+    )
+    return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_the_command(script, tmp_path, how):
+    command = [sys.executable, str(script), "local", str(tmp_path), "600"]
+    started = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not (tmp_path / "started").exists():
+            assert started.poll() is None, started.stderr.read()
+            time.sleep(0.05)
+        assert len(processes_of_session(started.pid)) >= 3
+        if how == signal.SIGINT:
+            os.killpg(started.pid, how)
+            output, errors = started.communicate()
+            assert "interrupted" in output
+            assert errors == ""
+        else:
+            started.send_signal(how)
+            started.communicate()
+        for _ in range(200):
+            if not processes_of_session(started.pid):
+                break
+            time.sleep(0.05)
+        assert processes_of_session(started.pid) == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+
+
+def test_tasks_of_a_slurm_job(script, tmp_path):
+    """What `srun --ntasks=3` starts: the same command three times, told apart by a variable."""
+    pytest.importorskip("dask_jobqueue")
+    command = [sys.executable, str(script), "slurm", str(tmp_path), "0.1"]
+    tasks = [
+        subprocess.Popen(
+            command,
+            env={
+                **os.environ,
+                "SLURM_PROCID": str(rank),
+                "SLURM_NTASKS": "3",
+                "SLURM_JOB_ID": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(3)
+    ]
+    outputs = [task.communicate(timeout=100) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0, 0], outputs
+    assert [output for output, _ in outputs] == ["", "sum 0.2\n", ""]
+
+
+def test_a_slurm_cluster_without_a_job_is_refused(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    with (
+        pytest.raises(LaunchError, match="no Slurm tasks") as caught,
+        open_cluster(ClusterConfig(kind="slurm")),
+    ):
+        pass
+    assert "srun" in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "package"), [("slurm", "dask_jobqueue"), ("mpi", "mpi4py")])
+def test_a_missing_package_is_named(monkeypatch, kind, package):
+    for module in (package, f"{package}.slurm", f"{package}.MPI"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with (
+        pytest.raises(LaunchError, match=package.replace("_", "-")) as caught,
+        open_cluster(ClusterConfig(kind=kind)),
+    ):
+        pass
+    assert f"eeg2fmri_dist[{kind}]" in str(caught.value)
