@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
 from preprocessing.simulation.interpolation import interpolated_blocks
 from preprocessing.simulation.noise import spectral_noise
 from preprocessing.simulation.seeding import generator
-from preprocessing.simulation.sources import Timeline, simulate_activity
+from preprocessing.simulation.sources import Activity, Timeline, simulate_activity
 
 RESOLUTION_UV = 0.5
 EXPORT_TAIL_SAMPLES = 24  # the exported segment ends shortly after the scan
@@ -24,42 +25,39 @@ _BLOCK_S = 4.0
 _AMPLIFIER_STEPS = 2  # white noise of up to so many integer steps
 
 
-def scalp_signal(
-    rng: np.random.Generator,
-    field_uv_per_nam: np.ndarray,
-    moment_nam: np.ndarray,
-    strength: EegSignalConfig,
-) -> np.ndarray:
-    """Project sources to the scalp and add what sensors add.
+@dataclass(frozen=True)
+class SimulatedEeg:
+    """A recording before it is written, and what made it.
 
-    Parameters
+    Attributes
     ----------
-    rng : numpy Generator
-    field_uv_per_nam : ndarray of shape (63, region)
-    moment_nam : ndarray of shape (region, sample)
-    strength : EegSignalConfig
-        Strength of 1/f and line noise.
-
-    Returns
-    -------
-    ndarray of shape (63, sample), float32
-        uV at 250 Hz.
+    signal_uv : ndarray of shape (64, sample), float32
+        Channels in NODDI's order at 250 Hz.
+    activity : Activity
+        Of the sources.
+    leadfield : ndarray of shape (63, region), float32
+        uV per nA m.
+    beats_s : ndarray of shape (beat,)
+        Heartbeats.
     """
-    signal = field_uv_per_nam @ moment_nam
-    noise = spectral_noise(rng, signal.shape, SOURCE_SFREQ_HZ, _pink_spectrum)
-    noise *= strength.sensor_noise_uv
-    signal += noise
-    times_s = np.arange(signal.shape[1]) / SOURCE_SFREQ_HZ
-    line = np.sqrt(2) * np.sin(2 * np.pi * 50 * times_s + rng.uniform(0, 2 * np.pi))
-    gains = strength.line_noise_uv * rng.uniform(0.5, 1.5, size=len(signal))
-    for channel, gain in zip(signal, gains, strict=True):
-        channel += (gain * line).astype(np.float32)
-    return signal
+
+    signal_uv: np.ndarray
+    activity: Activity
+    leadfield: np.ndarray
+    beats_s: np.ndarray
 
 
-def with_ecg(scalp_uv: np.ndarray, ecg: np.ndarray) -> np.ndarray:
-    """Insert the ECG at its place among the 63 scalp channels, (64, sample)."""
-    return np.insert(scalp_uv, _ECG_INDEX, ecg, axis=0)
+def simulate_eeg(
+    seed: int, subject: str, timeline: Timeline, strength: EegSignalConfig
+) -> SimulatedEeg:
+    """Draw a subject's sources, project them to the scalp, add what sensors add, and the ECG."""
+    activity = simulate_activity(generator(seed, subject, "sources"), timeline, strength.source_nam)
+    field = leadfield(generator(seed, "dipoles"), generator(seed, subject, "dipoles"))
+    scalp_uv = field @ activity.moment_nam
+    _add_sensor_noise(scalp_uv, generator(seed, subject, "sensors"), strength)
+    beats_s = heartbeats(generator(seed, subject, "heart"), timeline.duration_s)
+    ecg = ecg_uv(beats_s, timeline.n_samples)
+    return SimulatedEeg(np.insert(scalp_uv, _ECG_INDEX, ecg, axis=0), activity, field, beats_s)
 
 
 def write_raw(
@@ -146,17 +144,26 @@ def write_raw_recording(
     ndarray of shape (volume, region, band), float32
         True power of the sources within each TR, (nA m)^2.
     """
-    strength = strength or EegSignalConfig()
     onsets_s = np.asarray(onsets_s, dtype=float)
     timeline = Timeline(onsets_s, tr_s, float(onsets_s[-1]) + tr_s + 3.0)
-    activity = simulate_activity(generator(seed, subject, "sources"), timeline, strength.source_nam)
-    field = leadfield(generator(seed, "dipoles"), generator(seed, subject, "dipoles"))
-    rng = generator(seed, subject, "eeg")
-    scalp = scalp_signal(rng, field, activity.moment_nam, strength)
-    beats_s = heartbeats(generator(seed, subject, "heart"), timeline.duration_s)
-    signal = with_ecg(scalp, ecg_uv(beats_s, timeline.n_samples))
-    write_raw(header, signal, timeline, rng, sfreq_hz=sfreq_hz)
-    return activity.band_power
+    simulated = simulate_eeg(seed, subject, timeline, strength or EegSignalConfig())
+    amplifier = generator(seed, subject, "amplifier")
+    write_raw(header, simulated.signal_uv, timeline, amplifier, sfreq_hz=sfreq_hz)
+    return simulated.activity.band_power
+
+
+def _add_sensor_noise(
+    scalp_uv: np.ndarray, rng: np.random.Generator, strength: EegSignalConfig
+) -> None:
+    """Add 1/f noise and the 50 Hz line to (channel, sample) at 250 Hz."""
+    noise = spectral_noise(rng, scalp_uv.shape, SOURCE_SFREQ_HZ, _pink_spectrum)
+    noise *= strength.sensor_noise_uv
+    scalp_uv += noise
+    times_s = np.arange(scalp_uv.shape[1]) / SOURCE_SFREQ_HZ
+    line = np.sqrt(2) * np.sin(2 * np.pi * 50 * times_s + rng.uniform(0, 2 * np.pi))
+    gains = strength.line_noise_uv * rng.uniform(0.5, 1.5, size=len(scalp_uv))
+    for channel, gain in zip(scalp_uv, gains, strict=True):
+        channel += (gain * line).astype(np.float32)
 
 
 def _pink_spectrum(frequency_hz: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ def write_nifti(
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = "simulated"
     if tr_s is not None:
         image.header.set_zooms((*image.header.get_zooms()[:3], tr_s))
     with (

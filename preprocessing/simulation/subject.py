@@ -15,20 +15,13 @@ from preprocessing import noddi
 from preprocessing.simulation import bold, eeg
 from preprocessing.simulation.anatomy import Anatomy, build_anatomy, build_t1
 from preprocessing.simulation.geometry import HeadMap, random_head_map
-from preprocessing.simulation.head_model import leadfield
-from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
 from preprocessing.simulation.nifti import write_nifti
 from preprocessing.simulation.regions import BANDS, REGIONS, region_labels
 from preprocessing.simulation.seeding import generator
-from preprocessing.simulation.sources import (
-    Activity,
-    Timeline,
-    hidden_signal,
-    simulate_activity,
-)
+from preprocessing.simulation.sources import Timeline, hidden_signal
 from preprocessing.simulation.truth import save_truth
 
-VERSION = 2  # raise it when the same config gives other files
+VERSION = 3  # raise it when the same config gives other files
 TRUTH_FOLDER = "truth"
 
 
@@ -105,26 +98,18 @@ def simulate_subject(config: SimulateConfig, subject: str) -> SimulatedSubject:
     files.whole_path.unlink(missing_ok=True)
     remove_unfinished(files)
     timeline = _timeline(config, subject)
-    beats_s = heartbeats(generator(config.seed, subject, "heart"), timeline.duration_s)
+    simulated = eeg.simulate_eeg(config.seed, subject, timeline, config.eeg)
+    _write_eeg(config, files, timeline, simulated)
     head_map = random_head_map(generator(config.seed, subject, "head"))
-    activity = simulate_activity(
-        generator(config.seed, subject, "sources"), timeline, config.eeg.source_nam
-    )
-    field = leadfield(generator(config.seed, "dipoles"), generator(config.seed, subject, "dipoles"))
-    _write_eeg(config, files, timeline, field, activity, beats_s)
     _write_t1(config, files, head_map)
     anatomy = build_anatomy(generator(config.seed, subject, "epi"), head_map)
-    regional, measured = _write_bold(config, files, timeline, anatomy, activity, beats_s)
+    regional, measured = _write_bold(config, files, timeline, anatomy, simulated)
     save_truth(
         files.truth_path,
         {
             **_known_regions(config),
             **_known_anatomy(anatomy, head_map),
-            **_known_signals(activity, regional, measured),
-            "leadfield_uv_per_nam": field,
-            "volume_onsets_s": timeline.onsets_s,
-            "heartbeats_s": beats_s,
-            "tr_s": np.array(timeline.tr_s),
+            **_known_signals(timeline, simulated, regional, measured),
         },
     )
     write_json(files.whole_path, _whole_marker(config, files))
@@ -151,20 +136,21 @@ def _write_eeg(
     config: SimulateConfig,
     files: SimulatedSubject,
     timeline: Timeline,
-    field: np.ndarray,
-    activity: Activity,
-    beats_s: np.ndarray,
+    simulated: eeg.SimulatedEeg,
 ) -> None:
-    rng = generator(config.seed, files.subject, "eeg")
-    scalp = eeg.scalp_signal(rng, field, activity.moment_nam, config.eeg)
-    signal = eeg.with_ecg(scalp, ecg_uv(beats_s, timeline.n_samples))
-    stale = files.subject == config.stale_header
-    stems = [
-        f"renamed_{path.stem}" if stale else None for path in (files.raw_path, files.export_path)
-    ]
-    eeg.write_export(files.export_path, signal, timeline, stated_stem=stems[1])
+    def stated_stem(header: Path) -> str | None:
+        return f"old_{header.stem}" if files.subject == config.stale_header else None
+
+    signal_uv = simulated.signal_uv
+    raw_path, export_path = files.raw_path, files.export_path
+    eeg.write_export(export_path, signal_uv, timeline, stated_stem=stated_stem(export_path))
     eeg.write_raw(
-        files.raw_path, signal, timeline, rng, sfreq_hz=config.sfreq_hz, stated_stem=stems[0]
+        raw_path,
+        signal_uv,
+        timeline,
+        generator(config.seed, files.subject, "amplifier"),
+        sfreq_hz=config.sfreq_hz,
+        stated_stem=stated_stem(raw_path),
     )
 
 
@@ -178,20 +164,19 @@ def _write_bold(
     files: SimulatedSubject,
     timeline: Timeline,
     anatomy: Anatomy,
-    activity: Activity,
-    beats_s: np.ndarray,
+    simulated: eeg.SimulatedEeg,
 ) -> tuple[bold.RegionalBold, np.ndarray]:
     rng = generator(config.seed, files.subject, "bold")
     regional = bold.regional_bold(
         rng,
         bold.population_weights(generator(config.seed, "coupling")),
-        activity.hrf_power,
+        simulated.activity.hrf_power,
         hidden_signal(generator(config.seed, files.subject, "hidden"), timeline),
         coupling=config.coupling,
         between_subjects=config.between_subjects,
         neural_percent=config.bold.neural_percent,
     )
-    run = bold.simulate_run(rng, anatomy, regional, beats_s, timeline, config.bold)
+    run = bold.simulate_run(rng, anatomy, regional, simulated.beats_s, timeline, config.bold)
     write_nifti(files.bold_path, run, anatomy.affine, tr_s=timeline.tr_s)
     return regional, bold.regional_means(run, anatomy.labels)
 
@@ -224,16 +209,23 @@ def _known_anatomy(anatomy: Anatomy, head_map: HeadMap) -> dict[str, np.ndarray]
 
 
 def _known_signals(
-    activity: Activity, regional: bold.RegionalBold, measured: np.ndarray
+    timeline: Timeline,
+    simulated: eeg.SimulatedEeg,
+    regional: bold.RegionalBold,
+    measured: np.ndarray,
 ) -> dict[str, np.ndarray]:
     return {
         "weights": regional.weights,
-        "band_power": activity.band_power,
-        "hrf_power": activity.hrf_power,
+        "band_power": simulated.activity.band_power,
+        "hrf_power": simulated.activity.hrf_power,
         "bold_driven": regional.driven,
         "bold_hidden": regional.hidden,
         "bold_measured": measured,
         "noise_ceiling": bold.noise_ceiling(regional.driven, measured),
+        "leadfield_uv_per_nam": simulated.leadfield,
+        "volume_onsets_s": timeline.onsets_s,
+        "heartbeats_s": simulated.beats_s,
+        "tr_s": np.array(timeline.tr_s),
     }
 
 
