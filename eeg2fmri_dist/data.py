@@ -24,11 +24,12 @@ class WindowSource(Protocol):
     """What can be cut into windows."""
 
     config: DataConfig
-    has_tokens: bool
 
-    def batch(
-        self, windows: Sequence[Window], fields: Sequence[Field]
-    ) -> dict[str, torch.Tensor]:
+    @property
+    def has_tokens(self) -> bool:
+        """True where volume tokens were attached."""
+
+    def batch(self, windows: Sequence[Window], fields: Sequence[Field]) -> dict[str, torch.Tensor]:
         """Stack windows into tensors, one per field."""
 
 

@@ -1,4 +1,4 @@
-"""A trained model as one safetensors file: weights, scaling and a card that says what it expects."""
+"""A trained model as one safetensors file: weights, scaling, a card of what it expects."""
 
 from __future__ import annotations
 
@@ -85,7 +85,11 @@ class TrainedModel:
 
 
 def save_model(
-    path: Path, weights: Mapping[str, torch.Tensor], card: ModelCard, scaling: Scaling, mask: np.ndarray
+    path: Path,
+    weights: Mapping[str, torch.Tensor],
+    card: ModelCard,
+    scaling: Scaling,
+    mask: np.ndarray,
 ) -> None:
     """Write weights, scaling, mask and card to one safetensors file."""
     from safetensors.torch import save_file
@@ -106,20 +110,24 @@ def load_model(path: Path) -> TrainedModel:
         If the file cannot be read or its weights do not fit the model that its card describes.
     """
     tensors, card = _read(path)
+    mask = tensors.pop(_MASK).numpy()
+    x, y, z = mask.shape
     model = build_model(
         TypeAdapter(ModelConfig).validate_python(card.model),
-        card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),
+        card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),  # type: ignore[arg-type]
         DataSizes(
-            grid=tuple(tensors[_MASK].shape),
+            grid=(x, y, z),
             num_channels=len(card.channel_names),
             num_frequencies=len(card.frequencies_hz),
             context=DataConfig.model_validate(card.data).context,
             tr_s=card.tr_s,
         ),
     )
-    mask = tensors.pop(_MASK).numpy()
     scaling = Scaling(
-        **{field.name: _plain(tensors.pop(_SCALING_PREFIX + field.name)) for field in fields(Scaling)}
+        **{
+            field.name: _plain(tensors.pop(_SCALING_PREFIX + field.name))
+            for field in fields(Scaling)
+        }
     )
     try:
         model.load_state_dict(tensors)

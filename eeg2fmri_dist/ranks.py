@@ -18,7 +18,7 @@ _FIRST_PORT, _PORTS = 20000, 20000
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among the processes of a training.
+    """Place of this process among the processes of a training.
 
     Attributes
     ----------

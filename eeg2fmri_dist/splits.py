@@ -115,7 +115,8 @@ def _by_sample(recordings: Sequence, fractions: tuple[float, float, float]) -> S
         edges = (first, cut_train, cut_validation, last)
         for part, start, stop in zip(parts, edges, edges[1:], strict=False):
             part.append(Segment(index, start, stop))
-    return Split(*(tuple(part) for part in parts), leaks=True)
+    train, validation, test = (tuple(part) for part in parts)
+    return Split(train, validation, test, leaks=True)
 
 
 def _require(enough: bool, subjects: list[str], *, needed: int) -> None:

@@ -1,4 +1,4 @@
-"""Trained runs -> metrics.json, report.html: python launch/evaluate.py configs/evaluate/demo.yaml."""
+"""Trained runs -> report: python launch/evaluate.py configs/evaluate/demo.yaml."""
 
 import sys
 

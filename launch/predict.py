@@ -1,4 +1,4 @@
-"""EEG -> predicted BOLD run: python launch/predict.py configs/predict/demo.yaml [eeg=... output=...]."""
+"""EEG -> predicted BOLD: python launch/predict.py configs/predict/demo.yaml [eeg=...]."""
 
 import json
 import logging
@@ -67,7 +67,9 @@ def _identify(config: PredictConfig) -> dict:
         status = config.eeg.stat()
     except OSError:
         raise DataError(
-            "no such EEG header", where=config.eeg, remedy="give a BrainVision .vhdr file as eeg=..."
+            "no such EEG header",
+            where=config.eeg,
+            remedy="give a BrainVision .vhdr file as eeg=...",
         ) from None
     return {
         "file": str(config.eeg),

@@ -80,8 +80,15 @@ CORTICAL = (
     "Supracalcarine Cortex",
     "Occipital Pole",
 )
-_SIDED = ("Cerebral White Matter", "Cerebral Cortex", "Lateral Ventricle", "Thalamus", "Caudate")
-_SIDED += ("Putamen", "Pallidum")
+_SIDED = (
+    "Cerebral White Matter",
+    "Cerebral Cortex",
+    "Lateral Ventricle",
+    "Thalamus",
+    "Caudate",
+    "Putamen",
+    "Pallidum",
+)
 _SIDED_BELOW = ("Hippocampus", "Amygdala", "Accumbens")
 SUBCORTICAL = (
     *(f"Left {name}" for name in _SIDED),

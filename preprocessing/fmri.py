@@ -1,8 +1,8 @@
 """BOLD run + registration -> volumes on the grid of the store, by one sparse operator.
 
-The paper warps each volume to the 2 mm template, masks it with the template's brain mask and resizes
-it to 64x64x30. All three are linear in the data, so their product is one sparse matrix per run: built
-once, applied to all volumes.
+The paper warps each volume to the 2 mm template, masks it with the template's brain mask and
+resizes it to 64x64x30. All three are linear in the data, so their product is one sparse matrix per
+run: built once, applied to all volumes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import sparse
 from eeg2fmri_dist.config.preprocess import BoldConfig
 from preprocessing.nifti import BoldRun
 from preprocessing.registration import Registration
-from preprocessing.template import grid_affine, load_brain_mask
+from preprocessing.template import TEMPLATE_SHAPE, grid_affine, load_brain_mask
 
 _INSIDE = 0.5
 
@@ -60,16 +60,14 @@ def preprocess_bold(
         First volumes left out.
     """
     mask = grid_mask(config.grid)
-    operator = sampling_operator(registration, run.image.shape[:3], run.affine, config.grid)
+    operator = sampling_operator(registration, run.shape, run.affine, config.grid)
     volumes = np.zeros((run.n_volumes - drop_volumes, *config.grid), np.float32)
     done = 0
     for block in run.blocks(drop_volumes):
         sampled = operator @ block.reshape(-1, block.shape[3], order="C")
         volumes[done : done + block.shape[3], mask] = sampled.T
         done += block.shape[3]
-    return BoldVolumes(
-        volumes, mask, grid_affine(config.grid), _quality(volumes, operator, mask)
-    )
+    return BoldVolumes(volumes, mask, grid_affine(config.grid), _quality(volumes, operator, mask))
 
 
 def grid_mask(grid: tuple[int, int, int]) -> np.ndarray:
@@ -148,12 +146,10 @@ def _resize_operator(grid: tuple[int, int, int]) -> sparse.csr_array:
     template = load_brain_mask()
     to_template = np.linalg.inv(template.affine) @ grid_affine(grid)
     voxels = np.indices(grid).reshape(3, -1).T
-    return trilinear_operator(voxels @ to_template[:3, :3].T + to_template[:3, 3], template.shape)
+    return trilinear_operator(voxels @ to_template[:3, :3].T + to_template[:3, 3], TEMPLATE_SHAPE)
 
 
-def _quality(
-    volumes: np.ndarray, operator: sparse.csr_array, mask: np.ndarray
-) -> dict[str, float]:
+def _quality(volumes: np.ndarray, operator: sparse.csr_array, mask: np.ndarray) -> dict[str, float]:
     series = volumes[:, mask]
     mean, std = series.mean(axis=0), series.std(axis=0)
     changing = std > 0

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,6 +52,12 @@ class BoldRun:
     affine: np.ndarray
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y and z."""
+        x, y, z, _ = self.image.shape
+        return x, y, z
+
+    @property
     def tr_mismatch(self) -> str:
         """What is to be said where configured and stated TR differ; empty where they agree."""
         if not self.header_tr_s or abs(self.header_tr_s - self.tr_s) < _TR_TOLERANCE_S:
@@ -67,11 +73,11 @@ class BoldRun:
             If the file is truncated or holds values that are not finite.
         """
         stored = self._stored()
-        slope, inter = self.image.dataobj.slope, self.image.dataobj.inter
+        proxy: Any = self.image.dataobj
         for start in range(first, self.n_volumes, _VOLUMES_PER_BLOCK):
             stop = min(start + _VOLUMES_PER_BLOCK, self.n_volumes)
             block = stored[..., start:stop].astype(np.float32)
-            block = block * np.float32(slope) + np.float32(inter)
+            block = block * np.float32(proxy.slope) + np.float32(proxy.inter)
             self._check_finite(block, start)
             yield block
 
@@ -184,10 +190,11 @@ def _read_whole(path: Path, image: nib.Nifti1Image) -> np.ndarray:
     """Read the stored values; of a compressed file to its end, where the checksum is."""
     import nibabel as nib
 
-    if path.suffix != ".gz":
-        return image.dataobj.get_unscaled()
-    with gzip.open(path) as file:
-        return nib.Nifti1Image.from_bytes(file.read()).dataobj.get_unscaled()
+    proxy: Any = image.dataobj
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            proxy = nib.Nifti1Image.from_bytes(file.read()).dataobj
+    return proxy.get_unscaled()
 
 
 def _header_tr_s(image: nib.Nifti1Image) -> float:

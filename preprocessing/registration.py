@@ -1,4 +1,4 @@
-"""Mean EPI -> MNI152 by ANTs: affine, then SyN where a gate accepts it. The only importer of ants."""
+"""Mean EPI -> MNI152: affine, then SyN where a gate accepts it. The only importer of ants."""
 
 from __future__ import annotations
 
@@ -212,7 +212,13 @@ def _examine(
         return ants.apply_transforms(images.fixed, image, transforms, interpolator=interpolator)
 
     brain = images.brain.numpy() > 0
-    seen = warp(images.moving_mask.new_image_like(np.ones(images.moving_mask.shape, np.float32)), "nearestNeighbor").numpy() > 0
+    seen = (
+        warp(
+            images.moving_mask.new_image_like(np.ones(images.moving_mask.shape, np.float32)),
+            "nearestNeighbor",
+        ).numpy()
+        > 0
+    )
     warped_mask = warp(images.moving_mask, "nearestNeighbor").numpy() > 0
     both = (brain & seen & warped_mask).sum()
     # The part of the brain outside the EPI's field of view cannot overlap.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -13,20 +14,22 @@ if TYPE_CHECKING:
     import nibabel as nib
 
 SPACE = "MNI152NLin6Asym"
-TEMPLATE_SHA256 = {
-    "MNI152_T1_2mm.nii.gz": "1616e98b88c0b213096e015d12f7a114648851989215493ba5799c76c19fd1f5",
-    "MNI152_T1_2mm_brain_mask.nii.gz": "5e12ef73afaf8e2bf17ab855a82ca13bf36473ae11f0888c4c8978eb63a1a51b",
+TEMPLATE_SHAPE = (91, 109, 91)
+_T1, _MASK = "MNI152_T1_2mm.nii.gz", "MNI152_T1_2mm_brain_mask.nii.gz"
+_SHA256 = {
+    _T1: "1616e98b88c0b213096e015d12f7a114648851989215493ba5799c76c19fd1f5",
+    _MASK: "5e12ef73afaf8e2bf17ab855a82ca13bf36473ae11f0888c4c8978eb63a1a51b",
 }
 
 
 def load_template() -> nib.Nifti1Image:
     """Return the 2 mm MNI152 T1 template, (91, 109, 91), RAS."""
-    return _load_packaged("MNI152_T1_2mm.nii.gz")
+    return _load_packaged(_T1)
 
 
 def load_brain_mask() -> nib.Nifti1Image:
     """Return the template's brain mask, (91, 109, 91), RAS, 0 or 1."""
-    return _load_packaged("MNI152_T1_2mm_brain_mask.nii.gz")
+    return _load_packaged(_MASK)
 
 
 def grid_affine(grid: tuple[int, int, int]) -> np.ndarray:
@@ -52,24 +55,20 @@ def grid_affine(grid: tuple[int, int, int]) -> np.ndarray:
     return affine
 
 
+@functools.cache
 def _load_packaged(name: str) -> nib.Nifti1Image:
+    import gzip
     import hashlib
 
     import nibabel as nib
 
     packaged = resources.files("preprocessing.data") / name
     content = packaged.read_bytes()
-    if hashlib.sha256(content).hexdigest() != TEMPLATE_SHA256[name]:
+    if hashlib.sha256(content).hexdigest() != _SHA256[name]:
         raise DataError(
             "the packaged template differs from the one that was tested",
             where=str(packaged),
             remedy="restore the file from the repository",
         )
-    image = nib.Nifti1Image.from_bytes(_gunzip(content))
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
     return nib.as_closest_canonical(image)
-
-
-def _gunzip(content: bytes) -> bytes:
-    import gzip
-
-    return gzip.decompress(content)

@@ -21,7 +21,7 @@ def make_store(
     grid: tuple[int, int, int] = GRID,
     seed: int = 0,
 ) -> Path:
-    """Write a store whose regional BOLD is HRF-convolved alpha power times `coupling` plus noise."""
+    """Write a store: regional BOLD is HRF-convolved alpha power times `coupling`, plus noise."""
     rng = np.random.default_rng(seed)
     layout = make_layout(grid)
     shards = []

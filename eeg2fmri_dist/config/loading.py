@@ -1,4 +1,4 @@
-"""YAML file + overrides -> checked config model; messages that name the key and what it should be."""
+"""YAML file + overrides -> checked config; messages name the key and what it should be."""
 
 from __future__ import annotations
 
@@ -185,7 +185,11 @@ def _type_name(annotation: Any) -> str:
 
 def _shown(default: Any) -> str:
     """A default as YAML has it, on one line."""
-    return yaml.safe_dump(_plain(default), default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+    return (
+        yaml.safe_dump(_plain(default), default_flow_style=True, width=1000)
+        .removesuffix("\n...\n")
+        .strip()
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -91,7 +91,10 @@ class BoldConfig(Schema):
     )
     seed: int = Field(0, ge=0, description="seed of the registration's random sampling")
     min_dice: float = Field(
-        0.90, ge=0, le=1, description="overlap of warped EPI mask and template mask; less is refused"
+        0.90,
+        ge=0,
+        le=1,
+        description="overlap of warped EPI mask and template mask; less is refused",
     )
 
 

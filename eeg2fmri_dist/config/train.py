@@ -60,9 +60,7 @@ class SplitConfig(Schema):
     @model_validator(mode="after")
     def _is_complete(self) -> SplitConfig:
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
-            raise ValueError(
-                f"split.fractions are positive and add up to 1, got {self.fractions}"
-            )
+            raise ValueError(f"split.fractions are positive and add up to 1, got {self.fractions}")
         if self.kind == "leave_one_subject_out" and self.test_subject is None:
             raise ValueError("split.test_subject is required for leave_one_subject_out")
         return self
@@ -85,8 +83,10 @@ class OptimisationConfig(Schema):
     )
     weight_decay: float = Field(0.0, ge=0, description="decoupled (AdamW); 0 = plain Adam")
     gradient_clipping: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
-    precision: Literal["fp32", "bf16"] = Field(
-        "bf16", description="bf16 = autocast, weights and optimiser stay fp32"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="bf16 = autocast, weights and optimiser stay fp32; auto = bf16 where the "
+        "device computes it in hardware, else fp32",
     )
     zero_stage: Literal[0, 1, 2] = Field(
         1, description="ZeRO stage; on one rank there is nothing to shard and 0 is used"

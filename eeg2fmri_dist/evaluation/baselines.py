@@ -88,6 +88,11 @@ def last_volume(true: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.concatenate([first[None].astype(true.dtype), true[:-1]])
 
 
+def true_eeg(eeg: np.ndarray) -> np.ndarray:
+    """Return the EEG as it is."""
+    return eeg
+
+
 def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
     """Roll the EEG of a whole recording by half its length.
 

@@ -18,19 +18,19 @@ from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.evaluation import baselines
-from eeg2fmri_dist.evaluation.metrics import score_recording
-from eeg2fmri_dist.evaluation.networks import Regions, regional_means
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate
 from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
-from eeg2fmri_dist.evaluation.temporal import detrend
 from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.models.ridge import LaggedRidge
 from eeg2fmri_dist.normalise import Scaling, fit_scaling, normalise_eeg, to_volumes
 from eeg2fmri_dist.predict import objective_of, predict_from_normalised
 from eeg2fmri_dist.provenance import git_state, package_versions
 from eeg2fmri_dist.runs import load_run_config, read_summary
+from eeg2fmri_dist.scores.metrics import score_recording
+from eeg2fmri_dist.scores.networks import Regions, regional_means
+from eeg2fmri_dist.scores.temporal import detrend
 from eeg2fmri_dist.splits import PARTS, Segment, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
@@ -223,7 +223,7 @@ def _predictions(
     if trained.card.model["name"] == "cae":
         return {"reconstruction": functools.partial(_reconstruct, trained, test_set)}
     controls = {
-        "free": np.asarray,
+        "free": baselines.true_eeg,
         "shuffled": baselines.shuffled_eeg,
         "zero": baselines.zero_eeg,
     }
@@ -232,7 +232,7 @@ def _predictions(
     }
     if isinstance(objective_of(trained), TokenGeneration):
         for name, change in (
-            ("teacher_forced", np.asarray),
+            ("teacher_forced", baselines.true_eeg),
             ("teacher_forced_shuffled", baselines.shuffled_eeg),
         ):
             predictions[name] = functools.partial(_teacher_forced, trained, test_set, change)
@@ -260,18 +260,14 @@ def _teacher_forced(
     return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
 
 
-def _reconstruct(
-    trained: TrainedModel, test_set: TestSet, recording: TestRecording
-) -> np.ndarray:
+def _reconstruct(trained: TrainedModel, test_set: TestSet, recording: TestRecording) -> np.ndarray:
     data = _window_data(trained, test_set, recording)
     objective = objective_of(trained, _device())
     predicted = predict_windows(objective, data, data.tiling_windows(0), _device())
     return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
 
 
-def _window_data(
-    trained: TrainedModel, test_set: TestSet, recording: TestRecording
-) -> WindowData:
+def _window_data(trained: TrainedModel, test_set: TestSet, recording: TestRecording) -> WindowData:
     return WindowData(test_set.store, [recording.segment], trained.data, trained.scaling)
 
 
@@ -281,9 +277,7 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     mean = test_set.scaling.reference
     ridge = functools.partial(_ridge_volumes, _fit_ridge(test_set), test_set)
     predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
-        "training_mean": lambda recording: baselines.training_mean(
-            mean[None], len(recording.true)
-        ),
+        "training_mean": lambda recording: baselines.training_mean(mean[None], len(recording.true)),
         "ridge": lambda recording: ridge(recording.power),
         "ridge_shuffled": lambda recording: ridge(baselines.shuffled_eeg(recording.power)),
         "subject_mean": lambda recording: baselines.subject_mean(recording.true),
@@ -307,9 +301,7 @@ def _ridge_pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     store = test_set.store
     for segment in segments:
-        data = WindowData(
-            store, [segment], DataConfig(window=1, cache="mapped"), test_set.scaling
-        )
+        data = WindowData(store, [segment], DataConfig(window=1, cache="mapped"), test_set.scaling)
         change = data.segment_bold(0, 0, segment.stop - segment.start)
         yield store.eeg(segment.start, segment.stop), change[:, store.layout.mask]
 

@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from eeg2fmri_dist.evaluation.networks import correlation_matrix, matrix_similarity
 from eeg2fmri_dist.evaluation.results import Curve, Figure, ScoreRow
-from eeg2fmri_dist.evaluation.temporal import temporal_correlation
+from eeg2fmri_dist.scores.networks import correlation_matrix, matrix_similarity
+from eeg2fmri_dist.scores.temporal import temporal_correlation
 
 INK, MUTED, RULE = "#1f2933", "#6b7785", "#e3e8ee"
 BLUE, GREY, ORANGE, GREEN = "#2a6f97", "#9aa5b1", "#d9822b", "#5b8e7d"
@@ -86,11 +86,11 @@ def learning_curve(curve: Curve, chosen_epoch: float | None = None) -> Figure:
     return Figure("", "", alt, data, "image/svg+xml")
 
 
-def score_chart(groups: Sequence[ChartGroup], score: str, label: str) -> Figure:
-    """Subjects as points, mean and 95 % interval as a line, one row per way to predict."""
+def correlation_chart(groups: Sequence[ChartGroup], score: str, label: str) -> Figure:
+    """A score between -1 and 1: subjects as points, mean and 95 % interval as a line, one row per way to predict."""
     rows = sum(len(group.rows) for group in groups)
     height = 0.29 * rows + 0.36 * len(groups) + 0.55
-    with _canvas(4.7, height) as canvas:
+    with _canvas(4.9, height) as canvas:
         axes = canvas.subplots()
         position, ticks, labels = 0.0, [], []
         for group in groups:
@@ -111,6 +111,8 @@ def score_chart(groups: Sequence[ChartGroup], score: str, label: str) -> Figure:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(position - 0.6, -0.6)
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, -1.05), min(right, 1.05))
         axes.set_xlabel(label)
         data = _svg(canvas)
     return Figure("", "", _score_alt(groups, score, label), data, "image/svg+xml")
@@ -296,7 +298,7 @@ def _draw_score(axes: Axes, position: float, row: ScoreRow, score: str) -> None:
         values, [position + 0.3] * len(values), s=12, color=colour, alpha=0.6, linewidths=0
     )
     interval = row.interval(score)
-    if np.isfinite([interval.low, interval.high]).all():
+    if interval.known:
         axes.plot([interval.low, interval.high], [position] * 2, color=colour, linewidth=1.8)
     if np.isfinite(interval.mean):
         axes.scatter([interval.mean], [position], s=36, color=colour, zorder=3)

@@ -32,7 +32,7 @@ MAIN_SCORES = (
     "psnr_peer_db",
     "ssim2d_peer",
 )
-_OVERVIEW_LABEL = "r over time of regional means with the truth"
+_OVERVIEW_LABEL = "r of regional means with the truth"
 _MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
 _RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
 
@@ -144,7 +144,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
         controls = [figures.ChartGroup("For comparison", report.baselines)]
     overview = None
     if asked:
-        overview = figures.score_chart([*asked, *controls], "r_region", _OVERVIEW_LABEL)
+        overview = figures.correlation_chart([*asked, *controls], "r_region", _OVERVIEW_LABEL)
     every_row = [row for run in report.runs for row in run.rows] + list(report.baselines)
     present = {name for row in every_row for scores in row.subjects.values() for name in scores}
     return {

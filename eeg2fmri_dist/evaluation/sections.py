@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from eeg2fmri_dist.evaluation import figures
-from eeg2fmri_dist.evaluation.networks import Regions
 from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection, ScoreRow
 from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.runs import load_run_config
+from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.store import Layout
 from eeg2fmri_dist.training.monitor import read_log
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from eeg2fmri_dist.evaluation.temporal import unit_series
+from eeg2fmri_dist.scores.temporal import unit_series
 
+MIN_SUBJECTS = 3
 SMALLEST_BOOTSTRAP = 8
 
 
@@ -22,7 +23,7 @@ class Interval:
     mean : float
         Mean over subjects.
     low, high : float
-        Ends of the interval; NaN below two subjects, for which there is none.
+        Ends of the interval; NaN below three subjects, for which none is given.
     n : int
         Number of subjects.
     method : str
@@ -34,6 +35,11 @@ class Interval:
     high: float
     n: int
     method: str
+
+    @property
+    def known(self) -> bool:
+        """Whether there were subjects enough for an interval."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     @property
     def excludes_zero(self) -> bool:
@@ -69,7 +75,7 @@ def subject_interval(
     scores = np.asarray(values, dtype=np.float64)
     n = len(scores)
     mean = float(scores.mean()) if n else float("nan")
-    if n < 2 or not np.isfinite(scores).all():
+    if n < MIN_SUBJECTS or not np.isfinite(scores).all():
         return Interval(mean, float("nan"), float("nan"), n, "none")
     t_quantile = stats.t.ppf((1 + level) / 2, n - 1)
     if n < SMALLEST_BOOTSTRAP:

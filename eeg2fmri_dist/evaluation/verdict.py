@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow, gain
-from eeg2fmri_dist.evaluation.significance import Interval
+from eeg2fmri_dist.evaluation.significance import MIN_SUBJECTS, Interval
 
-MIN_SUBJECTS = 3
 MAX_P = 0.05
 CLEAR_R = 0.1
 COLLAPSED_STD_RATIO = 0.1
@@ -247,6 +246,8 @@ def _against_ridge(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
     word = "It beats" if difference.low > 0 else "It does not beat"
     if difference.high < 0:
         word = "It is worse than"
+    if not difference.known:
+        word = "Beside it:"
     return [
         f"{word} ridge regression on the same EEG (r {ridge.interval('r_region').mean:.2f}; "
         f"{_interval_text(difference)})."
@@ -259,7 +260,7 @@ def _mean_r(row: ScoreRow | None) -> float | None:
 
 def _interval_text(difference: Interval) -> str:
     text = f"difference {difference.mean:+.2f}"
-    if difference.n >= 2:
+    if difference.known:
         text += f", 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
     return text
 
@@ -269,5 +270,6 @@ def _p_text(p: float) -> str:
 
 
 def _typeset(text: str) -> str:
-    """Minus signs in place of hyphens before digits."""
+    """Minus signs in place of hyphens before digits, and none before zero."""
+    text = re.sub(r"-(0\.0+)(?!\d)", r"\1", text)
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)

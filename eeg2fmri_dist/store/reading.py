@@ -84,7 +84,7 @@ class Store:
         return len(self._opened().rows["bold"])
 
     @property
-    def grid(self) -> tuple[int, ...]:
+    def grid(self) -> tuple[int, int, int]:
         """Voxels along x, y and z."""
         return self.layout.grid
 

@@ -141,9 +141,10 @@ class Layout:
     space: str
 
     @property
-    def grid(self) -> tuple[int, ...]:
+    def grid(self) -> tuple[int, int, int]:
         """Voxels along x, y and z."""
-        return tuple(self.mask.shape)
+        x, y, z = self.mask.shape
+        return x, y, z
 
     def row_shape(self, dataset: str) -> tuple[int, ...]:
         """Shape of one row of a data set of `ROW_DATASETS`."""

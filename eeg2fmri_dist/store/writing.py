@@ -8,6 +8,7 @@ import errno
 import io
 import itertools
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,12 +164,18 @@ def _copy_rows(sources: Sequence[Path], target: h5py.Dataset, name: str) -> np.n
 
 
 def _stored_chunks(path: Path, name: str) -> Iterator[tuple[int, bytes, int]]:
-    """Filter mask, stored bytes and checksum of each row of a data set."""
+    """Filter mask, stored bytes and checksum of each row of a data set.
+
+    Rows stored as they are get compared with their checksum on the way; compressed ones carry one
+    of their own, which readers check.
+    """
     with open_checked(path) as file:
         rows, checksums = file[name], file[f"checksums/{name}"][()]
         origin = (0,) * (rows.ndim - 1)
         for index in range(rows.shape[0]):
             filter_mask, chunk = rows.id.read_direct_chunk((index, *origin))
+            if rows.compression is None and zlib.crc32(chunk) != checksums[index]:
+                raise ValueError(f"row {index} of {name} does not match its checksum")
             yield filter_mask, chunk, checksums[index]
 
 

@@ -120,9 +120,7 @@ class Checkpoints:
                 where=chosen,
                 remedy="train in a new run folder (output=...)",
             ) from error
-        _restore_random_state(
-            torch.load(chosen / f"rng-{self.ranks.rank}.pt", weights_only=True)
-        )
+        _restore_random_state(torch.load(chosen / f"rng-{self.ranks.rank}.pt", weights_only=True))
         logger.info("resumed from %s", chosen)
         return state
 

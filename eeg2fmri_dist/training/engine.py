@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=10)
 _NEVER = 10**9
+_CPU_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 
 def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, A
         # The client's torch optimiser is the one that can be compared with plain PyTorch.
         "zero_allow_untested_optimizer": True,
     }
-    if optimisation.precision == "bf16":
+    if effective_precision(optimisation) == "bf16":
         derived["torch_autocast"] = {
             "enabled": True,
             "dtype": "bfloat16",
@@ -61,6 +63,24 @@ def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, A
 def effective_zero_stage(optimisation: OptimisationConfig, world_size: int) -> int:
     """Return the ZeRO stage in use: on one rank there is nothing to shard."""
     return optimisation.zero_stage if world_size > 1 else 0
+
+
+def effective_precision(optimisation: OptimisationConfig) -> str:
+    """Return the precision in use, ``bf16`` or ``fp32``: emulated bf16 is far slower than fp32."""
+    if optimisation.precision != "auto":
+        return optimisation.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if _CPU_BF16_FLAGS & _cpu_flags() else "fp32"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.split())
 
 
 def start_process_group(ranks: Ranks) -> torch.device:
@@ -114,7 +134,9 @@ def start_engine(
         config=derive_deepspeed_config(config, world_size),
     )
     if optimisation.zero_stage and world_size == 1:
-        logger.info("one rank: nothing to shard, ZeRO stage 0 instead of %d", optimisation.zero_stage)
+        logger.info(
+            "one rank: nothing to shard, ZeRO stage 0 instead of %d", optimisation.zero_stage
+        )
     return engine
 
 

@@ -108,7 +108,9 @@ class TokenGeneration(Objective):
 
     model: TransformerCNN
 
-    def __init__(self, model: TransformerCNN, mask: Tensor | None, optimisation: OptimisationConfig):
+    def __init__(
+        self, model: TransformerCNN, mask: Tensor | None, optimisation: OptimisationConfig
+    ):
         super().__init__(model, mask)
         self._optimisation = optimisation
 

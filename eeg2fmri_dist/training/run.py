@@ -1,4 +1,4 @@
-"""One training from its config: assemble data, model, engine; train; leave a finished run folder."""
+"""One training: assemble data, model and engine; train; leave a finished run folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.errors import CheckpointError
-from eeg2fmri_dist.evaluation.networks import Regions
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
 from eeg2fmri_dist.models.build import DataSizes, build_model, count_parameters
 from eeg2fmri_dist.models.transformer import TransformerCNN
@@ -23,10 +22,11 @@ from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.ranks import Ranks, discover_ranks
 from eeg2fmri_dist.runs import claim_run, mark_finished
 from eeg2fmri_dist.sampler import BatchSampler
+from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.checkpoint import Checkpoints
-from eeg2fmri_dist.training.engine import start_engine, start_process_group
+from eeg2fmri_dist.training.engine import effective_precision, start_engine, start_process_group
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Trainer
 from eeg2fmri_dist.training.manifest import resolve_weights
@@ -70,9 +70,7 @@ def train(config: TrainConfig) -> None:
             dist.destroy_process_group()
 
 
-def assemble(
-    config: TrainConfig, ranks: Ranks, device: torch.device, stop: StopRequest
-) -> Trainer:
+def assemble(config: TrainConfig, ranks: Ranks, device: torch.device, stop: StopRequest) -> Trainer:
     """Build everything that a training is made of."""
     store = Store(config.store)
     if ranks.is_first:
@@ -141,7 +139,9 @@ def store_sizes(store: Store, context: int) -> DataSizes:
 def store_regions(store: Store) -> Regions:
     """Return the regions of the store's first atlas, inside its mask."""
     name, atlas = next(iter(store.layout.atlases.items()))
-    return Regions.within(store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})")
+    return Regions.within(
+        store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
+    )
 
 
 def make_card(
@@ -185,6 +185,7 @@ def _make_model(
     model = build_model(config.model, tokeniser_config, sizes)
     assert isinstance(model, TransformerCNN)
     if weights is not None:
+        assert isinstance(model.tokeniser, torch.nn.Module)
         model.tokeniser.load_state_dict(weights)
     fit_tokeniser(model.tokeniser, train_data)
     standardise_tokens(model, train_data)
@@ -244,12 +245,13 @@ def _announce(
     ranks: Ranks,
 ) -> None:
     logger.info(
-        "%s, %s recipe: %s parameters, %d windows, %d steps, %d rank(s) by %s, volumes %s",
+        "%s, %s recipe: %s parameters, %d windows, %d steps, %s, %d rank(s) by %s, volumes %s",
         config.model.name,
         config.recipe,
         f"{count_parameters(model):,}",
         len(data.training_windows()),
         total_steps,
+        effective_precision(config.optimisation),
         ranks.world_size,
         ranks.launcher,
         "in RAM" if data.cached else "mapped from the store",

@@ -8,11 +8,11 @@ import torch.distributed as dist
 
 from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.evaluation.metrics import paper_convention
-from eeg2fmri_dist.evaluation.networks import Regions, regional_means
-from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation
 from eeg2fmri_dist.normalise import to_volumes
 from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.scores.metrics import paper_convention
+from eeg2fmri_dist.scores.networks import Regions, regional_means
+from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
 from eeg2fmri_dist.training.objectives import Objective, TokenGeneration
 from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
 
@@ -51,7 +51,7 @@ class Validator:
         self.example: tuple[np.ndarray, np.ndarray] = (np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
 
     def score(self, objective: Objective) -> dict[str, float]:
-        """Return mean scores, named ``validation/loss``, ``train/psnr_db`` and so on (collective)."""
+        """Return mean scores by name, such as ``validation/loss`` (collective)."""
         scores = {}
         for part, (data, chosen) in self._parts.items():
             segments = list(range(len(data.lengths))) if chosen is None else chosen
@@ -89,7 +89,8 @@ class Validator:
     def _error(self, objective: Objective, predicted: np.ndarray, true: np.ndarray) -> float:
         blocks = [
             objective.volume_error(
-                torch.from_numpy(p[None]).to(self._device), torch.from_numpy(t[None]).to(self._device)
+                torch.from_numpy(p[None]).to(self._device),
+                torch.from_numpy(t[None]).to(self._device),
             ).item()
             for p, t in zip(predicted, np.array(true), strict=True)
         ]

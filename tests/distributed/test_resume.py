@@ -167,10 +167,10 @@ def test_divergence_is_exit_code_5_and_leaves_no_checkpoint_of_it(folder):
 
 def test_the_best_checkpoint_scores_what_its_validation_scored(folder, undisturbed_transformer):
     """Weights as saved, loaded without DeepSpeed, give the validation score of the log."""
-    from eeg2fmri_dist.evaluation.networks import regional_means
-    from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation
     from eeg2fmri_dist.export import load_model
     from eeg2fmri_dist.predict import predict_bold
+    from eeg2fmri_dist.scores.networks import regional_means
+    from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
     from eeg2fmri_dist.store import Store
     from eeg2fmri_dist.training.run import store_regions
 

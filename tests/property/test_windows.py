@@ -1,5 +1,7 @@
 """Index arithmetic of windows and batches, for any sizes."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def test_training_windows_stay_inside_and_reach_both_ends(lengths, window, strid
         assert starts[0] == 0
         assert starts[-1] == length - window
         assert len(set(starts)) == len(starts)
-        assert all(later - earlier <= stride for earlier, later in zip(starts, starts[1:], strict=False))
+        assert all(later - earlier <= stride for earlier, later in pairwise(starts))
 
 
 @given(
@@ -41,7 +43,9 @@ def test_training_windows_stay_inside_and_reach_both_ends(lengths, window, strid
     cut=st.integers(0, 30),
     seed=st.integers(0, 5),
 )
-def test_an_interrupted_epoch_uses_each_window_once(n_windows, batch_size, new_batch_size, cut, seed):
+def test_an_interrupted_epoch_uses_each_window_once(
+    n_windows, batch_size, new_batch_size, cut, seed
+):
     before = BatchSampler(n_windows, batch_size, seed)
     seen = []
     while before.epoch == 0 and len(seen) < cut:

@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation import baselines, metrics, temporal
-from eeg2fmri_dist.evaluation.networks import Regions
+from eeg2fmri_dist.scores.networks import Regions
 
 GRID = (16, 14, 13)
 

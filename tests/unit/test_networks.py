@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.evaluation.networks import (
+from eeg2fmri_dist.scores.networks import (
     Regions,
     correlation_matrix,
     matrix_similarity,

@@ -71,7 +71,7 @@ def test_a_truncated_file_is_refused(write, name, kept):
     path = write(shape=(20, 20, 10, 12), name=name)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(DataError, match="truncated or damaged|damaged") as caught:
+    with pytest.raises(DataError, match="damaged") as caught:
         open_bold(path).mean()
     assert str(path) in str(caught.value)
 

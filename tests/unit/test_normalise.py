@@ -29,9 +29,12 @@ def test_voxelwise_target_is_the_residual_of_a_polynomial_fit(store):
     time = np.arange(80)
     mask = store.layout.mask
     series = bold[:, mask]
-    residual = series - np.polynomial.polynomial.polyval(
-        time, np.polynomial.polynomial.polyfit(time, series, 2)
-    ).T
+    residual = (
+        series
+        - np.polynomial.polynomial.polyval(
+            time, np.polynomial.polynomial.polyfit(time, series, 2)
+        ).T
+    )
     ours = fit_trend(store, SEGMENTS[1], order=2).standardise(store.bold(80, 160), 0)
     np.testing.assert_allclose(ours[:, mask], residual / residual.std(axis=0), atol=2e-3)
     assert (ours[:, ~mask] == 0).all()

@@ -19,12 +19,12 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.config.simulate import SimulateConfig
-from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError
+from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError, StoreError
 from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.store import Atlas, Layout, RecordingEntry, Store, verify, write_shard
 from preprocessing import merging, noddi, pipeline
 from preprocessing.cluster import WorkerDiedError
-from preprocessing.shards import make_record
+from preprocessing.shards import make_record, record_path
 from preprocessing.summary import Row
 
 GRID = (2, 2, 2)
@@ -109,7 +109,7 @@ class Steps:
         write_shard(place.path, layout, RecordingEntry(subject, "", "", 2.0, 0, 3), eeg, bold)
         row = Row(place.recording.key, "computed", 3, 0.95, "affine", 1.0, "")
         record = make_record(place, item.sources, vars(row), Store(place.path).fingerprint)
-        write_json(place.record_path, record)
+        write_json(record_path(place.path), record)
         return row
 
     def _fail(self, recording, step):
@@ -233,6 +233,22 @@ def test_new_recordings_are_appended_without_computing_the_old(data, run):
         "sub-35",
         "sub-43",
     ]
+
+
+def test_a_shard_that_rotted_unseen_is_found_by_the_merge(data, run):
+    config = configure(data)
+    run(config)
+    fingerprint = Store(config.output).fingerprint
+    shard = config.output.with_suffix(".shards") / "sub-43.h5"
+    times = shard.stat().st_atime_ns, shard.stat().st_mtime_ns
+    flip_a_bit(shard)
+    os.utime(shard, ns=times)
+    config.output.unlink()
+    with pytest.raises(StoreError, match=r"sub-43\.h5"):
+        run(config)
+    summary, _ = run(config)
+    assert states(summary)["sub-43"] == "computed"
+    assert Store(config.output).fingerprint == fingerprint
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "truncated", "another"])

@@ -156,6 +156,19 @@ def test_network_is_compared_with_ridge(ridge, words):
     assert any(words in note for note in decided.notes)
 
 
+def test_two_subjects_neither_beat_nor_lose_to_ridge():
+    rows = [
+        row(name, r, 1e-4, subjects=("43", "48")) for name, r in (("free", 0.4), ("ridge", 0.5))
+    ]
+    notes = " ".join(decide(rows[0], row("shuffled", -0.001), baselines=rows[1:]).notes)
+    assert "ridge" in notes
+    assert not any(word in notes for word in ("worse", "beat", "interval", "nan"))
+
+
+def test_zero_has_no_sign():
+    assert "−0.00" not in decide(row("free", -0.001), row("shuffled", -0.001)).sentence
+
+
 def test_symptoms_stand_beside_a_yes():
     decided = decide(
         row("free", 0.3, 1e-4, std_ratio=2.0),

@@ -13,7 +13,7 @@ from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.store import Layout, RecordingEntry, Store, write_shard
 from preprocessing import shards, sources
 from preprocessing.recordings import Recording
-from preprocessing.shards import examine, make_record, shard_place
+from preprocessing.shards import examine, make_record, record_path, shard_place
 from preprocessing.sources import source_states
 
 
@@ -53,7 +53,9 @@ def place(recording, tmp_path):
     write_shard(place.path, layout, RecordingEntry("32", "", "", 2.0, 0, 3), *data)
     states = source_states(recording)
     row = {"recording": "sub-32", "state": "computed"}
-    write_json(place.record_path, make_record(place, states, row, Store(place.path).fingerprint))
+    write_json(
+        record_path(place.path), make_record(place, states, row, Store(place.path).fingerprint)
+    )
     return place
 
 
@@ -76,7 +78,7 @@ def test_an_unchanged_recording_is_up_to_date_without_reading_it(place, monkeypa
     monkeypatch.setattr(shards, "damage", pytest.fail)
     examined = examine(place)
     assert examined.reason is None
-    assert examined.record == json.loads(place.record_path.read_text())
+    assert examined.record == json.loads(record_path(place.path).read_text())
 
 
 def test_a_touched_file_is_hashed_once_and_trusted_again(place, monkeypatch):
@@ -87,7 +89,7 @@ def test_a_touched_file_is_hashed_once_and_trusted_again(place, monkeypatch):
     examined = examine(place)
     assert examined.reason is None
     assert hashed == [place.recording.bold_path]
-    write_json(place.record_path, examined.record)
+    write_json(record_path(place.path), examined.record)
     assert reason(place) is None
     assert len(hashed) == 1
 
@@ -185,5 +187,5 @@ def test_a_damaged_shard_is_seen_and_a_copied_one_is_not(place):
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_lost_record_is_seen(place, text):
-    place.record_path.write_text(text)
+    record_path(place.path).write_text(text)
     assert "no record" in reason(place)

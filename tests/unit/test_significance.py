@@ -12,7 +12,7 @@ from eeg2fmri_dist.evaluation.significance import (
     shift_correlations,
     subject_interval,
 )
-from eeg2fmri_dist.evaluation.temporal import temporal_correlation
+from eeg2fmri_dist.scores.temporal import temporal_correlation
 
 
 def smooth_series(rng, volumes=100, regions=5):
@@ -93,9 +93,11 @@ def test_interval_is_repeatable_and_says_how_it_was_made():
     assert subject_interval(values).method == "bootstrap"
 
 
-def test_one_subject_has_a_mean_and_no_interval():
-    interval = subject_interval([0.4])
-    assert interval.mean == 0.4
+@pytest.mark.parametrize("values", [[0.4], [0.3, 0.5]])
+def test_two_subjects_have_a_mean_and_no_interval(values):
+    interval = subject_interval(values)
+    assert interval.mean == pytest.approx(0.4)
+    assert not interval.known
     assert np.isnan(interval.low)
     assert not interval.excludes_zero
 

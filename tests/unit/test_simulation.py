@@ -345,7 +345,7 @@ def test_interpolation_is_scipys_polyphase(factor):
     blocks = np.concatenate(list(interpolated_blocks(signal, factor, block_length=256)))
     taps = interpolation_filter(factor) / factor if factor > 1 else np.ones(1)
     reference = resample_poly(signal.astype(float), factor, 1, axis=0, window=taps)
-    np.testing.assert_allclose(blocks, reference, atol=1e-5)
+    np.testing.assert_allclose(blocks, reference, atol=1e-9)
 
 
 def test_eeg_accompanies_irregular_volumes(tmp_path):

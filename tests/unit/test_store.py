@@ -359,6 +359,10 @@ def test_merge_refuses_a_recording_twice_and_a_damaged_shard(recordings, tmp_pat
     _, shards, _, _ = recordings
     with pytest.raises(StoreError, match="sub-32_run-01 is in an earlier shard"):
         merge([shards[0], shards[1], shards[0]], tmp_path / "twice.h5")
+    flip(shards[2], place_of(shards[2], Store(shards[2]).bold(1, 2)))
+    with pytest.raises(StoreError, match="row 1 of bold does not match its checksum") as caught:
+        merge(shards, tmp_path / "damaged.h5")
+    assert "sub-35.h5" in str(caught.value)
     shards[1].write_bytes(shards[1].read_bytes()[:-5000])
     with pytest.raises(StoreError, match=r"sub-33\.h5"):
         merge(shards, tmp_path / "damaged.h5")

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.evaluation.temporal import unit_series
+from eeg2fmri_dist.scores.temporal import unit_series
 
 
 @dataclass(frozen=True)

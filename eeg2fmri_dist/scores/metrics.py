@@ -26,13 +26,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.evaluation.networks import (
+from eeg2fmri_dist.scores.networks import (
     Regions,
     correlation_matrix,
     matrix_similarity,
     regional_means,
 )
-from eeg2fmri_dist.evaluation.temporal import detrend, temporal_correlation, temporal_std_ratio
+from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
 
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
 _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2

@@ -1,0 +1,1 @@
+"""Scores of predicted volumes: plain functions on arrays, used in training and evaluation."""
