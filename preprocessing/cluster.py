@@ -1,7 +1,8 @@
 """Where the Dask job runs: this machine, the tasks of a Slurm job, or MPI ranks.
 
-Tested so far: ``local`` for real; ``slurm`` with the processes and environment that `srun` would
-make, on one machine without Slurm; ``mpi`` not yet. A Dask scheduler runs whatever reaches it:
+Tested so far: ``local`` by the test suite; ``slurm`` by the test suite with the processes and
+environment that `srun` would make, on one machine without Slurm; ``mpi`` by hand, under MPICH's
+`mpirun` on one machine. A Dask scheduler runs whatever reaches it:
 ``local`` listens on the loopback only, the other two trust the network of the cluster.
 """
 
@@ -257,8 +258,14 @@ def _import(module: str, *, kind: str, package: str, extra: str) -> ModuleType:
 
     try:
         return importlib.import_module(module)
-    except (ImportError, RuntimeError) as error:
+    except ImportError as error:
         raise LaunchError(
             f"cluster.kind is {kind}, which needs {package} ({error})",
             remedy=f"pip install 'eeg2fmri_dist[{extra}]', or set cluster.kind to local",
+        ) from error
+    except RuntimeError as error:
+        raise LaunchError(
+            f"cluster.kind is {kind}: {str(error).partition(chr(10))[0]}",
+            remedy="make an MPI library available (such as `module load openmpi`, or "
+            "`pip install mpich`), or set cluster.kind to local",
         ) from error

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.files import write_json
 from preprocessing.atlas import atlas_identity, load_atlases
-from preprocessing.shards import damage, read_record, same_file, shard_folder
+from preprocessing.shards import damage, read_record, record_path, same_file, shard_folder
 from preprocessing.sources import file_state
 
 
@@ -17,7 +18,7 @@ def why_merge(keys: Sequence[str], config: PreprocessConfig) -> str | None:
     """Return why the store must be merged anew; None = it holds these recordings as they are."""
     if not config.output.exists():
         return "there is no store yet"
-    record = read_record(_record_path(config))
+    record = read_record(_merge_record_path(config))
     if not record:
         return "there is no record of how the store was made"
     if record["parts"] != _parts(keys, config):
@@ -33,19 +34,22 @@ def merge_shards(keys: Sequence[str], config: PreprocessConfig) -> None:
     Raises
     ------
     StoreError
-        If a shard is damaged or was made for another store.
+        If a shard is damaged, which the next run then computes again, or shards do not fit.
     LaunchError
         If the disk is full.
     """
-    from eeg2fmri_dist.store import Store, merge
+    from eeg2fmri_dist.store import Store
 
     shards = [shard_folder(config.output) / f"{key}.h5" for key in keys]
-    atlases = load_atlases(config.atlas, config.bold.grid, Store(shards[0]).layout.mask)
-    merge(shards, config.output, atlases)
+    try:
+        _merge(shards, config)
+    except StoreError:
+        _forget_damaged(shards)
+        raise
     store = file_state(config.output)
     fingerprint = Store(config.output).fingerprint
     write_json(
-        _record_path(config),
+        _merge_record_path(config),
         {
             "parts": _parts(keys, config),
             "store": {"size": store.size, "mtime_ns": store.mtime_ns, "fingerprint": fingerprint},
@@ -53,15 +57,31 @@ def merge_shards(keys: Sequence[str], config: PreprocessConfig) -> None:
     )
 
 
+def _merge(shards: Sequence[Path], config: PreprocessConfig) -> None:
+    from eeg2fmri_dist.store import Store, merge
+
+    atlases = load_atlases(config.atlas, config.bold.grid, Store(shards[0]).layout.mask)
+    merge(shards, config.output, atlases)
+
+
+def _forget_damaged(shards: Sequence[Path]) -> None:
+    """Remove the records of shards that changed although size and time say that they did not."""
+    from eeg2fmri_dist.store import verify
+
+    for shard in shards:
+        if verify(shard):
+            record_path(shard).unlink(missing_ok=True)
+
+
 def _parts(keys: Sequence[str], config: PreprocessConfig) -> dict[str, Any]:
     """What the store is put together from."""
     folder = shard_folder(config.output)
-    records = {key: read_record(folder / f"{key}.json") for key in keys}
+    records = {key: read_record(record_path(folder / f"{key}.h5")) for key in keys}
     return {
         "shards": [[key, record["shard"]["fingerprint"]] for key, record in records.items()],
         "atlas": atlas_identity(config.atlas),
     }
 
 
-def _record_path(config: PreprocessConfig) -> Path:
+def _merge_record_path(config: PreprocessConfig) -> Path:
     return shard_folder(config.output) / "merged.json"

@@ -36,11 +36,6 @@ class ShardPlace:
     settings: dict[str, Any]
     root: Path
 
-    @property
-    def record_path(self) -> Path:
-        """JSON file that says how the shard was made."""
-        return self.path.with_suffix(".json")
-
 
 @dataclass(frozen=True)
 class Examined:
@@ -66,6 +61,11 @@ class Examined:
 def shard_folder(output: Path) -> Path:
     """Return the folder of the shards of a store: ``store.shards/`` beside ``store.h5``."""
     return output.with_suffix(".shards")
+
+
+def record_path(shard: Path) -> Path:
+    """Return the JSON file beside a shard that says how it was made."""
+    return shard.with_suffix(".json")
 
 
 def shard_place(recording: Recording, config: PreprocessConfig) -> ShardPlace:
@@ -96,7 +96,7 @@ def examine(place: ShardPlace) -> Examined:
         If a source file cannot be looked at.
     """
     sources = source_states(place.recording)
-    record = read_record(place.record_path)
+    record = read_record(record_path(place.path))
     if not place.path.is_file():
         return Examined(place, sources, "there is no shard yet", {})
     if not record:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.files import write_json
 from preprocessing.recordings import Recording
-from preprocessing.shards import METHOD_VERSION, Examined, make_record
+from preprocessing.shards import METHOD_VERSION, Examined, make_record, record_path
 from preprocessing.sources import FileState
 from preprocessing.summary import Row
 
@@ -90,7 +90,7 @@ def shard(
         message="; ".join(_remarks(quality)),
     )
     record = make_record(place, sources, vars(row), Store(place.path).fingerprint)
-    write_json(place.record_path, record)
+    write_json(record_path(place.path), record)
     return row
 
 
