@@ -87,7 +87,7 @@ def learning_curve(curve: Curve, chosen_epoch: float | None = None) -> Figure:
 
 
 def correlation_chart(groups: Sequence[ChartGroup], score: str, label: str) -> Figure:
-    """A score between -1 and 1: subjects as points, mean and 95 % interval as a line, one row per way to predict."""
+    """Scores between -1 and 1: subjects as points, the mean and its 95 % interval as a line."""
     rows = sum(len(group.rows) for group in groups)
     height = 0.29 * rows + 0.36 * len(groups) + 0.55
     with _canvas(4.9, height) as canvas:

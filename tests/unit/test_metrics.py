@@ -8,7 +8,8 @@ from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.evaluation import baselines, metrics, temporal
+from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.scores import metrics, temporal
 from eeg2fmri_dist.scores.networks import Regions
 
 GRID = (16, 14, 13)
