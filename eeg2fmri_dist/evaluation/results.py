@@ -351,7 +351,3 @@ class ReportInput:
             " (leaking split: test subjects are in the training data)" if self.data.leaks else ""
         )
         return f"{self.title}: {self.data.origin}{warning}"
-
-    def baseline(self, name: str) -> ScoreRow | None:
-        """Return the baseline of that name, if it was scored."""
-        return next((row for row in self.baselines if row.name == name), None)

@@ -41,11 +41,6 @@ class Interval:
         """Whether there were subjects enough for an interval."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
 
 def subject_interval(
     values: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0

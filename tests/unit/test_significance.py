@@ -99,10 +99,3 @@ def test_two_subjects_have_a_mean_and_no_interval(values):
     assert interval.mean == pytest.approx(0.4)
     assert not interval.known
     assert np.isnan(interval.low)
-    assert not interval.excludes_zero
-
-
-def test_interval_that_touches_zero_does_not_exclude_it():
-    assert subject_interval([0.3, 0.31, 0.29, 0.3]).excludes_zero
-    assert subject_interval([-0.3, -0.31, -0.29, -0.3]).excludes_zero
-    assert not subject_interval([-0.3, 0.31, 0.29, -0.3]).excludes_zero
