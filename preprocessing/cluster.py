@@ -143,34 +143,29 @@ def _local_client(config: ClusterConfig, n_steps: int) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
-    _silence(logging.ERROR)
+    _silence_dask()
     with contextlib.ExitStack() as closing:
         closing.enter_context(dask.config.set(_DASK_SETTINGS))
-        try:
-            with _interrupts_held_back():
-                cluster = closing.enter_context(
-                    LocalCluster(
-                        n_workers=min(config.workers or available_cores(), n_steps),
-                        threads_per_worker=1,
-                        processes=True,
-                        memory_limit=int(config.memory_gib * 2**30),
-                        # No dashboard; what is left of its web server takes any free port.
-                        dashboard_address="127.0.0.1:0",
-                        scheduler_kwargs={"dashboard": False},
-                        silence_logs=logging.ERROR,
-                    )
+        with _interrupts_held_back():
+            cluster = closing.enter_context(
+                LocalCluster(
+                    n_workers=min(config.workers or available_cores(), n_steps),
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=int(config.memory_gib * 2**30),
+                    # No dashboard; what is left of its web server takes any free port.
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False},
+                    silence_logs=logging.CRITICAL,
                 )
-                client = closing.enter_context(Client(cluster))
-            yield client
-        except BaseException:
-            # A step under way cannot be called off: its process is ended, which Dask laments.
-            _silence(logging.CRITICAL)
-            raise
+            )
+            client = closing.enter_context(Client(cluster))
+        yield client
 
 
-def _silence(level: int) -> None:
-    """Let Dask say only what is of this level; by itself it logs every connection."""
-    logging.getLogger("distributed").setLevel(level)
+def _silence_dask() -> None:
+    """Dask logs each connection, each failed step and each end of a worker; we say what matters."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -193,7 +188,7 @@ def _rank_client(config: ClusterConfig) -> Iterator[Client]:
     import dask
     from distributed import Client
 
-    _silence(logging.ERROR)
+    _silence_dask()
     os.environ.update(WORKER_ENVIRONMENT)
     runners = {"slurm": _slurm_runner, "mpi": _mpi_runner}
     options = {

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import math
 import shutil
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,15 @@ def plan(config: PreprocessConfig) -> list[str]:
     """
     recordings = _recordings(config)
     examined, rows = _examine_all(recordings, config)
-    reasons = {
-        key: row.message if row.state == "failed" else row.state for key, row in rows.items()
-    }
-    reasons |= {item.place.recording.key: item.reason for item in examined if item.reason}
+    reasons = {item.place.recording.key: item.reason for item in examined}
     cells = [
-        (*_described(recording, config), reasons[recording.key].partition("\n")[0])
+        (*_described(recording, config), reasons[recording.key] or "up to date")
         for recording in recordings
+        if recording.key in reasons
     ]
+    cells += [(key, *"????", row.message) for key, row in rows.items() if row.state == "failed"]
     stale = [item.place.recording for item in examined if item.reason is not None]
-    why = "its shards change" if stale else why_merge([r.key for r in recordings], config)
+    why = "its shards change" if stale else why_merge(list(reasons), config)
     needed = _bytes_needed(config, stale, recordings if why else [])
     return [
         f"{len(recordings)} {config.source.kind} recordings in {config.source.path}",
@@ -119,7 +119,7 @@ def _examine_all(
         try:
             item = examine(shard_place(recording, config))
         except DataError as error:
-            rows[recording.key] = Row(recording.key, "failed", message=str(error))
+            rows[recording.key] = _failed(recording.key, "looking at its files", error)
             continue
         examined.append(item)
         if item.reason is None:
@@ -140,26 +140,20 @@ def _compute(
 ) -> dict[str, Row]:
     """Run the steps of these recordings; one row for each."""
     cluster.start(len(stale) * 2)
-    rows, errors = _run_steps(cluster, stale, config)
-    died = [key for key, error in errors.items() if isinstance(error, WorkerDiedError)]
+    rows, died = _run_steps(cluster, stale, config)
     if len(died) > 1:
         # Steps that only waited on a worker which another one killed are blamed with it.
         logger.info("trying again, one at a time: %s", ", ".join(died))
         for item in stale:
             if item.place.recording.key in died:
-                again, still = _run_steps(cluster, [item], config)
-                rows |= again
-                del errors[item.place.recording.key]
-                errors |= still
-    for key, error in errors.items():
-        rows[key] = Row(key, "failed", message=str(error))
+                rows |= _run_steps(cluster, [item], config)[0]
     return rows
 
 
 def _run_steps(
     cluster: Cluster, stale: Sequence[Examined], config: PreprocessConfig
-) -> tuple[dict[str, Row], dict[str, DataError]]:
-    """Run the steps of these recordings; rows of those that succeed, errors of the others."""
+) -> tuple[dict[str, Row], list[str]]:
+    """Run the steps of these recordings; a row for each, and those whose workers died."""
     doing = {
         future: (item.place.recording.key, step)
         for rank, item in enumerate(stale)
@@ -167,7 +161,7 @@ def _run_steps(
     }
     n_steps = len(doing)
     rows: dict[str, Row] = {}
-    errors: dict[str, DataError] = {}
+    died = []
     for number, future in enumerate(cluster.completed(doing), start=1):
         # Forgotten here, a result leaves the workers' memory as soon as no step needs it.
         key, step = doing.pop(future)
@@ -176,11 +170,12 @@ def _run_steps(
             logger.info("[%d/%d] %s: %s done", number, n_steps, key, step)
             if step == "shard":
                 rows[key] = future.result()
-        elif key not in errors:
+        elif key not in rows:
             # Later steps fail with the error of the earlier one.
-            errors[key] = _as_data_error(key, step, error)
-            logger.error("[%d/%d] %s: %s failed: %s", number, n_steps, key, step, errors[key])
-    return rows, errors
+            rows[key] = _failed(key, step, error)
+            if isinstance(error, WorkerDiedError):
+                died.append(key)
+    return rows, died
 
 
 def _submit(
@@ -198,27 +193,28 @@ def _submit(
     return {registration: "registration", features: "EEG features", shard: "shard"}
 
 
-def _as_data_error(key: str, step: str, error: BaseException) -> DataError:
-    """Return the error of one recording; what concerns all of them is raised at once."""
-    if isinstance(error, DataError):
-        return error
-    if isinstance(error, SuiteError):
+def _failed(key: str, step: str, error: BaseException) -> Row:
+    """The row of a recording that failed; what concerns all recordings is raised at once."""
+    if not isinstance(error, SuiteError):
+        logger.debug("%s: %s", key, step, exc_info=error)
+        error = DataError(
+            f"{type(error).__name__}: {error}",
+            remedy="run it again with --debug, which shows the traceback",
+        )
+    if not isinstance(error, DataError):
         raise error
-    logger.debug("%s: %s", key, step, exc_info=error)
-    return DataError(
-        f"{step} failed ({type(error).__name__}: {error})",
-        where=key,
-        remedy="run it again with --debug, which shows the traceback",
-    )
+    logger.error("%s: %s failed: %s", key, step, error)
+    return Row(key, "failed", message=f"{step} failed", error=str(error))
 
 
 def _failures(failed: Sequence[Row], n_recordings: int, config: PreprocessConfig) -> DataError:
-    messages = [f"\n  {row.recording}: {row.message}" for row in failed]
-    remedy = "correct them, or leave them out with source.subjects"
+    reasons = [f"{row.recording}: {row.message}: {row.error}" for row in failed]
+    what = f"{len(failed)} of {n_recordings} recordings failed; no store was made"
+    remedy = "correct these recordings, or leave them out with source.subjects"
     if config.on_error == "stop":
         remedy += ", or set on_error=continue"
     return DataError(
-        f"{len(failed)} of {n_recordings} recordings failed; no store was made{''.join(messages)}",
+        textwrap.indent("\n".join([what, *reasons]), "  ").strip(),
         where=config.source.path,
         remedy=f"{remedy}; finished shards are kept",
     )

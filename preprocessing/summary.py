@@ -26,7 +26,9 @@ class Row:
     seconds : float or None
         Time that its steps took when they last ran.
     message : str
-        What is worth knowing: a warning, or why it failed.
+        What is worth knowing, in a few words.
+    error : str
+        Why it failed and what to do; empty if it did not.
     """
 
     recording: str
@@ -36,6 +38,7 @@ class Row:
     transform: str = ""
     seconds: float | None = None
     message: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Summary:
                 _number(row.dice, ".3f"),
                 row.transform,
                 _number(row.seconds, ".1f"),
-                row.message.partition("\n")[0],
+                row.message,
             )
             for row in self.rows
         ]

@@ -277,7 +277,7 @@ def test_stop_keeps_the_shards_of_the_others_and_makes_no_store(data, run, steps
     with pytest.raises(DataError) as caught:
         run(config)
     assert "1 of 3 recordings failed" in str(caught.value)
-    assert "sub-35: 35.vmrk: no volume markers" in str(caught.value)
+    assert "sub-35: EEG features failed: 35.vmrk: no volume markers" in str(caught.value)
     assert "on_error=continue" in str(caught.value)
     assert not config.output.exists()
     steps.failures.clear()
@@ -309,7 +309,7 @@ def test_an_unexpected_error_names_recording_and_step(data, run, steps, caplog):
     steps.failures["43", "registration"] = ZeroDivisionError("division by zero")
     with pytest.raises(DataError) as caught:
         run(configure(data))
-    assert "sub-43: registration failed (ZeroDivisionError: division by zero)" in str(caught.value)
+    assert "sub-43: registration failed: ZeroDivisionError: division by zero" in str(caught.value)
     assert "Traceback" in caplog.text
 
 
@@ -345,6 +345,8 @@ def test_a_missing_source_file_fails_that_recording_alone(data, run, monkeypatch
         return real(place)
 
     monkeypatch.setattr(pipeline, "examine", examine)
+    text = "\n".join(pipeline.plan(configure(data)))
+    assert re.search(r"sub-35 +\? .* looking at its files failed", text)
     summary, _ = run(configure(data, on_error="continue"))
     assert states(summary)["sub-35"] == "failed"
     assert len(Store(summary.store).recordings) == 2
@@ -485,7 +487,7 @@ def test_real_rerun_and_a_truncated_run(copied, caplog):
     bold.write_bytes(bold.read_bytes()[:-10_000])
     summary = pipeline.preprocess(config)
     assert states(summary) == {"sub-32": "up to date", "sub-43": "failed"}
-    assert "truncated" in summary.rows[1].message
+    assert "truncated" in summary.rows[1].error
     assert [entry.key for entry in Store(config.output).recordings] == ["sub-32"]
     assert verify(config.output) == []
     after = mtimes(config)
