@@ -21,7 +21,7 @@ from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.sources import Timeline, hidden_signal
 from preprocessing.simulation.truth import save_truth
 
-VERSION = 3  # raise it when the same config gives other files
+VERSION = 4  # raise it when the same config gives other files
 TRUTH_FOLDER = "truth"
 
 
