@@ -36,7 +36,7 @@ def plan(config: PredictConfig) -> list[str]:
 def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
     import torch
 
-    from eeg2fmri_dist.config.preprocess import PreprocessConfig
+    from eeg2fmri_dist.config.preprocess import EegConfig
     from eeg2fmri_dist.export import load_model
     from eeg2fmri_dist.predict import order_channels, predict_bold, write_prediction
     from eeg2fmri_dist.provenance import collect_provenance
@@ -46,13 +46,13 @@ def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     trained = load_model(weights)
-    preprocessing = PreprocessConfig.model_validate(trained.card.preprocessing)
-    eeg_config = preprocessing.eeg
+    settings = trained.card.preprocessing
+    eeg_config = EegConfig.model_validate(settings["eeg"])
     if config.marker is not None:
         eeg_config = eeg_config.model_copy(update={"marker": config.marker})
     recording = Recording(subject="", eeg_path=config.eeg, bold_path=Path())
     features = eeg_features(
-        recording, None, trained.card.tr_s, eeg_config, preprocessing.drop_volumes
+        recording, None, trained.card.tr_s, eeg_config, settings["drop_volumes"]
     )
     power = order_channels(features.power, features.channel_names, trained, config.eeg)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
