@@ -41,7 +41,7 @@ def run_verb(
     argv : sequence of str or None
         Arguments; None = those of the process.
     """
-    arguments = _parser(schema).parse_args(argv)
+    arguments = _parser(schema).parse_intermixed_args(argv)
     _log_to_console(debug=arguments.debug)
     try:
         config = load_config(schema, arguments.config, arguments.overrides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from eeg2fmri_dist.errors import DataError
 
 if TYPE_CHECKING:
     import nibabel as nib
-
-logger = logging.getLogger(__name__)
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _TR_TOLERANCE_S = 1e-3
@@ -131,7 +128,7 @@ def open_bold(path: Path, tr_s: float | None = None, drop_volumes: int = 0) -> B
     path : Path
         4-D NIfTI (``.nii`` or ``.nii.gz``).
     tr_s : float or None
-        Repetition time that wins over the header's (config or sidecar); a mismatch is logged.
+        Repetition time that wins over the header's (config or sidecar).
     drop_volumes : int
         First volumes that will be dropped.
 
@@ -162,10 +159,7 @@ def open_bold(path: Path, tr_s: float | None = None, drop_volumes: int = 0) -> B
             where=path,
             remedy="set source.tr_s in the config (s), or RepetitionTime in the BIDS sidecar",
         )
-    run = BoldRun(path, image, image.shape[3], tr_s or header_tr_s, header_tr_s, image.affine)
-    if run.tr_mismatch:
-        logger.warning("%s: %s", path, run.tr_mismatch)
-    return run
+    return BoldRun(path, image, image.shape[3], tr_s or header_tr_s, header_tr_s, image.affine)
 
 
 def _load(path: Path) -> nib.Nifti1Image:

@@ -25,8 +25,6 @@ class EvaluateConfig(Schema):
     max_volumes: int | None = Field(
         None, ge=2, description="score only so many first volumes of each recording; null = all"
     )
-    bootstrap: int = Field(2000, ge=100, description="resamples of subjects for intervals")
-    seed: int = Field(0, ge=0, description="of the bootstrap")
     threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores")
 
 

@@ -42,8 +42,8 @@ def test_dry_run_and_print_config_do_not_act(config_file, capsys):
         raise AssertionError("acted")
 
     assert call([config_file, "--dry-run"], act) == 0
-    assert call([config_file, "--print-config"], act) == 0
-    assert capsys.readouterr().out == "size 2\nsize: 2\n"
+    assert call([config_file, "--print-config", "size=3"], act) == 0
+    assert capsys.readouterr().out == "size 2\nsize: 3\n"
 
 
 @pytest.mark.parametrize("kind", SuiteError.__subclasses__() + DataError.__subclasses__())

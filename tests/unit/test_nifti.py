@@ -1,7 +1,6 @@
 """BOLD runs on disk: what is accepted, what is refused and how."""
 
 import gzip
-import logging
 
 import nibabel as nib
 import numpy as np
@@ -50,12 +49,10 @@ def test_milliseconds_in_the_header_are_understood(write, tmp_path):
     assert open_bold(tmp_path / "ms.nii.gz").tr_s == pytest.approx(2.16)
 
 
-def test_the_given_tr_wins_and_the_mismatch_is_reported(write, caplog):
-    with caplog.at_level(logging.WARNING):
-        run = open_bold(write(tr_s=1.79), tr_s=2.0)
+def test_the_given_tr_wins_and_the_mismatch_is_reported(write):
+    run = open_bold(write(tr_s=1.79), tr_s=2.0)
     assert run.tr_s == 2.0
     assert "1.79" in run.tr_mismatch
-    assert "1.79" in caplog.text
     assert open_bold(write(tr_s=2.0), tr_s=2.0).tr_mismatch == ""
 
 
