@@ -67,7 +67,7 @@ class BoldRun:
         Raises
         ------
         DataError
-            If the file is truncated or holds values that are not finite.
+            If the file is truncated, or a volume holds values that are not finite or is constant.
         """
         stored = self._stored()
         proxy: Any = self.image.dataobj
@@ -75,7 +75,7 @@ class BoldRun:
             stop = min(start + _VOLUMES_PER_BLOCK, self.n_volumes)
             block = stored[..., start:stop].astype(np.float32)
             block = block * np.float32(proxy.slope) + np.float32(proxy.inter)
-            self._check_finite(block, start)
+            self._check_values(block, start)
             yield block
 
     def mean(self, first: int = 0) -> np.ndarray:
@@ -84,20 +84,12 @@ class BoldRun:
         Raises
         ------
         DataError
-            As `blocks`; or if the run is the same everywhere.
+            As `blocks`.
         """
         total = np.zeros(self.image.shape[:3])
         for block in self.blocks(first):
             total += block.sum(axis=3, dtype=np.float64)
-        mean = total / (self.n_volumes - first)
-        if np.ptp(mean) == 0:
-            raise DataError(
-                "every voxel has the same mean",
-                where=self.path,
-                remedy="check that the file holds a BOLD run; leave the recording out by "
-                "source.subjects",
-            )
-        return mean.astype(np.float32)
+        return (total / (self.n_volumes - first)).astype(np.float32)
 
     def _stored(self) -> np.ndarray:
         try:
@@ -109,12 +101,17 @@ class BoldRun:
                 remedy="copy or download the file again",
             ) from None
 
-    def _check_finite(self, block: np.ndarray, start: int) -> None:
-        if np.isfinite(block).all():
+    def _check_values(self, block: np.ndarray, start: int) -> None:
+        # NaN and infinities carry over to the range.
+        with np.errstate(invalid="ignore"):
+            ranges = np.ptp(block, axis=(0, 1, 2))
+        bad = ~np.isfinite(ranges) | (ranges == 0)
+        if not bad.any():
             return
-        volume = start + int(np.argmin(np.isfinite(block).all(axis=(0, 1, 2))))
+        first = int(np.argmax(bad))
+        found = "is the same everywhere" if ranges[first] == 0 else "holds NaN or infinite values"
         raise DataError(
-            f"volume {volume} holds NaN or infinite values",
+            f"volume {start + first} {found}",
             where=self.path,
             remedy="convert the run from DICOM again",
         )

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 # The metric looks at the brain and a rim, where the contrast of its border is.
 _METRIC_RIM_VOXELS = 3
-# SyN works on a coarser template: finer than the EPI it would only follow noise.
+# A template finer than the EPI would cost time and let SyN follow noise.
+_AFFINE_VOXEL_MM = 3.0
 _SYN_VOXEL_MM = 4.0
-# Measured on simulated subjects, a smaller gain of overlap can go with a larger registration error.
+# Measured on heads with a known map: smaller gains can go with a larger registration error.
 _LEAST_DICE_GAIN = 0.01
+_LEAST_CORRELATION_GAIN = 1.05
+# Contrast is compared with that of the neighbourhood: coil sensitivity and dropout do not count.
+_NEIGHBOURHOOD_MM = 12.0
+_LARGEST_CONTRAST = 3.0
+_BACKGROUND = -4.0
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -36,6 +42,7 @@ class Registration:
         Scanner mm (RAS) of the template's brain voxels, in the order of ``numpy.nonzero``.
     quality : dict
         ``transform`` (affine or syn), ``dice_affine``, ``dice_syn``, ``mi_affine``, ``mi_syn``,
+        ``correlation_affine``, ``correlation_syn`` (of local contrast inside the brain),
         ``jacobian_min``, ``jacobian_max``, ``coverage`` (share of the brain inside the EPI).
     """
 
@@ -50,6 +57,7 @@ class _Candidate:
     transforms: list[str]
     dice: float
     mutual_information: float
+    correlation: float
     coverage: float
     jacobian_min: float = 1.0
     jacobian_max: float = 1.0
@@ -57,7 +65,7 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class _Images:
-    """Fixed and moving images of one registration."""
+    """Local contrast of template and EPI, on which both stages work, and their masks."""
 
     fixed: ants.ANTsImage
     metric_mask: ants.ANTsImage
@@ -69,10 +77,11 @@ class _Images:
 def register(mean_epi: np.ndarray, affine: np.ndarray, config: BoldConfig) -> Registration:
     """Register the mean EPI of a run with the template.
 
-    The transform is estimated on the masked EPI and the brain of the template with its contrast
+    The transform is estimated on the local contrast of the masked EPI and of the template's brain,
     turned round (T1 -> T2*-like), because a full head fails on real EPI; it is meant to be applied
-    to unmasked volumes. SyN is kept where it raises mutual information, clearly raises the
-    overlap of masks and folds nothing; otherwise affine is kept and the quality says so.
+    to unmasked volumes. SyN is kept where it raises mutual information, clearly raises the overlap
+    of masks and the correlation of contrasts, and folds nothing; otherwise affine is kept and the
+    quality says so.
 
     Parameters
     ----------
@@ -121,21 +130,36 @@ def _import_ants(seed: int) -> Any:
 
 
 def _prepare(ants: Any, mean_epi: np.ndarray, affine: np.ndarray) -> _Images:
-    from scipy.ndimage import binary_dilation
+    from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes
 
     template, mask = load_template(), load_brain_mask()
     brain = np.asarray(mask.dataobj) > 0
     t1 = np.asarray(template.dataobj, dtype=np.float32)
-    inverted = np.where(brain, t1[brain].max() - t1, 0)
     rim = binary_dilation(brain, iterations=_METRIC_RIM_VOXELS)
+    # The template's mask has holes where the ventricles are; those of an EPI are bright.
+    whole = binary_fill_holes(binary_closing(brain, iterations=4))
     epi_mask = _epi_mask(mean_epi, affine)
     return _Images(
-        fixed=_to_ants(ants, inverted, template.affine),
+        fixed=_to_ants(ants, _contrast(-t1, whole, template.affine), template.affine),
         metric_mask=_to_ants(ants, rim, template.affine),
         brain=_to_ants(ants, brain, template.affine),
-        moving=_to_ants(ants, np.where(epi_mask, mean_epi, 0), affine),
+        moving=_to_ants(ants, _contrast(mean_epi, epi_mask, affine), affine),
         moving_mask=_to_ants(ants, epi_mask, affine),
     )
+
+
+def _contrast(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Deviation from the mean of the neighbourhood in its standard deviations, inside the mask."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = _NEIGHBOURHOOD_MM / np.linalg.norm(affine[:3, :3], axis=0)
+    weight = np.maximum(gaussian_filter(mask.astype(np.float32), sigma), 0.02)
+    mean = gaussian_filter(np.where(mask, image, 0).astype(np.float32), sigma) / weight
+    deviation = np.where(mask, image - mean, 0)
+    spread = np.sqrt(gaussian_filter(deviation**2, sigma) / weight)
+    least = max(0.15 * float(spread[mask].mean()), 1e-6)
+    contrast = deviation / np.maximum(spread, least)
+    return np.where(mask, contrast.clip(-_LARGEST_CONTRAST, _LARGEST_CONTRAST), _BACKGROUND)
 
 
 def _epi_mask(mean_epi: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -168,9 +192,13 @@ def _to_ants(ants: Any, volume: np.ndarray, affine: np.ndarray) -> ants.ANTsImag
     )
 
 
+def _coarse(ants: Any, image: ants.ANTsImage, voxel_mm: float) -> ants.ANTsImage:
+    return ants.resample_image(image, (voxel_mm,) * 3)
+
+
 def _affine(ants: Any, images: _Images, folder: str) -> _Candidate:
     result = ants.registration(
-        images.fixed,
+        _coarse(ants, images.fixed, _AFFINE_VOXEL_MM),
         images.moving,
         type_of_transform="Affine",
         outprefix=os.path.join(folder, "affine_"),
@@ -179,25 +207,22 @@ def _affine(ants: Any, images: _Images, folder: str) -> _Candidate:
 
 
 def _syn(ants: Any, images: _Images, start: _Candidate, folder: str) -> _Candidate:
-    def coarse(image: ants.ANTsImage) -> ants.ANTsImage:
-        return ants.resample_image(image, (_SYN_VOXEL_MM,) * 3)
-
-    fixed = coarse(images.fixed)
+    fixed = _coarse(ants, images.fixed, _SYN_VOXEL_MM)
     result = ants.registration(
         fixed,
         images.moving,
         type_of_transform="SyNOnly",
         initial_transform=start.transforms[0],
-        # Wide smoothing: an EPI has too little contrast for a finer field to be true.
-        flow_sigma=3,
-        total_sigma=1,
+        # Wide smoothing: an EPI has too little contrast for a finer field to be true. Small steps:
+        # each update is scaled to the step's length, so large ones never come to rest.
+        flow_sigma=6,
         grad_step=0.1,
-        reg_iterations=(40, 10),
+        reg_iterations=(40, 20),
         outprefix=os.path.join(folder, "syn_"),
     )
     transforms = result["fwdtransforms"]
     jacobian = ants.create_jacobian_determinant_image(fixed, transforms[0], do_log=False)
-    inside = jacobian.numpy()[coarse(images.brain).numpy() > 0.5]
+    inside = jacobian.numpy()[_coarse(ants, images.brain, _SYN_VOXEL_MM).numpy() > 0.5]
     return _examine(ants, images, transforms, float(inside.min()), float(inside.max()))
 
 
@@ -208,34 +233,29 @@ def _examine(
     jacobian_min: float = 1.0,
     jacobian_max: float = 1.0,
 ) -> _Candidate:
-    def warp(image: ants.ANTsImage, interpolator: str) -> ants.ANTsImage:
-        return ants.apply_transforms(images.fixed, image, transforms, interpolator=interpolator)
+    def warp(image: ants.ANTsImage, interpolator: str, outside: float = 0.0) -> ants.ANTsImage:
+        return ants.apply_transforms(
+            images.fixed, image, transforms, interpolator=interpolator, defaultvalue=outside
+        )
 
-    brain = images.brain.numpy() > 0
-    seen = (
-        warp(
-            images.moving_mask.new_image_like(np.ones(images.moving_mask.shape, np.float32)),
-            "nearestNeighbor",
-        ).numpy()
-        > 0
-    )
-    warped_mask = warp(images.moving_mask, "nearestNeighbor").numpy() > 0
-    both = (brain & seen & warped_mask).sum()
-    # The part of the brain outside the EPI's field of view cannot overlap.
-    dice = 2 * both / max(1, (brain & seen).sum() + warped_mask.sum())
+    everywhere = images.moving_mask.new_image_like(np.ones(images.moving_mask.shape, np.float32))
+    seen_brain = (images.brain.numpy() > 0) & (warp(everywhere, "nearestNeighbor").numpy() > 0)
+    epi_mask = warp(images.moving_mask, "nearestNeighbor").numpy() > 0
+    both = seen_brain & epi_mask
+    moving = warp(images.moving, "linear", _BACKGROUND)
     similarity = ants.image_similarity(
-        images.fixed,
-        warp(images.moving, "linear"),
-        metric_type="MattesMutualInformation",
-        fixed_mask=images.metric_mask,
+        images.fixed, moving, metric_type="MattesMutualInformation", fixed_mask=images.metric_mask
     )
+    pairs = moving.numpy()[both], images.fixed.numpy()[both]
     return _Candidate(
         transforms,
-        float(dice),
-        -float(similarity),
-        float((brain & seen).sum() / brain.sum()),
-        jacobian_min,
-        jacobian_max,
+        # The part of the brain outside the EPI's field of view cannot overlap.
+        dice=float(2 * both.sum() / max(1, seen_brain.sum() + epi_mask.sum())),
+        mutual_information=-float(similarity),
+        correlation=float(np.corrcoef(*pairs)[0, 1]) if both.any() else 0.0,
+        coverage=float(seen_brain.sum() / (images.brain.numpy() > 0).sum()),
+        jacobian_min=jacobian_min,
+        jacobian_max=jacobian_max,
     )
 
 
@@ -244,6 +264,7 @@ def _improves(syn: _Candidate, affine: _Candidate) -> bool:
         syn.jacobian_min > 0
         and syn.mutual_information > affine.mutual_information
         and syn.dice >= affine.dice + _LEAST_DICE_GAIN
+        and syn.correlation >= affine.correlation * _LEAST_CORRELATION_GAIN
     )
 
 
@@ -256,11 +277,13 @@ def _quality(
         "coverage": chosen.coverage,
         "dice_affine": affine.dice,
         "mi_affine": affine.mutual_information,
+        "correlation_affine": affine.correlation,
     }
     if syn is not None:
         quality |= {
             "dice_syn": syn.dice,
             "mi_syn": syn.mutual_information,
+            "correlation_syn": syn.correlation,
             "jacobian_min": syn.jacobian_min,
             "jacobian_max": syn.jacobian_max,
             "syn_rejected": chosen is affine,

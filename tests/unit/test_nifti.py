@@ -119,7 +119,7 @@ def test_too_few_volumes_are_refused(write):
 
 
 def test_values_that_are_not_finite_are_refused_by_volume(write):
-    values = np.ones((6, 7, 5, 40), np.float32)
+    values = np.random.default_rng(0).uniform(1, 9, (6, 7, 5, 40)).astype(np.float32)
     values[1, 2, 3, 35] = np.nan
     path = write(shape=values.shape, values=values)
     with pytest.raises(DataError, match="volume 35 holds NaN"):
@@ -127,5 +127,12 @@ def test_values_that_are_not_finite_are_refused_by_volume(write):
 
 
 def test_a_run_of_one_value_is_refused(write):
-    with pytest.raises(DataError, match="same mean"):
+    with pytest.raises(DataError, match="volume 0 is the same everywhere"):
         open_bold(write(values=np.full((6, 7, 5, 12), 7, np.int16))).mean()
+
+
+def test_an_empty_volume_among_others_is_refused_by_number(write):
+    values = np.random.default_rng(0).integers(1, 9, (6, 7, 5, 40)).astype(np.int16)
+    values[..., 35] = 0
+    with pytest.raises(DataError, match="volume 35 is the same everywhere"):
+        open_bold(write(values=values)).mean()

@@ -1,0 +1,98 @@
+"""Registration against heads whose map to MNI space is known."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eeg2fmri_dist.config.preprocess import BoldConfig
+from eeg2fmri_dist.errors import DataError
+from preprocessing.registration import register
+from preprocessing.simulation import geometry
+from preprocessing.simulation.anatomy import EPI_SHAPE, build_anatomy
+from preprocessing.template import load_brain_mask
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+from eeg2fmri_dist.config.preprocess import BoldConfig
+from preprocessing.registration import register
+epi, affine = pickle.load(sys.stdin.buffer)
+found = register(epi, affine, BoldConfig())
+sys.stdout.buffer.write(pickle.dumps(found))
+"""
+
+
+def head(seed, largest_warp_mm, monkeypatch):
+    """Mean EPI with noise, its affine and the true map."""
+    monkeypatch.setattr(geometry, "LARGEST_WARP_MM", largest_warp_mm)
+    rng = np.random.default_rng(seed)
+    head_map = geometry.random_head_map(rng)
+    anatomy = build_anatomy(rng, head_map)
+    epi = anatomy.epi + rng.normal(0, 10, anatomy.epi.shape)
+    return epi.clip(0).astype(np.float32), anatomy.affine, head_map
+
+
+def errors_mm(registration, affine, head_map):
+    """Distance from the true position of each brain voxel inside the field of view."""
+    mask = load_brain_mask()
+    voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
+    true_mm = head_map.to_scanner(voxels @ mask.affine[:3, :3].T + mask.affine[:3, 3])
+    to_voxel = np.linalg.inv(affine)
+    index = true_mm @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+    seen = ((index >= -0.5) & (index <= np.array(EPI_SHAPE) - 0.5)).all(axis=1)
+    return np.linalg.norm(registration.native_mm - true_mm, axis=1)[seen]
+
+
+@pytest.mark.parametrize(
+    ("seed", "largest_warp_mm", "kept", "mean_mm"), [(1, 5.0, "affine", 1.5), (3, 18.0, "syn", 2.0)]
+)
+def test_syn_is_kept_where_it_helps(seed, largest_warp_mm, kept, mean_mm, monkeypatch):
+    epi, affine, head_map = head(seed, largest_warp_mm, monkeypatch)
+    linear = register(epi, affine, BoldConfig(transform="affine"))
+    found = register(epi, affine, BoldConfig(transform="syn"))
+    by_affine = errors_mm(linear, affine, head_map).mean()
+    error = errors_mm(found, affine, head_map).mean()
+    assert found.quality["transform"] == kept
+    assert error <= mean_mm
+    assert error <= by_affine + 0.01
+    assert found.quality["jacobian_min"] > 0
+
+
+def test_two_processes_find_the_same_transform(monkeypatch):
+    epi, affine, _ = head(2, 5.0, monkeypatch)
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", IN_ANOTHER_PROCESS],
+            input=pickle.dumps((epi, affine)),
+            capture_output=True,
+            check=True,
+        )
+        for _ in range(2)
+    ]
+    first, second = (pickle.loads(run.stdout) for run in runs)
+    np.testing.assert_array_equal(first.native_mm, second.native_mm)
+    assert first.quality == second.quality
+
+
+def test_what_is_no_brain_fails_the_gate():
+    x, y, z = np.indices((40, 40, 20))
+    ball_and_rod = ((x - 10) ** 2 + (y - 10) ** 2 + (z - 10) ** 2 < 60) | (abs(x - y) < 3)
+    with pytest.raises(DataError, match=r"failed its gate|no brain found"):
+        register(
+            np.where(ball_and_rod, 900.0, 5.0).astype(np.float32),
+            np.diag([3.3, 3.3, 4.0, 1.0]),
+            BoldConfig(transform="affine"),
+        )
+
+
+@pytest.mark.realdata
+def test_a_real_run_lands_in_mni_space(realdata):
+    import nibabel as nib
+
+    image = nib.load(realdata / "studyforrest_bold" / "sf_bold.nii.gz")
+    mean = np.asarray(image.dataobj[..., 5:25]).mean(axis=3).astype(np.float32)
+    quality = register(mean, image.affine, BoldConfig()).quality
+    assert quality["dice"] >= 0.95
+    assert quality.get("jacobian_min", 1.0) > 0
