@@ -14,7 +14,7 @@ import torch.distributed as dist
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.errors import CheckpointError, StoreError
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
 from eeg2fmri_dist.models.build import DataSizes, build_model, count_parameters
 from eeg2fmri_dist.models.transformer import TransformerCNN
@@ -138,6 +138,12 @@ def store_sizes(store: Store, context: int) -> DataSizes:
 
 def store_regions(store: Store) -> Regions:
     """Return the regions of the store's first atlas, inside its mask."""
+    if not store.layout.atlases:
+        raise StoreError(
+            "the store has no region labels",
+            where=store.path,
+            remedy="run launch/preprocess.py again: it adds them when it merges",
+        )
     name, atlas = next(iter(store.layout.atlases.items()))
     return Regions.within(
         store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"

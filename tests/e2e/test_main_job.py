@@ -1,0 +1,246 @@
+"""The main job as a user types it, on small simulated recordings in the real formats."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pybv
+import pytest
+from stores import make_store
+
+from eeg2fmri_dist.store import Store, verify
+from preprocessing.noddi import eeg_header
+from preprocessing.template import grid_affine
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBJECTS = ["32", "38", "43"]
+N_VOLUMES = 20
+
+
+def verb(name, config, *overrides, expect=0):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, f"launch/{name}.py", config, *map(str, overrides)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == expect, output
+    if expect:
+        assert "Traceback" not in output
+    return output
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """Run simulation, preprocessing, training, evaluation and prediction once."""
+    folder = tmp_path_factory.mktemp("job")
+    for name, config, *overrides in commands(folder):
+        verb(name, config, *overrides)
+    return folder
+
+
+def commands(folder):
+    train = (f"store={folder / 'store.h5'}", "optimisation.epochs=1")
+    tokens = "tokeniser={name: principal_components, d_token: 3}"
+    return [
+        (
+            "simulate",
+            "configs/simulate/demo.yaml",
+            f"output={folder / 'recordings'}",
+            f"subjects={json.dumps(SUBJECTS)}",
+            f"n_volumes={N_VOLUMES}",
+        ),
+        (
+            "preprocess",
+            "configs/preprocess/demo.yaml",
+            f"source.path={folder / 'recordings'}",
+            f"output={folder / 'store.h5'}",
+            "bold.transform=affine",
+            "bold.grid=[32, 32, 15]",
+            "cluster.workers=2",
+        ),
+        (
+            "train",
+            "configs/train/cae.yaml",
+            *train,
+            f"output={folder / 'cae'}",
+            "model.widths=[8,16]",
+            "model.d_token=8",
+        ),
+        (
+            "train",
+            "configs/train/transformer.yaml",
+            *train,
+            f"output={folder / 'transformer'}",
+            "data.window=8",
+            "model.d_model=16",
+            tokens,
+        ),
+        (
+            "evaluate",
+            "configs/evaluate/default.yaml",
+            f"runs=[{folder / 'transformer'}, {folder / 'cae'}]",
+            f"output={folder / 'evaluation'}",
+        ),
+        (
+            "predict",
+            "configs/predict/demo.yaml",
+            f"run={folder / 'transformer'}",
+            f"eeg={eeg_of_test_subject(folder)}",
+            f"output={folder / 'predicted.nii.gz'}",
+        ),
+    ]
+
+
+def eeg_of_test_subject(folder):
+    return eeg_header(folder / "recordings", "43", "raw")
+
+
+def test_the_store_is_whole_and_read_by_h5py_alone(job):
+    import h5py
+
+    assert verify(job / "store.h5") == []
+    with h5py.File(job / "store.h5") as store:
+        assert store["bold"].shape == (3 * (N_VOLUMES - 5), 32, 32, 15)
+        assert store["eeg"].shape == (3 * (N_VOLUMES - 5), 63, 30)
+        mask = store["mask"][:].astype(bool)
+        assert (store["bold"][:][:, ~mask] == 0).all()
+        assert np.allclose(store["affine"][:], grid_affine((32, 32, 15)))
+        assert np.isfinite(store["eeg"][:]).all()
+
+
+def test_the_prediction_is_a_bold_run_in_mni_space(job):
+    image = nib.load(job / "predicted.nii.gz")
+    assert image.shape == (32, 32, 15, N_VOLUMES - 5)
+    np.testing.assert_allclose(image.affine, grid_affine((32, 32, 15)), atol=1e-4)
+    assert image.header.get_zooms()[3] == pytest.approx(2.16)
+    assert image.header["sform_code"] == 4  # MNI
+    sidecar = json.loads((job / "predicted.json").read_text())
+    assert sidecar["RepetitionTime"] == pytest.approx(2.16)
+    assert sidecar["TrainingSubjects"] == ["32"]
+    volumes, mask = image.get_fdata(), Store(job / "store.h5").layout.mask
+    assert (volumes[~mask] == 0).all()
+    assert (volumes[mask].mean(axis=1) > 0).mean() > 0.95
+
+
+def test_the_report_calls_simulated_data_simulated(job):
+    page = (job / "evaluation" / "report.html").read_text()
+    assert "simulated data" in page
+    metrics = json.loads((job / "evaluation" / "metrics.json").read_text())
+    names = {run["model"] for run in metrics["runs"]}
+    assert names == {"transformer", "cae"}
+    transformer = next(run for run in metrics["runs"] if run["model"] == "transformer")
+    # One test subject cannot show it.
+    assert transformer["verdict"]["answer"] != "Yes"
+    assert {"free", "shuffled", "zero", "teacher_forced"} <= transformer["variants"].keys()
+    assert {"training_mean", "ridge", "last_volume"} <= metrics["baselines"].keys()
+
+
+def test_every_command_typed_again_finds_its_work_done(job):
+    before = {path: path.stat().st_mtime_ns for path in job.rglob("*") if path.is_file()}
+    for name, config, *overrides in commands(job)[1:]:
+        assert "up to date" in verb(name, config, *overrides)
+    changed = [
+        path
+        for path, mtime in before.items()
+        if path.exists() and path.stat().st_mtime_ns != mtime and path.suffix != ".json"
+    ]
+    assert [path for path in changed if path.suffix in (".h5", ".html", ".gz")] == []
+
+
+@pytest.mark.parametrize("name", ["preprocess", "train", "evaluate", "predict"])
+def test_a_dry_run_says_what_and_changes_nothing(job, name):
+    command = next(entry for entry in commands(job) if entry[0] == name)
+    assert verb(*command, "--dry-run").strip()
+
+
+def test_eeg_without_the_channels_of_the_model_is_refused(job, tmp_path):
+    rng = np.random.default_rng(0)
+    onsets = (np.arange(12) * 2.16 + 1) * 500
+    names = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2"]
+    pybv.write_brainvision(
+        data=1e-5 * rng.standard_normal((len(names), 500 * 30)),
+        sfreq=500,
+        ch_names=names,
+        fname_base="few",
+        folder_out=tmp_path,
+        events=[{"onset": int(o), "type": "Response", "description": 128} for o in onsets],
+    )
+    output = verb(*predict_command(job, tmp_path, eeg=tmp_path / "few.vhdr"), expect=3)
+    assert "53 of the 63 channels" in output
+    assert "CPz" in output
+
+
+def predict_command(job, tmp_path, **changes):
+    values = {"run": job / "transformer", "eeg": eeg_of_test_subject(job)} | changes
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    return "predict", "configs/predict/demo.yaml", *overrides, f"output={tmp_path / 'p.nii.gz'}"
+
+
+def test_predicting_with_a_cae_is_refused(job, tmp_path):
+    output = verb(*predict_command(job, tmp_path, run=job / "cae"), expect=3)
+    assert "does not predict" in output
+
+
+def test_predicting_from_no_eeg_is_refused(job, tmp_path):
+    output = verb(*predict_command(job, tmp_path, eeg="nowhere.vhdr"), expect=3)
+    assert "no such EEG header" in output
+
+
+def test_a_damaged_model_is_refused(job, tmp_path):
+    shutil.copytree(job / "transformer", tmp_path / "run")
+    name = (tmp_path / "run" / "checkpoints" / "best").read_text()
+    weights = tmp_path / "run" / "checkpoints" / name / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-10] ^= 1
+    weights.write_bytes(content)
+    output = verb(*predict_command(job, tmp_path, run=tmp_path / "run"), expect=3)
+    assert "model.safetensors differs" in output
+
+
+def test_a_run_of_another_store_is_not_evaluated(job, tmp_path):
+    make_store(tmp_path / "other.h5", n_subjects=3, n_volumes=20)
+    shutil.copytree(job / "transformer", tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace(str(job / "store.h5"), str(tmp_path / "other.h5")))
+    output = verb(
+        "evaluate",
+        "configs/evaluate/default.yaml",
+        f"runs=[{tmp_path / 'run'}]",
+        f"output={tmp_path}",
+        expect=3,
+    )
+    assert "another store" in output
+
+
+def test_a_tokeniser_of_another_normalisation_is_refused(job, tmp_path):
+    output = verb(
+        "train",
+        "configs/train/paper/transformer.yaml",
+        f"store={job / 'store.h5'}",
+        f"tokeniser={job / 'cae'}",
+        f"output={tmp_path / 'run'}",
+        "data.window=8",
+        expect=3,
+    )
+    assert "tokeniser does not fit: its data.normalise is voxelwise" in output
+
+
+def test_preprocessing_without_recordings_is_refused(tmp_path):
+    output = verb(
+        "preprocess",
+        "configs/preprocess/demo.yaml",
+        f"source.path={tmp_path}",
+        f"output={tmp_path / 's.h5'}",
+        expect=3,
+    )
+    assert "no noddi recordings found" in output
