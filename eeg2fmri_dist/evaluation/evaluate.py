@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,14 +82,20 @@ class TestSet:
 
     def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
         """Score one way to predict on every recording."""
-        scores, shifts = [], []
-        for recording in self.recordings:
+
+        def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray]:
             predicted = np.asarray(predict(recording), dtype=np.float32)
-            scores.append((recording.subject, self._score(predicted, recording)))
-            shifts.append(
-                shift_correlations(self.regional_series(predicted), recording.true_regions)
-            )
-        row = ScoreRow.from_recordings(name, scores, circular_shift_p(shifts))
+            series = self.regional_series(predicted)
+            shifts = shift_correlations(series, recording.true_regions)
+            return self._score(predicted, recording), shifts
+
+        # Scores are numpy on large arrays, which lets go of the interpreter lock.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            results = list(pool.map(score, self.recordings))
+        subjects = [recording.subject for recording in self.recordings]
+        scores = zip(subjects, (scores for scores, _ in results), strict=True)
+        p_value = circular_shift_p([shifts for _, shifts in results])
+        row = ScoreRow.from_recordings(name, scores, p_value)
         logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
         return row
 
