@@ -12,7 +12,7 @@ from stores import make_store
 
 from eeg2fmri_dist.training.manifest import resolve_weights
 
-EPOCHS = 25
+EPOCHS = 12
 CAE = ("cae", "model.widths=[8,16]", "model.d_token=8", "optimisation.batch_size=40")
 TRANSFORMER = ("transformer", "model.d_model=16", "data.window=16", "optimisation.batch_size=6")
 
@@ -129,7 +129,7 @@ def test_another_config_on_the_same_folder_is_refused(folder, undisturbed_cae):
     wrong = command(folder, undisturbed_cae.name, CAE, "optimisation.learning_rate=0.5")
     codes, output = finish(start_ranks(wrong, 1))
     assert codes == [2]
-    assert "optimisation.learning_rate: 0.001 there, 0.5 now" in output
+    assert "optimisation.learning_rate: 0.003 there, 0.5 now" in output
     assert "Traceback" not in output
 
 
