@@ -305,7 +305,7 @@ def test_continue_without_any_recording_left_is_an_error(data, run, steps):
 
 
 def test_an_unexpected_error_names_recording_and_step(data, run, steps, caplog):
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="preprocessing")
     steps.failures["43", "registration"] = ZeroDivisionError("division by zero")
     with pytest.raises(DataError) as caught:
         run(configure(data))
