@@ -18,6 +18,7 @@ from eeg2fmri_dist.windows import Window, tiling_windows, training_windows
 
 Field = Literal["eeg", "bold", "tokens"]
 _SHARE_OF_FREE_MEMORY = 0.25
+_WINDOWS_DESCRIBED = 4
 
 
 class WindowSource(Protocol):
@@ -128,6 +129,16 @@ class WindowData:
         """Return windows that cover one segment once."""
         tiles = tiling_windows([self.lengths[segment]], self.config.window)
         return [tile._replace(segment=segment) for tile in tiles]
+
+    def describe_windows(self, windows: Sequence[Window]) -> str:
+        """Return recordings and volumes of windows, for a person."""
+        texts = []
+        for window in windows[:_WINDOWS_DESCRIBED]:
+            entry = self.store.recordings[self.segments[window.segment].recording]
+            first = self.segments[window.segment].start - entry.first_sample + window.start
+            texts.append(f"{entry.key} volumes {first}-{first + self.config.window - 1}")
+        more = len(windows) - len(texts)
+        return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
 
     def eeg(self, window: Window) -> np.ndarray:
         """Return (context + window, channel, frequency); zeros before the recording."""

@@ -15,8 +15,23 @@ from eeg2fmri_dist.files import write_json, write_text
 from eeg2fmri_dist.provenance import collect_provenance
 
 # Where and with how many hands a run is done does not change what it is.
-_EXECUTION_KEYS = ("output", "world_size", "threads")
+_EXECUTION_KEYS = (
+    "output",
+    "world_size",
+    "threads",
+    "checkpoints.",
+    "watchdog.",
+    "data.cache",
+    "engine.zero_stage",
+    "engine.gradient_accumulation",
+    "engine.offload_optimizer",
+    "engine.offload_parameters",
+    "engine.activation_checkpointing",
+    "engine.compile",
+    "engine.channels_last",
+)
 _CONFIG, _PROVENANCE, _FINISHED = "config.yaml", "provenance.json", "finished.json"
+_SKIPPED = "skipped_batches.json"
 
 
 def claim_run(config: TrainConfig, inputs: dict[str, str]) -> None:
@@ -52,7 +67,7 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
     changes = [
         f"{key}: {old!r} there, {new!r} now"
         for key, old, new in _differences(stored, wanted)
-        if key not in _EXECUTION_KEYS
+        if not key.startswith(_EXECUTION_KEYS)
     ]
     if changes:
         raise ConfigError(
@@ -89,6 +104,20 @@ def read_summary(folder: Path) -> dict[str, Any]:
         return json.loads((folder / _FINISHED).read_text(encoding="utf-8"))
     except OSError:
         return {}
+
+
+def read_skipped(folder: Path) -> set[tuple[int, int]]:
+    """Return (epoch, windows consumed) of the batches that broke the training before."""
+    try:
+        text = (folder / _SKIPPED).read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    return {(epoch, consumed) for epoch, consumed in json.loads(text)}
+
+
+def write_skipped(folder: Path, batches: set[tuple[int, int]]) -> None:
+    """Record batches that are left out from now on (see `read_skipped`)."""
+    write_json(folder / _SKIPPED, sorted(batches))
 
 
 def load_run_config(folder: Path) -> TrainConfig:

@@ -41,6 +41,7 @@ class BatchSampler:
         self.n_windows, self.batch_size, self.seed = n_windows, batch_size, seed
         self.epoch = 0
         self.consumed = 0
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=int))
 
     @property
     def batches_per_epoch(self) -> int:
@@ -49,12 +50,18 @@ class BatchSampler:
 
     def next_batch(self) -> np.ndarray:
         """Return the windows of the next optimiser step and move on."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n_windows)
-        batch = order[self.consumed : self.consumed + self.batch_size]
+        batch = self._shuffled()[self.consumed : self.consumed + self.batch_size]
         self.consumed += len(batch)
         if self.consumed >= self.n_windows:
             self.epoch, self.consumed = self.epoch + 1, 0
         return batch
+
+    def _shuffled(self) -> np.ndarray:
+        epoch, order = self._order
+        if epoch != self.epoch:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n_windows)
+            self._order = self.epoch, order
+        return order
 
     def state_dict(self) -> dict[str, int]:
         """Return the position."""
@@ -63,6 +70,7 @@ class BatchSampler:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a position; the batch size and world size may have changed since."""
         self.seed, self.epoch, self.consumed = state["seed"], state["epoch"], state["consumed"]
+        self._order = (-1, self._order[1])
 
 
 def shares(batch: np.ndarray, rank: int, world_size: int, micro_batches: int) -> list[Share]:

@@ -5,6 +5,7 @@ import sys
 
 from eeg2fmri_dist.command import run_verb
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.training.preemption import StopRequest
 
 logger = logging.getLogger("eeg2fmri_dist")
 
@@ -17,9 +18,13 @@ def act(config: TrainConfig) -> None:
     if is_finished(config, fingerprint_inputs(config)):
         logger.info("%s is up to date", config.output)
         return
-    from eeg2fmri_dist.training.run import train
+    stop = StopRequest()
+    try:
+        from eeg2fmri_dist.training.run import train
 
-    train(config)
+        train(config, stop)
+    finally:
+        stop.close()
 
 
 def plan(config: TrainConfig) -> list[str]:

@@ -1,10 +1,18 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_can_be_interrupted():
+    """A shell makes what it starts in the background deaf to Ctrl-C, and so its children."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

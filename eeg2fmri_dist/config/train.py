@@ -73,23 +73,24 @@ class OptimisationConfig(Schema):
     batch_size: int = Field(
         16, ge=1, description="windows per optimiser step, over all ranks together"
     )
-    gradient_accumulation: int = Field(1, ge=1, description="micro-batches per optimiser step")
     learning_rate: float = Field(3e-4, gt=0, description="of Adam")
-    schedule: Literal["constant", "cosine"] = Field(
-        "cosine", description="constant, or linear warm-up then half a cosine to zero"
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="constant, or warm-up then a line or half a cosine to the end"
     )
     warmup_fraction: float = Field(
-        0.05, ge=0, lt=1, description="share of all steps spent on warm-up (cosine)"
+        0.05, ge=0, lt=1, description="share of all steps spent on warm-up (linear, cosine)"
+    )
+    final_fraction: float = Field(
+        0.0, ge=0, le=1, description="learning rate at the end, as a share of learning_rate"
     )
     weight_decay: float = Field(0.0, ge=0, description="decoupled (AdamW); 0 = plain Adam")
     gradient_clipping: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto",
-        description="bf16 = autocast, weights and optimiser stay fp32; auto = bf16 where the "
-        "device computes it in hardware, else fp32",
-    )
-    zero_stage: Literal[0, 1, 2] = Field(
-        1, description="ZeRO stage; on one rank there is nothing to shard and 0 is used"
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="moving average of the weights, with this decay per step, is what is scored, "
+        "saved and used; null = the weights of the last step",
     )
     seed: int = Field(0, ge=0, description="of initial weights, sampling order and dropout")
     loss: Literal["latent", "volume"] = Field(
@@ -109,8 +110,83 @@ class OptimisationConfig(Schema):
     validation_windows: int | None = Field(
         None, ge=1, description="at most so many windows per recording in a validation; null = all"
     )
-    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept beside the best")
+    early_stopping: int | None = Field(
+        None,
+        ge=1,
+        description="end after so many validations in a row without a better score; null = never",
+    )
+
+
+class EngineConfig(Schema):
+    """How the steps are computed. All but precision may change when a run is resumed."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="bf16, fp16 (with loss scaling) = autocast, weights and optimiser stay fp32; "
+        "auto = bf16 where the device computes it in hardware, else fp32",
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        1, description="ZeRO stage; on one rank without offload nothing is sharded and 0 is used"
+    )
+    gradient_accumulation: int = Field(1, ge=1, description="micro-batches per optimiser step")
+    offload_optimizer: bool = Field(
+        False, description="keep optimiser states in the memory of the host (ZeRO 1-3)"
+    )
+    offload_parameters: bool = Field(
+        False, description="keep weights in the memory of the host (ZeRO 3)"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="recompute activations of each block in the backward pass: less memory"
+    )
+    compile: bool = Field(False, description="torch.compile; on a CPU it needs a C++ compiler")
+    channels_last: bool = Field(
+        False, description="convolutions with the channel as the last axis in memory"
+    )
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> EngineConfig:
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("engine.offload_optimizer needs engine.zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError("engine.offload_parameters needs engine.zero_stage 3")
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("engine.compile cannot be combined with engine.zero_stage 3")
+        return self
+
+
+class CheckpointConfig(Schema):
+    """When checkpoints are written and which are kept."""
+
+    every_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
+    every_steps: int | None = Field(
+        None, ge=1, description="optimiser steps between checkpoints within an epoch; null = none"
+    )
+    keep: int = Field(2, ge=1, description="newest checkpoints kept beside the best")
+    asynchronous: bool = Field(
+        False, description="copy the state, then write it while training goes on"
+    )
+
+
+class WatchdogConfig(Schema):
+    """What ends a training that has gone wrong (exit code 5)."""
+
+    gradient_growth: float = Field(
+        1000.0,
+        gt=1,
+        description="a gradient norm so many times its recent median, steps_in_a_row times",
+    )
+    steps_in_a_row: int = Field(
+        5, ge=1, description="exploding or skipped (fp16 overflow) steps in a row that end it"
+    )
+    stall_timeout_s: float = Field(
+        600.0, gt=0, description="seconds without progress of a rank until it is named and all end"
+    )
+    rewinds: int = Field(
+        0,
+        ge=0,
+        description="times that training goes back to the last checkpoint and skips the batch "
+        "that broke it, before it ends",
+    )
 
 
 class TrainConfig(Schema):
@@ -130,6 +206,9 @@ class TrainConfig(Schema):
     data: DataConfig = Field(DataConfig(), description="samples -> windows")
     split: SplitConfig = Field(SplitConfig(), description="subjects -> train, validation, test")
     optimisation: OptimisationConfig = Field(OptimisationConfig(), description="training steps")
+    engine: EngineConfig = Field(EngineConfig(), description="precision, ZeRO, memory")
+    checkpoints: CheckpointConfig = Field(CheckpointConfig(), description="saving")
+    watchdog: WatchdogConfig = Field(WatchdogConfig(), description="what ends a broken training")
     world_size: int | None = Field(
         None, ge=1, description="ranks that must be there; null = as many as were started"
     )

@@ -52,7 +52,7 @@ def describe_run(
             "EEG": f"{config.data.eeg_scale} power, z-scored by {config.data.eeg_normalise}, "
             f"{config.data.context} TRs of context",
             "Training": f"{summary.get('steps', '?')} steps, batch {optimisation.batch_size}, "
-            f"learning rate {optimisation.learning_rate:g}, {optimisation.precision}",
+            f"learning rate {optimisation.learning_rate:g}, {config.engine.precision}",
             "Checkpoint chosen by": f"{optimisation.select_by} of validation subjects",
         },
     )

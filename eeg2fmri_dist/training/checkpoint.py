@@ -1,34 +1,150 @@
-"""Checkpoints that are whole or not there, and the choice of the one to load.
+"""Checkpoints that are whole or not there, written and read by any number of ranks.
 
-``checkpoints/step-00000120/`` holds DeepSpeed's files (`engine/`), each rank's random state, the
-state of the loop, the weights as ``model.safetensors`` and, written last, a manifest with the size
-and SHA-256 of every file. The folder gets its name by one rename, after every file was verified.
-``latest`` and ``best`` are text files that name a folder.
+``checkpoints/step-00000120/`` holds
+
+- ``model.safetensors``: the model as it is scored and used, with its card;
+- ``training-00000-of-00002.safetensors``: per rank that saved, whole tensors of its share of the
+  parameters: Adam's moments and, where the model is a moving average, the trained weights;
+- ``state.json``: the loop's state, the schedule, the loss scale;
+- ``manifest.json``: size and SHA-256 of every file, written last.
+
+Nothing in it depends on the ZeRO stage or the number of ranks, and it is as large as the state
+itself. The random numbers of a step follow from seed, step and rank, so none are saved. The folder
+gets its name by one rename, after all ranks have written and flushed their files. ``latest`` and
+``best`` are text files that name a folder.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.errors import CheckpointError, LaunchError
 from eeg2fmri_dist.files import flush_to_disk, write_json, write_text
 from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.training.manifest import WEIGHTS, find_newest, read_pointer, seal
+from eeg2fmri_dist.training.agreement import from_first, share_objects, wait_for_all
+from eeg2fmri_dist.training.engine import (
+    MOMENTS,
+    adam_steps,
+    gather_moment,
+    loss_scaler,
+    set_moments,
+    trained_parameters,
+)
+from eeg2fmri_dist.training.manifest import (
+    WEIGHTS,
+    FileRecord,
+    find_newest,
+    read_pointer,
+    record_file,
+    write_manifest,
+)
+from eeg2fmri_dist.training.sharding import gather_whole, held_part, is_sharded
+from eeg2fmri_dist.training.weights import ScoredModel
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 logger = logging.getLogger(__name__)
 
-_ENGINE, _STATE = "engine", "state.json"
+_STATE = "state.json"
+_TRAINED = "weight"
+
+
+class SavedCheckpoint:
+    """A checkpoint on disk, being loaded.
+
+    Parameters
+    ----------
+    folder : Path
+        Checked against its manifest already.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+
+    def load_weights(self, objective: nn.Module) -> None:
+        """Give a module, not yet wrapped by an engine, the trained weights.
+
+        Raises
+        ------
+        CheckpointError
+            If they do not fit it.
+        """
+        averaged = self.state["averaged"]
+        with torch.no_grad():
+            for name, parameter in objective.named_parameters():
+                if parameter.requires_grad:
+                    value = self._tensor(name, _TRAINED) if averaged else self._scored(name)
+                    self._check_shape(name, value, parameter)
+                    parameter.copy_(value)
+
+    def load_training(self, engine: DeepSpeedEngine, scored: ScoredModel) -> None:
+        """Give a fresh engine the state of optimiser, schedule and loss scale."""
+        set_moments(engine, self._tensor, self.state["adam_steps"])
+        engine.lr_scheduler.load_state_dict(self.state["schedule"])
+        for group, rate in zip(
+            engine.optimizer.param_groups, engine.lr_scheduler.get_last_lr(), strict=True
+        ):
+            group["lr"] = rate
+        scaler = loss_scaler(engine)
+        if scaler is not None and self.state["loss_scaler"]:
+            scaler.load_state_dict(self.state["loss_scaler"])
+        engine.global_steps = self.state["step"]
+        if self.state["averaged"]:
+            scored.restore_average(self._scored)
+
+    def _scored(self, name: str) -> Tensor:
+        with safe_open(self.folder / WEIGHTS, framework="pt") as file:
+            return self._read(file, name.removeprefix("model."))
+
+    def _tensor(self, name: str, kind: str) -> Tensor:
+        key = f"{name}.{kind}"
+        if key not in self._places:
+            raise self._misfit(f"it has no {key}")
+        with safe_open(self._places[key], framework="pt") as file:
+            return file.get_tensor(key)
+
+    @cached_property
+    def _places(self) -> dict[str, Path]:
+        places = {}
+        for path in sorted(self.folder.glob("training-*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                places.update(dict.fromkeys(file.keys(), path))
+        return places
+
+    def _read(self, file: Any, name: str) -> Tensor:
+        if name not in file.keys():  # noqa: SIM118 (not a dict)
+            raise self._misfit(f"it has no {name}")
+        return file.get_tensor(name)
+
+    def _check_shape(self, name: str, value: Tensor, parameter: Tensor) -> None:
+        if value.shape != parameter.shape:
+            raise self._misfit(
+                f"{name} is {tuple(value.shape)} there, {tuple(parameter.shape)} here"
+            )
+
+    def _misfit(self, why: str) -> CheckpointError:
+        return CheckpointError(
+            f"does not fit the model ({why})",
+            where=self.folder,
+            remedy="train in a new run folder (output=...)",
+        )
 
 
 class Checkpoints:
@@ -40,19 +156,31 @@ class Checkpoints:
         ``checkpoints`` of the run folder.
     keep : int
         Newest ones kept; the best is kept besides.
+    asynchronous : bool
+        Write while training goes on, from a copy of the state.
     ranks : Ranks
         This process among the others.
     """
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks):
+    def __init__(self, folder: Path, keep: int, asynchronous: bool, ranks: Ranks):
         self.folder, self.keep, self.ranks = folder, keep, ranks
+        self.asynchronous = asynchronous
+        self._writing: _Writing | None = None
+
+    def open_newest(self) -> SavedCheckpoint | None:
+        """Return the newest checkpoint that is whole; None if there is none (collective)."""
+        name = from_first(find_newest(self.folder) if self.ranks.is_first else None)
+        if name is None:
+            return None
+        logger.info("resumed from %s", self.folder / name)
+        return SavedCheckpoint(self.folder / name)
 
     def save(
         self,
         engine: DeepSpeedEngine,
-        step: int,
+        scored: ScoredModel,
         state: dict[str, Any],
-        write_weights: Callable[[Path], None],
+        write_model: Callable[[Path, dict[str, Tensor]], None],
         *,
         is_best: bool,
     ) -> None:
@@ -61,68 +189,92 @@ class Checkpoints:
         Parameters
         ----------
         engine : DeepSpeedEngine
-            Weights, optimiser, schedule.
-        step : int
-            Optimiser steps done.
+            Optimiser, schedule, trained weights.
+        scored : ScoredModel
+            The model as it is scored and used.
         state : dict
-            What else the next step depends on; JSON values.
-        write_weights : callable
-            Writes the weights to a path in a form that needs no DeepSpeed (called on rank 0).
+            What else the next step depends on, `step` among it; JSON values.
+        write_model : callable
+            (path, state dict of the scored model) -> file that needs no DeepSpeed; called on rank
+            0, in a thread.
         is_best : bool
             Whether `best` names this checkpoint from now on.
-        """
-        name = f"step-{step:08d}"
-        part = self.folder / f".{name}.part"
-        if self.ranks.is_first:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-        _barrier()
-        engine.save_checkpoint(str(part), tag=_ENGINE, save_latest=False)
-        torch.save(_random_state(), part / f"rng-{self.ranks.rank}.pt")
-        _barrier()
-        if self.ranks.is_first:
-            write_json(part / _STATE, state | {"step": step, "world_size": self.ranks.world_size})
-            write_weights(part / WEIGHTS)
-            seal(part)
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-            part.rename(self.folder / name)
-            flush_to_disk(self.folder)
-            write_text(self.folder / "latest", name)
-            if is_best:
-                write_text(self.folder / "best", name)
-            self._drop_old()
-        _barrier()
-
-    def load_newest(self, engine: DeepSpeedEngine) -> dict[str, Any] | None:
-        """Load the newest checkpoint that is whole; None if there is none (collective).
 
         Raises
         ------
-        CheckpointError
-            If it was saved by another number of ranks.
+        OSError
+            On the rank that could not write.
+        LaunchError
+            On the others.
         """
-        name = _broadcast(find_newest(self.folder) if self.ranks.is_first else None)
-        if name is None:
-            return None
-        chosen = self.folder / name
-        state = json.loads((chosen / _STATE).read_text())
-        if state["world_size"] != self.ranks.world_size:
-            raise CheckpointError(
-                f"saved by {state['world_size']} ranks, loaded by {self.ranks.world_size}",
-                where=chosen,
-                remedy=f"start {state['world_size']} ranks, or begin a new run folder",
+        self.commit()
+        part = self.folder / f".step-{state['step']:08d}.part"
+        if self.ranks.is_first:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        wait_for_all()
+        state = state | _engine_state(engine) | {"averaged": scored.is_average}
+        model = scored.current().model.state_dict()
+        files: dict[str, Callable[[Path], None]] = {}
+        share = _own_share(engine, self.ranks, with_weights=scored.is_average)
+        own_name = f"training-{self.ranks.rank:05d}-of-{self.ranks.world_size:05d}.safetensors"
+        files[own_name] = lambda path: save_file(share, path)
+        if self.ranks.is_first:
+            model = {name: tensor.detach().cpu().clone() for name, tensor in model.items()}
+            files[WEIGHTS] = lambda path: write_model(path, model)
+            files[_STATE] = lambda path: write_json(path, state)
+        self._writing = _Writing(part, is_best, files)
+        if not self.asynchronous:
+            self.commit()
+
+    @property
+    def has_written(self) -> bool:
+        """True unless this rank is still writing."""
+        return self._writing is None or not self._writing.thread.is_alive()
+
+    def commit_when(self, all_have_written: bool) -> None:
+        """Give the pending checkpoint its name if all ranks have written (agreed before)."""
+        if self._writing is not None and all_have_written:
+            self.commit()
+
+    def commit(self) -> None:
+        """Wait for all files of the pending checkpoint, then name it (collective).
+
+        Raises
+        ------
+        OSError, LaunchError
+            As `save`; the checkpoints that were there stay.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        writing.thread.join()
+        outcomes = share_objects(writing.outcome())
+        failed = [rank for rank, outcome in enumerate(outcomes) if isinstance(outcome, str)]
+        if failed:
+            if self.ranks.is_first:
+                shutil.rmtree(writing.part, ignore_errors=True)
+            if writing.error is not None:
+                raise writing.error
+            raise LaunchError(
+                f"rank {failed[0]} could not write its checkpoint ({outcomes[failed[0]]})",
+                where=self.folder,
+                remedy="run the same command again when that is put right",
             )
-        try:
-            engine.load_checkpoint(str(chosen), tag=_ENGINE)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise CheckpointError(
-                f"does not fit the model ({str(error).splitlines()[0]})",
-                where=chosen,
-                remedy="train in a new run folder (output=...)",
-            ) from error
-        _restore_random_state(torch.load(chosen / f"rng-{self.ranks.rank}.pt", weights_only=True))
-        logger.info("resumed from %s", chosen)
-        return state
+        if self.ranks.is_first:
+            self._name(writing, {name: record for own in outcomes for name, record in own.items()})
+        wait_for_all()
+
+    def _name(self, writing: _Writing, records: dict[str, FileRecord]) -> None:
+        name = writing.part.stem.removeprefix(".")
+        write_manifest(writing.part, records)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        writing.part.rename(self.folder / name)
+        flush_to_disk(self.folder)
+        write_text(self.folder / "latest", name)
+        if writing.is_best:
+            write_text(self.folder / "best", name)
+        self._drop_old()
 
     def _drop_old(self) -> None:
         best = read_pointer(self.folder, "best")
@@ -132,27 +284,59 @@ class Checkpoints:
                 shutil.rmtree(self.folder / name)
 
 
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+@dataclass
+class _Writing:
+    """Files of one rank on their way to the disk, in a thread."""
+
+    part: Path
+    is_best: bool
+    files: dict[str, Callable[[Path], None]]
+    records: dict[str, FileRecord] = field(default_factory=dict)
+    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._write, name="checkpoint", daemon=True)
+        self.thread.start()
+
+    def outcome(self) -> dict[str, FileRecord] | str:
+        """Records of the files, or why there are none."""
+        return self.records if self.error is None else f"{self.error}"
+
+    def _write(self) -> None:
+        try:
+            for name, write in self.files.items():
+                write(self.part / name)
+                self.records[name] = record_file(self.part / name)
+        except SafetensorError as error:
+            number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+            self.error = OSError(number, os.strerror(number), str(self.part))
+        except Exception as error:  # raised again on the main thread
+            self.error = error
 
 
-def _restore_random_state(state: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def _own_share(engine: DeepSpeedEngine, ranks: Ranks, *, with_weights: bool) -> dict[str, Tensor]:
+    """Copy to the host what this rank writes: every world_size-th parameter (collective)."""
+    share = {}
+    for number, (name, kind, tensor) in enumerate(_gathered(engine, with_weights=with_weights)):
+        if number % ranks.world_size == ranks.rank:
+            share[f"{name}.{kind}"] = tensor.detach().cpu().clone().contiguous()
+    return share
 
 
-def _barrier() -> None:
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.barrier()
+def _gathered(engine: DeepSpeedEngine, *, with_weights: bool) -> Iterator[tuple[str, str, Tensor]]:
+    for name, parameter in trained_parameters(engine):
+        for key in MOMENTS:
+            yield name, key, gather_moment(engine, parameter, key)
+        if with_weights:
+            part = held_part(parameter)
+            whole = gather_whole(parameter, part) if is_sharded(parameter) else part
+            yield name, _TRAINED, whole
 
 
-def _broadcast(value: Any) -> Any:
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+def _engine_state(engine: DeepSpeedEngine) -> dict[str, Any]:
+    scaler = loss_scaler(engine)
+    return {
+        "adam_steps": adam_steps(engine),
+        "schedule": engine.lr_scheduler.state_dict(),  # its lambda is not kept, only its place
+        "loss_scaler": None if scaler is None else scaler.state_dict(),
+    }

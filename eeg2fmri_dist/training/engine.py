@@ -1,4 +1,8 @@
-"""DeepSpeed: its config derived from ours, its engine around a module."""
+"""DeepSpeed's engine around a module: started, and its optimiser's state in and out, whole.
+
+A state is *whole* when it does not depend on the number of ranks or the ZeRO stage: one tensor per
+parameter, of the parameter's shape.
+"""
 
 from __future__ import annotations
 
@@ -6,81 +10,27 @@ import datetime
 import logging
 import math
 import os
+import shutil
 import warnings
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
-from eeg2fmri_dist.config.train import OptimisationConfig, TrainConfig
+from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
+from eeg2fmri_dist.errors import LaunchError
 from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config, effective_zero_stage
+from eeg2fmri_dist.training.sharding import gather_whole, held_part, is_sharded, local_part
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 logger = logging.getLogger(__name__)
 
-_COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=10)
-_NEVER = 10**9
-_CPU_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
-
-
-def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
-    """Return the DeepSpeed config of a training; the only place that writes DeepSpeed keys.
-
-    With these defaults ZeRO 0, 1 and 2 give the weights of DistributedDataParallel with the same
-    precision bit for bit: gradients are reduced in fp32 (`lower_precision_safe_modules` empty).
-
-    Parameters
-    ----------
-    config : TrainConfig
-        Its `deepspeed` mapping is merged over the result.
-    world_size : int
-        Number of ranks.
-    """
-    optimisation = config.optimisation
-    micro_batch = max(
-        1, optimisation.batch_size // (world_size * optimisation.gradient_accumulation)
-    )
-    derived: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": micro_batch,
-        "gradient_accumulation_steps": optimisation.gradient_accumulation,
-        "gradient_clipping": optimisation.gradient_clipping,
-        "zero_optimization": {"stage": effective_zero_stage(optimisation, world_size)},
-        "steps_per_print": _NEVER,
-        # The client's torch optimiser is the one that can be compared with plain PyTorch.
-        "zero_allow_untested_optimizer": True,
-    }
-    if effective_precision(optimisation) == "bf16":
-        derived["torch_autocast"] = {
-            "enabled": True,
-            "dtype": "bfloat16",
-            "lower_precision_safe_modules": [],
-        }
-    return _merge(derived, config.deepspeed)
-
-
-def effective_zero_stage(optimisation: OptimisationConfig, world_size: int) -> int:
-    """Return the ZeRO stage in use: on one rank there is nothing to shard."""
-    return optimisation.zero_stage if world_size > 1 else 0
-
-
-def effective_precision(optimisation: OptimisationConfig) -> str:
-    """Return the precision in use, ``bf16`` or ``fp32``: emulated bf16 is far slower than fp32."""
-    if optimisation.precision != "auto":
-        return optimisation.precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _CPU_BF16_FLAGS & _cpu_flags() else "fp32"
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return set()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return set(line.split())
+_COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)  # the watchdog names the rank before that
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def start_process_group(ranks: Ranks) -> torch.device:
@@ -105,13 +55,13 @@ def start_process_group(ranks: Ranks) -> torch.device:
 
 
 def start_engine(
-    module: torch.nn.Module, config: TrainConfig, world_size: int, total_steps: int
+    module: nn.Module, config: TrainConfig, world_size: int, total_steps: int
 ) -> DeepSpeedEngine:
     """Wrap a module (batch -> loss) in a DeepSpeed engine with Adam and its schedule.
 
     Parameters
     ----------
-    module : torch.nn.Module
+    module : nn.Module
         Its trainable parameters are optimised.
     config : TrainConfig
         Optimisation, precision, ZeRO stage.
@@ -119,8 +69,14 @@ def start_engine(
         Number of ranks.
     total_steps : int
         Optimiser steps of the whole training (for the schedule).
+
+    Raises
+    ------
+    LaunchError
+        If `engine.compile` is asked for and there is no C++ compiler.
     """
     optimisation = config.optimisation
+    _prepare(module, config.engine)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimiser_class = torch.optim.AdamW if optimisation.weight_decay else torch.optim.Adam
     optimiser = optimiser_class(
@@ -133,10 +89,9 @@ def start_engine(
         lr_scheduler=make_schedule(optimiser, optimisation, total_steps),
         config=derive_deepspeed_config(config, world_size),
     )
-    if optimisation.zero_stage and world_size == 1:
-        logger.info(
-            "one rank: nothing to shard, ZeRO stage 0 instead of %d", optimisation.zero_stage
-        )
+    wanted, used = config.engine.zero_stage, effective_zero_stage(config.engine, world_size)
+    if wanted != used:
+        logger.info("one rank: nothing to shard, ZeRO stage %d instead of %d", used, wanted)
     return engine
 
 
@@ -145,16 +100,145 @@ def make_schedule(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Return the learning-rate schedule, counted in optimiser steps."""
     warmup = max(1, round(optimisation.warmup_fraction * total_steps))
+    shapes: dict[str, Callable[[float], float]] = {
+        "linear": lambda progress: 1 - progress,
+        "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    }
 
     def factor(step: int) -> float:
         if optimisation.schedule == "constant":
             return 1.0
         if step < warmup:
             return (step + 1) / warmup
-        progress = (step - warmup) / max(1, total_steps - warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        shape = shapes[optimisation.schedule](progress)
+        return optimisation.final_fraction + (1 - optimisation.final_fraction) * shape
 
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def trained_parameters(engine: DeepSpeedEngine) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield (name, parameter) of all that is optimised, in an order that ranks share."""
+    for name, parameter in engine.module.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+
+
+def gather_moment(engine: DeepSpeedEngine, parameter: nn.Parameter, key: str) -> Tensor:
+    """Return one of Adam's `MOMENTS` of a parameter, whole (collective under ZeRO)."""
+    from deepspeed import utils
+
+    if is_sharded(parameter):
+        part = utils.safe_get_local_optimizer_state(parameter, key)
+        return gather_whole(parameter, part)
+    if engine.zero_optimization():
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+        return utils.safe_get_full_optimizer_state(parameter, key)
+    state = engine.optimizer.state.get(parameter)
+    # A parameter that no loss has reached yet has no state.
+    return state[key] if state else torch.zeros_like(parameter)
+
+
+def set_moments(engine: DeepSpeedEngine, moment: Callable[[str, str], Tensor], steps: int) -> None:
+    """Give Adam the state that it had after `steps` steps.
+
+    Parameters
+    ----------
+    engine : DeepSpeedEngine
+        Fresh: no step taken yet.
+    moment : callable
+        (parameter name, key of `MOMENTS`) -> whole tensor.
+    steps : int
+        Steps that Adam has taken (its bias correction depends on them).
+    """
+    from deepspeed import utils
+
+    optimiser = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
+    for flat in _flat_parameters(engine):
+        optimiser.state[flat] = {key: torch.zeros_like(flat) for key in MOMENTS}
+        optimiser.state[flat]["step"] = torch.tensor(float(steps))
+    if effective_stage(engine) in (1, 2):
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+    for name, parameter in trained_parameters(engine):
+        for key in MOMENTS:
+            value = moment(name, key)
+            if is_sharded(parameter):
+                part = local_part(parameter, value.to(held_part(parameter).device))
+                utils.safe_set_local_optimizer_state(parameter, part, key)
+            elif engine.zero_optimization():
+                utils.safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
+            else:
+                optimiser.state[parameter][key].copy_(value)
+
+
+def adam_steps(engine: DeepSpeedEngine) -> int:
+    """Return the number of steps that Adam has taken (skipped ones do not count)."""
+    optimiser = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
+    states = [optimiser.state[flat] for flat in _flat_parameters(engine)]
+    return max((int(state["step"]) for state in states if state), default=0)
+
+
+def effective_stage(engine: DeepSpeedEngine) -> int:
+    """Return the ZeRO stage that an engine runs."""
+    return engine.zero_optimization_stage() if engine.zero_optimization() else 0
+
+
+def loss_scaler(engine: DeepSpeedEngine) -> torch.amp.GradScaler | None:
+    """Return the scaler of fp16 losses; None in other precisions."""
+    if engine.torch_autocast_z0_gradscaler is not None:
+        return engine.torch_autocast_z0_gradscaler
+    return getattr(engine.optimizer, "torch_autocast_gradscaler", None)
+
+
+def take_step(engine: DeepSpeedEngine) -> float:
+    """Change the weights; return the norm of the gradient over all ranks, before clipping.
+
+    Under ZeRO, DeepSpeed clips gradients that still carry the loss scale of fp16, so the limit gets
+    the scale too.
+    """
+    scaler = loss_scaler(engine)
+    scale = scaler.get_scale() if scaler is not None else 1.0
+    if not engine.zero_optimization():
+        norm = _norm_of_gradients(engine)
+        engine.step()
+        return norm / scale
+    if engine.gradient_clipping():
+        engine.optimizer.clip_grad = engine.gradient_clipping() * scale
+    engine.step()
+    return float(engine.get_global_grad_norm() or 0.0) / scale
+
+
+def _norm_of_gradients(engine: DeepSpeedEngine) -> float:
+    gradients = [p.grad for _, p in trained_parameters(engine) if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+
+
+def _prepare(module: nn.Module, engine: EngineConfig) -> None:
+    if engine.activation_checkpointing:
+        from eeg2fmri_dist.training.memory import checkpoint_activations
+
+        checkpoint_activations(module)
+    if engine.channels_last:
+        from eeg2fmri_dist.training.memory import use_channels_last
+
+        use_channels_last(module)
+    if engine.compile:
+        if not torch.cuda.is_available() and shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise LaunchError(
+                "engine.compile needs a C++ compiler on a CPU, and there is no g++",
+                remedy="install g++, set CXX, or set engine.compile=false",
+            )
+        module.compile()
+
+
+def _flat_parameters(engine: DeepSpeedEngine) -> list[Tensor]:
+    """What the torch optimiser inside the engine sees as its parameters."""
+    stage = effective_stage(engine)
+    if stage == 0:
+        return [parameter for _, parameter in trained_parameters(engine)]
+    if stage == 3:
+        return list(engine.optimizer.fp32_partitioned_groups_flat)
+    return list(engine.optimizer.single_partition_of_fp32_groups)
 
 
 def _import_deepspeed() -> Any:
@@ -171,11 +255,3 @@ def _import_deepspeed() -> Any:
         # Otherwise init_distributed compiles this operator, and a machine may have no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged

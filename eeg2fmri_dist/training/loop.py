@@ -9,19 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-import torch.distributed as dist
+from torch import Tensor
 
-from eeg2fmri_dist.config.train import OptimisationConfig
+from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.errors import DivergedError, StoppedError
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.sampler import BatchSampler, Share, shares
+from eeg2fmri_dist.training.agreement import share_with_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
+from eeg2fmri_dist.training.engine import loss_scaler, take_step, trained_parameters
+from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Batch, Objective
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.sharding import held_part
 from eeg2fmri_dist.training.validation import Validator
+from eeg2fmri_dist.training.watchdog import Watchdog
+from eeg2fmri_dist.training.weights import ScoredModel
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -39,6 +46,8 @@ class Progress:
         Epochs whose end was validated.
     best_score : float
         Highest selection score so far.
+    stale_validations : int
+        Validations since then.
     loss_sum, loss_count : float
         Training losses of the running epoch.
     """
@@ -46,6 +55,7 @@ class Progress:
     step: int = 0
     validated_epoch: int = 0
     best_score: float = -math.inf
+    stale_validations: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
 
@@ -58,159 +68,224 @@ class Trainer:
     ----------
     engine : DeepSpeedEngine
         Around the objective, with optimiser and schedule.
+    objective : Objective
+        What the engine wraps.
+    scored : ScoredModel
+        Copy that is validated and saved.
     data : WindowData
         Training windows.
-    write_weights : callable
-        (path, epoch, step) -> file that evaluation and prediction load.
+    sampler : BatchSampler
+        Their order, and where in it the training stands.
+    write_model : callable
+        (path, state dict, epoch, step) -> file that evaluation and prediction load.
+    skipped_batches : frozenset of tuple
+        (epoch, windows consumed) at which a batch begins that broke the training before.
     """
 
+    config: TrainConfig
     engine: DeepSpeedEngine
     objective: Objective
+    scored: ScoredModel
     data: WindowData
     sampler: BatchSampler
     validator: Validator
     checkpoints: Checkpoints
     monitor: Monitor
+    watchdog: Watchdog
+    heartbeat: Heartbeat
     stop: StopRequest
-    optimisation: OptimisationConfig
     ranks: Ranks
     device: torch.device
-    write_weights: Callable[[Path, int, int], None]
+    write_model: Callable[[Path, dict[str, Tensor], int, int], None]
+    skipped_batches: frozenset[tuple[int, int]] = frozenset()
     progress: Progress = field(default_factory=Progress)
 
     def train(self) -> Progress:
-        """Train to the last epoch, from the newest checkpoint if there is one.
+        """Train to the last epoch, or to where early stopping ends it.
 
         Raises
         ------
         StoppedError
             If a signal asked to stop; a checkpoint was saved.
         DivergedError
-            If the loss is not finite; no checkpoint holds it.
+            If a step broke the training; no checkpoint holds it.
         """
-        self.windows = self.data.training_windows()
-        self.resume()
-        self.monitor.start(self.progress.step)
-        while not self.finished:
-            self.train_step()
-            if self.epoch_complete:
-                self.validate()
-                self.save_if_due()
-            self.stop_if_asked()
+        self.start()
+        try:
+            self.stop.agree()
+            while not self.finished:
+                if self.epoch_complete:
+                    self.end_epoch()
+                else:
+                    self.train_step()
+        except StopAskedError:
+            self.save_and_leave()
+        self.checkpoints.commit()
         return self.progress
+
+    def start(self) -> None:
+        """Begin where the loaded state says."""
+        self.windows = self.data.training_windows()
+        self.saved_step = self.progress.step
+        self.engine.train()
+        self.monitor.start(self.progress.step)
 
     @property
     def finished(self) -> bool:
-        """True after the last epoch."""
-        return self.sampler.epoch >= self.optimisation.epochs and not self.epoch_complete
+        """True after the last epoch, or when scores have stopped rising."""
+        patience = self.config.optimisation.early_stopping
+        given_up = patience is not None and self.progress.stale_validations >= patience
+        last = self.sampler.epoch >= self.config.optimisation.epochs
+        return (last or given_up) and not self.epoch_complete
 
     @property
     def epoch_complete(self) -> bool:
         """True from an epoch's last step until it is validated."""
         return self.sampler.epoch > self.progress.validated_epoch
 
-    def resume(self) -> None:
-        """Go back to where the newest checkpoint was saved."""
-        state = self.checkpoints.load_newest(self.engine)
-        if state is not None:
-            self.sampler.load_state_dict(state["sampler"])
-            self.progress = Progress(**state["progress"])
-
     def train_step(self) -> None:
         """One optimiser step over all ranks and micro-batches."""
-        self.engine.train()
+        self.position = self.sampler.epoch, self.sampler.consumed
+        self.batch_indices = self.sampler.next_batch()
+        if self.position in self.skipped_batches:
+            return
+        self.seed_randomness()
+        loss = self.forward_and_backward()
+        self.heartbeat.at(self.progress.step, "taking the optimiser's step")
+        norm = take_step(self.engine)
+        self.progress.step += 1
+        self.scored.after_step(self.progress.step)
+        self.agree_on_step(loss, norm)
+        self.save_within_epoch()
+
+    def seed_randomness(self) -> None:
+        """Let a step's dropout follow from seed, step and rank, so that a resume repeats it."""
+        key = (self.config.optimisation.seed, self.progress.step, self.ranks.rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+    def forward_and_backward(self) -> float:
+        """Accumulate the gradient of this rank's micro-batches; return its mean loss."""
         loss = 0.0
-        batch_indices = self.sampler.next_batch()
-        micro_batches = self.optimisation.gradient_accumulation
-        own = shares(batch_indices, self.ranks.rank, self.ranks.world_size, micro_batches)
-        for share in own:
+        micro_batches = self.config.engine.gradient_accumulation
+        own = shares(self.batch_indices, self.ranks.rank, self.ranks.world_size, micro_batches)
+        for number, share in enumerate(own):
             batch = self.read(share)
+            self.heartbeat.at(self.progress.step, "computing the gradient")
             micro_loss = self.engine(batch, share.weight)
             self.engine.backward(micro_loss)
-            self.engine.step()
             loss += micro_loss.item() / micro_batches
-        self.progress.step += 1
-        self.note_loss(self.mean_over_ranks(loss))
+            if number + 1 < micro_batches:
+                self.engine.step()  # counts the micro-batch; only the last one changes weights
+        return loss
 
     def read(self, share: Share) -> Batch:
         """Read one micro-batch of this rank onto the device."""
+        self.heartbeat.at(self.progress.step, "reading a batch")
         began = time.perf_counter()
         windows = [self.windows[index] for index in share.indices]
         batch = self.data.batch(windows, self.objective.fields)
+        self.watchdog.check_batch(share.indices, batch)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         self.monitor.note_data(len(windows), time.perf_counter() - began)
         return batch
 
-    def note_loss(self, loss: float) -> None:
-        """Log a step's loss; refuse to go on where it is not finite."""
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the training loss became {loss} at step {self.progress.step}",
-                remedy="lower optimisation.learning_rate or set optimisation.gradient_clipping; "
-                "the last checkpoint is kept",
+    def agree_on_step(self, loss: float, norm: float) -> None:
+        """Share with all ranks what each saw of a step; log it, or end a broken training."""
+        told = share_with_all(
+            [loss, self.weights_finite(), self.stop.received, self.checkpoints.has_written]
+        )
+        losses, finite, signals, written = told.T
+        try:
+            self.watchdog.check_step(
+                self.progress.step,
+                losses,
+                finite > 0,
+                norm,
+                skipped=not self.engine.was_step_applied(),
+                loss_scaling=loss_scaler(self.engine) is not None,
             )
-        self.progress.loss_sum += loss
+        except DivergedError as error:
+            raise self.with_batch(error) from None
+        self.progress.loss_sum += losses.mean()
         self.progress.loss_count += 1
-        grad_norm = self.engine.get_global_grad_norm()
-        self.monitor.training_step(
-            self.progress.step,
-            loss,
-            self.engine.get_lr()[0],
-            math.nan if grad_norm is None else float(grad_norm),
+        self.monitor.training_step(self.progress.step, losses.mean(), self.engine.get_lr()[0], norm)
+        self.checkpoints.commit_when(written.all())
+        self.stop.note_agreed(int(signals.max()))
+
+    def weights_finite(self) -> bool:
+        """True if every weight that this rank holds is finite."""
+        parts = [held_part(parameter) for _, parameter in trained_parameters(self.engine)]
+        return bool(torch.stack(torch._foreach_norm(parts, math.inf)).isfinite().all())
+
+    def with_batch(self, error: DivergedError) -> DivergedError:
+        """Add the batch of the step to an error."""
+        windows = self.data.describe_windows([self.windows[i] for i in self.batch_indices])
+        return DivergedError(
+            f"{error.what}; its batch: windows {self.batch_indices.tolist()} ({windows})",
+            remedy=error.remedy,
         )
 
-    def validate(self) -> None:
-        """End an epoch: score validation subjects where due, log, remember the best."""
-        progress, epoch = self.progress, self.sampler.epoch
-        scores = {"train/loss_epoch": progress.loss_sum / max(1, progress.loss_count)}
-        self.is_best = False
-        if epoch % self.optimisation.validate_every == 0 or epoch == self.optimisation.epochs:
-            self.engine.eval()
-            validation = self.validator.score(self.objective)
-            score = self.validator.selection_score(validation)
-            self.is_best = score > progress.best_score
-            progress.best_score = max(score, progress.best_score)
+    def end_epoch(self) -> None:
+        """Score validation subjects where due, log, remember the best, save."""
+        epoch, every = self.sampler.epoch, self.config.optimisation.validate_every
+        scores = {"train/loss_epoch": self.progress.loss_sum / max(1, self.progress.loss_count)}
+        is_best = False
+        if epoch % every == 0 or epoch == self.config.optimisation.epochs:
+            validation = self.validate()
+            is_best = self.note_score(self.validator.selection_score(validation))
             scores |= validation
-            self.monitor.slices(progress.step, *self.validator.example)
-        progress.validated_epoch = epoch
-        progress.loss_sum, progress.loss_count = 0.0, 0
-        self.monitor.epoch(epoch, progress.step, scores)
+        self.progress.validated_epoch = epoch
+        self.progress.loss_sum, self.progress.loss_count = 0.0, 0
+        self.monitor.epoch(epoch, self.progress.step, scores)
+        if is_best or epoch % self.config.checkpoints.every_epochs == 0 or self.finished:
+            self.save(is_best=is_best)
+        self.stop.agree()
 
-    def save_if_due(self) -> None:
-        """Save at the end of an epoch, by schedule and whenever it is the best."""
-        epoch = self.sampler.epoch
-        due = epoch % self.optimisation.checkpoint_every == 0
-        if due or self.is_best or epoch == self.optimisation.epochs:
-            self.save(is_best=self.is_best)
+    def validate(self) -> dict[str, float]:
+        """Score the model as it would be saved."""
+        self.heartbeat.at(self.progress.step, "validating")
+        scores = self.validator.score(self.scored.current(), self.stop, self.heartbeat)
+        self.monitor.slices(self.progress.step, *self.validator.example)
+        return scores
+
+    def note_score(self, score: float) -> bool:
+        """Compare a selection score with the best so far; return whether it is better."""
+        is_best = score > self.progress.best_score
+        self.progress.best_score = max(score, self.progress.best_score)
+        self.progress.stale_validations = 0 if is_best else self.progress.stale_validations + 1
+        return is_best
+
+    def save_within_epoch(self) -> None:
+        """Save between the ends of epochs, where that is asked for."""
+        every = self.config.checkpoints.every_steps
+        if every is not None and self.progress.step % every == 0 and not self.epoch_complete:
+            self.save(is_best=False)
 
     def save(self, *, is_best: bool) -> None:
         """Save everything that the next step depends on."""
-        state = {"sampler": self.sampler.state_dict(), "progress": vars(self.progress)}
+        self.heartbeat.at(self.progress.step, "saving a checkpoint")
         epoch, step = self.sampler.epoch, self.progress.step
+        state = {
+            "step": step,
+            "sampler": self.sampler.state_dict(),
+            "progress": dict(vars(self.progress)),
+        }
         self.checkpoints.save(
             self.engine,
-            step,
+            self.scored,
             state,
-            lambda path: self.write_weights(path, epoch, step),
+            lambda path, weights: self.write_model(path, weights, epoch, step),
             is_best=is_best,
         )
         self.saved_step = step
 
-    def stop_if_asked(self) -> None:
-        """Save and leave if any rank was asked to stop."""
-        if not self.stop.agreed() or self.finished:
-            return
-        if getattr(self, "saved_step", None) != self.progress.step:
+    def save_and_leave(self) -> None:
+        """Save unless that was done at this step, then raise `StoppedError`."""
+        if self.saved_step != self.progress.step:
             self.save(is_best=False)
+        self.checkpoints.commit()
         raise StoppedError(
-            f"stopped by {self.stop.name} after step {self.progress.step}; a checkpoint was saved",
+            f"stopped by {self.stop.name} after step {self.progress.step}; "
+            + ("a checkpoint was saved" if self.progress.step else "there was nothing to save yet"),
             remedy="the same command continues",
         )
-
-    def mean_over_ranks(self, value: float) -> float:
-        """Average a number over ranks; not finite if it is so on any rank."""
-        if self.ranks.world_size == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
-        return tensor.item() / self.ranks.world_size

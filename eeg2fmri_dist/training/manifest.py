@@ -16,6 +16,8 @@ from eeg2fmri_dist.files import flush_to_disk, write_json
 
 logger = logging.getLogger(__name__)
 
+FileRecord = dict[str, int | str]  # size and sha256
+
 WEIGHTS = "model.safetensors"
 _MANIFEST = "manifest.json"
 
@@ -76,16 +78,15 @@ def resolve_weights(run: Path, which: str) -> Path:
     return folder / name / WEIGHTS
 
 
-def seal(folder: Path) -> None:
-    """Flush every file of a checkpoint to the disk, then write its manifest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        flush_to_disk(path)
-    manifest = {
-        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": _sha256(path)}
-        for path in files
-    }
-    write_json(folder / _MANIFEST, manifest)
+def record_file(path: Path) -> FileRecord:
+    """Flush a file to the disk and return what a manifest says of it."""
+    flush_to_disk(path)
+    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def write_manifest(folder: Path, records: dict[str, FileRecord]) -> None:
+    """Seal a checkpoint: from now on its files can be checked."""
+    write_json(folder / _MANIFEST, records)
 
 
 def _sha256(path: Path) -> str:

@@ -46,8 +46,7 @@ def plan_training(config: TrainConfig) -> list[str]:
         f"  {len(windows)} windows of {config.data.window} TRs, {sampler.batches_per_epoch} steps "
         f"per epoch, {sampler.batches_per_epoch * optimisation.epochs} in all",
         f"  {trained:,} trained parameters",
-        f"  checkpoint: about {16 * trained / 2**20:.0f} MiB, "
-        f"{optimisation.keep_checkpoints + 1} kept",
+        f"  checkpoint: about {16 * trained / 2**20:.0f} MiB, {config.checkpoints.keep + 1} kept",
         "  memory per rank for weights, gradients and optimiser (MiB), by ZeRO stage:",
         "    ranks    " + "".join(f"stage {stage:<6}" for stage in (0, 1, 2)),
     ]

@@ -1,43 +1,64 @@
-"""Signals that ask a training to stop: noticed on any rank, acted on by all together."""
+"""Signals that ask a training to stop: noticed on any rank, acted on by all together.
+
+Imports no torch, so that signals are caught from the first moment of a start-up that takes seconds.
+"""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
+class StopAskedError(Exception):
+    """Raised on all ranks at the same boundary once they have agreed to stop."""
+
+
 class StopRequest:
-    """A flag that signal handlers set and that ranks agree on between steps.
+    """A flag that signal handlers set and that ranks agree on at boundaries.
 
     A handler cannot save: saving is collective, and the other ranks may be inside another
     collective. So it only sets a flag.
+
+    Attributes
+    ----------
+    received : int
+        Number of the signal that this rank received; 0 = none.
+    agreed : int
+        Number of a signal that all ranks know of; 0 = none.
     """
 
     def __init__(self) -> None:
-        self._received: int = 0
+        self.received = 0
+        self.agreed = 0
         self._previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
-    def agreed(self) -> bool:
-        """Return True on every rank if any rank has been asked to stop (a collective call)."""
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            flag = torch.tensor([self._received], dtype=torch.int32)
-            if dist.get_backend() == "nccl":
-                flag = flag.cuda()
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            self._received = int(flag.item())
-        return self._received != 0
+    def agree(self) -> None:
+        """Raise on every rank if any rank has been asked to stop (a collective call).
+
+        Raises
+        ------
+        StopAskedError
+            If so.
+        """
+        from eeg2fmri_dist.training.agreement import share_with_all
+
+        self.note_agreed(int(share_with_all([self.received]).max()))
+
+    def note_agreed(self, number: int) -> None:
+        """Take the signal number that ranks agreed on; raise `StopAskedError` unless it is 0."""
+        self.agreed = number
+        if number:
+            raise StopAskedError
 
     @property
     def name(self) -> str:
         """Name of the signal, such as SIGTERM."""
-        return signal.Signals(self._received).name if self._received else "none"
+        number = self.agreed or self.received
+        return signal.Signals(number).name if number else "none"
 
     def close(self) -> None:
         """Give signals back to their former handlers."""
@@ -45,6 +66,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._received == signal.SIGINT:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait for a save
-        self._received = number
+        self.received = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from dataclasses import replace
@@ -14,27 +15,38 @@ import torch.distributed as dist
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.errors import CheckpointError, StoreError
+from eeg2fmri_dist.errors import (
+    CheckpointError,
+    DivergedError,
+    LaunchError,
+    StoppedError,
+    StoreError,
+)
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
 from eeg2fmri_dist.models.build import DataSizes, build_model, count_parameters
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.ranks import Ranks, discover_ranks
-from eeg2fmri_dist.runs import claim_run, mark_finished
+from eeg2fmri_dist.runs import claim_run, mark_finished, read_skipped, write_skipped
 from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
-from eeg2fmri_dist.training.engine import effective_precision, start_engine, start_process_group
+from eeg2fmri_dist.training.deepspeed_config import effective_precision
+from eeg2fmri_dist.training.engine import start_engine, start_process_group
+from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
-from eeg2fmri_dist.training.loop import Trainer
+from eeg2fmri_dist.training.loop import Progress, Trainer
 from eeg2fmri_dist.training.manifest import resolve_weights
 from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.objectives import make_objective
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.objectives import Objective, make_objective
+from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
 from eeg2fmri_dist.training.tokens import attach_tokens, fit_tokeniser, standardise_tokens
 from eeg2fmri_dist.training.validation import Validator
+from eeg2fmri_dist.training.watchdog import Watchdog
+from eeg2fmri_dist.training.weights import ScoredModel
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +56,15 @@ _LEAK_WARNING = (
 )
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, stop: StopRequest) -> None:
     """Train to the end, or continue a run that was cut off (called on every rank).
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What to train.
+    stop : StopRequest
+        Listening for signals since the process started.
 
     Raises
     ------
@@ -56,22 +75,64 @@ def train(config: TrainConfig) -> None:
     if not ranks.is_first:
         logging.getLogger("eeg2fmri_dist").setLevel(logging.WARNING)
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // ranks.local_size))
-    stop = StopRequest()
     device = start_process_group(ranks)
+    heartbeat = Heartbeat(ranks, config.watchdog.stall_timeout_s)
     try:
-        trainer = assemble(config, ranks, device, stop)
-        progress = trainer.train()
+        progress = _train_with_rewinds(config, ranks, device, stop, heartbeat)
         if ranks.is_first:
             mark_finished(config.output, {"steps": progress.step, "best": progress.best_score})
             logger.info("%s is done after %d steps", config.output, progress.step)
+    except StopAskedError:
+        raise StoppedError(
+            f"stopped by {stop.name} before the first step", remedy="the same command starts again"
+        ) from None
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise LaunchError(
+            f"the other ranks cannot be reached; what each was doing:\n{heartbeat.look_around()}",
+            remedy="look for the reason in the output of the rank that ended first; the same "
+            "command continues from the last checkpoint",
+        ) from error
     finally:
-        stop.close()
+        heartbeat.close()
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def assemble(config: TrainConfig, ranks: Ranks, device: torch.device, stop: StopRequest) -> Trainer:
-    """Build everything that a training is made of."""
+def _train_with_rewinds(
+    config: TrainConfig,
+    ranks: Ranks,
+    device: torch.device,
+    stop: StopRequest,
+    heartbeat: Heartbeat,
+) -> Progress:
+    """Train; where a batch breaks the training, go back and skip it, as often as allowed."""
+    while True:
+        skipped = read_skipped(config.output)
+        trainer = assemble(config, ranks, device, stop, heartbeat)
+        try:
+            return trainer.train()
+        except DivergedError as error:
+            if len(skipped) >= config.watchdog.rewinds:
+                raise
+            logger.warning("%s", error.what)
+            logger.warning("going back to the last checkpoint, without that batch")
+            if ranks.is_first:
+                write_skipped(config.output, skipped | {trainer.position})
+            wait_for_all()
+        finally:
+            trainer.monitor.close()
+
+
+def assemble(
+    config: TrainConfig,
+    ranks: Ranks,
+    device: torch.device,
+    stop: StopRequest,
+    heartbeat: Heartbeat,
+) -> Trainer:
+    """Build everything that a training is made of, as the newest checkpoint left it."""
     store = Store(config.store)
     if ranks.is_first:
         claim_run(config, fingerprint_inputs(config))
@@ -82,47 +143,66 @@ def assemble(config: TrainConfig, ranks: Ranks, device: torch.device, stop: Stop
     _warn_of_static_target(config, scaling)
     train_data = WindowData(store, split.train, config.data, scaling, ranks.local_size)
     validation_data = WindowData(store, split.validation, config.data, scaling, ranks.local_size)
+    stop.agree()
     torch.manual_seed(config.optimisation.seed)
     model, tokeniser = _make_model(config, store, train_data, validation_data)
-    mask = torch.from_numpy(store.layout.mask.copy())
-    objective = make_objective(
-        model, mask if config.data.normalise == "voxelwise" else None, config.optimisation
-    ).to(device)
+    stop.agree()
+    heartbeat.note_progress()
+    objective = _make_objective(config, model, store).to(device)
+    scored_copy = copy.deepcopy(objective)
     sampler = BatchSampler(
         len(train_data.training_windows()), config.optimisation.batch_size, config.optimisation.seed
     )
     total_steps = sampler.batches_per_epoch * config.optimisation.epochs
+    checkpoints = Checkpoints(
+        config.output / "checkpoints",
+        config.checkpoints.keep,
+        config.checkpoints.asynchronous,
+        ranks,
+    )
+    saved = checkpoints.open_newest()
+    if saved is not None:
+        saved.load_weights(objective)
     engine = start_engine(objective, config, ranks.world_size, total_steps)
-    # From here on each rank draws its own dropout.
-    torch.manual_seed(config.optimisation.seed * 100003 + ranks.rank)
+    scored = ScoredModel(engine, scored_copy, config.optimisation.ema_decay)
+    progress = Progress()
+    if saved is not None:
+        saved.load_training(engine, scored)
+        sampler.load_state_dict(saved.state["sampler"])
+        progress = Progress(**saved.state["progress"])
     card = make_card(config, store, split, tokeniser)
     _announce(config, model, train_data, total_steps, ranks)
     return Trainer(
+        config=config,
         engine=engine,
         objective=objective,
+        scored=scored,
         data=train_data,
         sampler=sampler,
         validator=Validator(
             train_data, validation_data, store_regions(store), config.optimisation, ranks, device
         ),
-        checkpoints=Checkpoints(
-            config.output / "checkpoints", config.optimisation.keep_checkpoints, ranks
-        ),
+        checkpoints=checkpoints,
         monitor=Monitor(
             config.output, total_steps, config.optimisation.epochs, is_first=ranks.is_first
         ),
+        watchdog=Watchdog(config.watchdog),
+        heartbeat=heartbeat,
         stop=stop,
-        optimisation=config.optimisation,
         ranks=ranks,
         device=device,
-        write_weights=lambda path, epoch, step: save_model(
-            path,
-            objective.model.state_dict(),
-            replace(card, epoch=epoch, step=step),
-            scaling,
-            store.layout.mask,
+        write_model=lambda path, weights, epoch, step: save_model(
+            path, weights, replace(card, epoch=epoch, step=step), scaling, store.layout.mask
         ),
+        skipped_batches=frozenset(read_skipped(config.output)),
+        progress=progress,
     )
+
+
+def _make_objective(config: TrainConfig, model: torch.nn.Module, store: Store) -> Objective:
+    mask = torch.from_numpy(store.layout.mask.copy())
+    counted = mask if config.data.normalise == "voxelwise" else None
+    return make_objective(model, counted, config.optimisation)
 
 
 def store_sizes(store: Store, context: int) -> DataSizes:
@@ -257,7 +337,7 @@ def _announce(
         f"{count_parameters(model):,}",
         len(data.training_windows()),
         total_steps,
-        effective_precision(config.optimisation),
+        effective_precision(config.engine),
         ranks.world_size,
         ranks.launcher,
         "in RAM" if data.cached else "mapped from the store",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data import WindowData
@@ -13,8 +12,11 @@ from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.scores.metrics import paper_convention
 from eeg2fmri_dist.scores.networks import Regions, regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
+from eeg2fmri_dist.training.agreement import share_objects
+from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.objectives import Objective, TokenGeneration
 from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
+from eeg2fmri_dist.training.preemption import StopRequest
 
 _IMAGE_SCORES_EVERY = 10
 
@@ -50,14 +52,26 @@ class Validator:
         self._ranks, self._device = ranks, device
         self.example: tuple[np.ndarray, np.ndarray] = (np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
 
-    def score(self, objective: Objective) -> dict[str, float]:
-        """Return mean scores by name, such as ``validation/loss`` (collective)."""
+    def score(
+        self, objective: Objective, stop: StopRequest, heartbeat: Heartbeat
+    ) -> dict[str, float]:
+        """Return mean scores by name, such as ``validation/loss`` (collective).
+
+        Raises
+        ------
+        StopAskedError
+            If a rank was asked to stop, after at most one recording.
+        """
         scores = {}
         for part, (data, chosen) in self._parts.items():
             segments = list(range(len(data.lengths))) if chosen is None else chosen
-            own = segments[self._ranks.rank :: self._ranks.world_size]
-            rows = [self._score_segment(objective, data, segment) for segment in own]
-            gathered = self._gather(rows)
+            rows: list[dict[str, float]] = []
+            for first in range(0, len(segments), self._ranks.world_size):
+                own = segments[first : first + self._ranks.world_size][self._ranks.rank :][:1]
+                rows += [self._score_segment(objective, data, segment) for segment in own]
+                heartbeat.note_progress()
+                stop.agree()
+            gathered = [row for rank_rows in share_objects(rows) for row in rank_rows]
             for name in gathered[0]:
                 scores[f"{part}/{name}"] = float(np.mean([row[name] for row in gathered]))
         return scores
@@ -117,10 +131,3 @@ class Validator:
             for v in (volumes, true)
         ]
         return float(temporal_correlation(*series).mean())
-
-    def _gather(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        if self._ranks.world_size == 1:
-            return rows
-        everyone: list[list[dict[str, float]]] = [[] for _ in range(self._ranks.world_size)]
-        dist.all_gather_object(everyone, rows)
-        return [row for rank_rows in everyone for row in rank_rows]

@@ -3,6 +3,7 @@
 Run by test_engine.py on one or two ranks.
 """
 
+import copy
 import json
 import sys
 
@@ -11,29 +12,34 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from eeg2fmri_dist.config.model import CaeConfig
-from eeg2fmri_dist.config.train import OptimisationConfig, TrainConfig
+from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.ranks import discover_ranks
-from eeg2fmri_dist.training.engine import make_schedule, start_engine, start_process_group
+from eeg2fmri_dist.training.engine import (
+    make_schedule,
+    start_engine,
+    start_process_group,
+    take_step,
+)
 from eeg2fmri_dist.training.objectives import make_objective
+from eeg2fmri_dist.training.weights import ScoredModel
 
 GRID = (12, 12, 8)
 STEPS = 20
 BATCH = 4
 
 
-def make_config(zero_stage, precision, **optimisation):
+def make_config(engine, **optimisation):
     return TrainConfig(
         store="unused",
         output="unused",
         model=CaeConfig(d_token=8, widths=(8, 16)),
         optimisation=OptimisationConfig(
-            zero_stage=zero_stage,
-            precision=precision,
             batch_size=BATCH,
             learning_rate=1e-3,
             **optimisation,
         ),
+        engine=EngineConfig(**engine),
     )
 
 
@@ -55,35 +61,66 @@ def train_plain(config, ranks):
     model = DistributedDataParallel(objective)
     optimiser = torch.optim.Adam(objective.parameters(), lr=config.optimisation.learning_rate)
     schedule = make_schedule(optimiser, config.optimisation, STEPS)
-    autocast = config.optimisation.precision == "bf16"
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.engine.precision)
+    scaler = torch.amp.GradScaler("cpu", enabled=dtype == torch.float16)
     for batch in batches(ranks.rank, ranks.world_size):
         optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = model(batch, 1.0)
-        loss.backward()
+        for micro in micro_batches(batch, config):
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                loss = model(micro, 1.0) / config.engine.gradient_accumulation
+            scaler.scale(loss).backward()
         if config.optimisation.gradient_clipping:
+            scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(
                 objective.parameters(), config.optimisation.gradient_clipping
             )
-        optimiser.step()
+        scaler.step(optimiser)
+        scaler.update()
         schedule.step()
     return objective
 
 
 def train_engine(config, ranks):
     objective = fresh_objective(config)
+    plain = copy.deepcopy(objective)
     engine = start_engine(objective, config, ranks.world_size, STEPS)
     for batch in batches(ranks.rank, ranks.world_size):
-        engine.backward(engine(batch, 1.0))
-        engine.step()
-    return objective
+        *first, last = micro_batches(batch, config)
+        for micro in first:
+            engine.backward(engine(micro, 1.0))
+            engine.step()
+        engine.backward(engine(last, 1.0))
+        take_step(engine)
+    return ScoredModel(engine, plain, None).current()
+
+
+def micro_batches(batch, config):
+    for volumes in batch["bold"].chunk(config.engine.gradient_accumulation):
+        yield {"bold": volumes}
 
 
 def difference(one, other):
     pairs = list(zip(one.parameters(), other.parameters(), strict=True))
-    squared = sum(float((a - b).double().square().sum()) for a, b in pairs)
-    size = sum(float(a.double().square().sum()) for a, _ in pairs)
+    squared = sum(float((a - b).detach().double().square().sum()) for a, b in pairs)
+    size = sum(float(a.detach().double().square().sum()) for a, _ in pairs)
     return (squared / size) ** 0.5
+
+
+def cases():
+    """Yield (name, engine section, optimisation section)."""
+    for stage in (0, 1, 2, 3):
+        for precision in ("fp32", "bf16"):
+            yield f"{stage}-{precision}", {"precision": precision}, {}
+        plain = {"precision": "fp32"}
+        yield f"{stage}-fp32-clipped", plain, {"gradient_clipping": 0.05}
+        yield f"{stage}-fp32-accumulated", plain | {"gradient_accumulation": 2}, {}
+        yield f"{stage}-fp32-recomputed", plain | {"activation_checkpointing": True}, {}
+        yield f"{stage}-fp32-channels-last", plain | {"channels_last": True}, {}
+        if stage:
+            yield f"{stage}-fp32-offloaded", plain | {"offload_optimizer": True}, {}
+    for stage in (0, 1, 2, 3):  # last: DeepSpeed remembers the loss scale from engine to engine
+        yield f"{stage}-fp16", {"precision": "fp16"}, {}
+        yield f"{stage}-fp16-clipped", {"precision": "fp16"}, {"gradient_clipping": 0.05}
 
 
 def main():
@@ -91,12 +128,11 @@ def main():
     torch.set_num_threads(1)
     start_process_group(ranks)
     found = {}
-    cases = [(stage, precision, {}) for stage in (0, 1, 2) for precision in ("fp32", "bf16")]
-    cases += [(stage, "fp32", {"gradient_clipping": 0.05}) for stage in (0, 2)]
-    for stage, precision, extra in cases:
-        config = make_config(stage, precision, **extra)
-        name = f"{stage}-{precision}{'-clipped' if extra else ''}"
-        found[name] = difference(train_plain(config, ranks), train_engine(config, ranks))
+    chosen = sys.argv[1:]
+    for name, engine, optimisation in cases():
+        if not chosen or name in chosen:
+            config = make_config(engine | {"zero_stage": int(name[0])}, **optimisation)
+            found[name] = difference(train_plain(config, ranks), train_engine(config, ranks))
     if ranks.is_first:
         print("RESULT " + json.dumps(found))
     dist.destroy_process_group()

@@ -5,15 +5,19 @@ import json
 import pytest
 from processes import run_ranks
 
+# Sums in another order: gradients clipped or accumulated, convolutions in another layout.
+ROUNDED = ("clipped", "accumulated", "channels-last")
+
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_weights_equal_those_of_ddp_after_twenty_steps(world_size):
+    """ZeRO 0-3, in fp32, bf16 and fp16, with what saves memory: bit for bit, or to rounding."""
     output = run_ranks(["tests/distributed/compare_with_ddp.py"], world_size)
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     differences = json.loads(line.removeprefix("RESULT "))
-    assert len(differences) == 8
+    assert len(differences) == 35
     for case, relative_l2 in differences.items():
-        if "clipped" in case:
+        if case.endswith(ROUNDED):
             assert relative_l2 < 1e-4, case
         else:
             assert relative_l2 == 0, case

@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_passed_over(folder, undisturbed_cae):
     processes[0].send_signal(signal.SIGTERM)
     finish(processes)
     newest = run / "checkpoints" / (run / "checkpoints" / "latest").read_text()
-    shard = next((newest / "engine").glob("*.pt"))
+    shard = next(newest.glob("training-*.safetensors"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
@@ -141,15 +141,28 @@ def test_another_store_is_refused(folder, undisturbed_cae):
     assert "other.h5" in output
 
 
-def test_another_number_of_ranks_is_refused(folder):
-    run = folder / "two-then-one"
-    processes = start_ranks(command(folder, run.name, TRANSFORMER), 2)
-    wait_for_epochs(run, 2)
+def stop_after(processes, run, epochs):
+    wait_for_epochs(run, epochs)
     processes[0].send_signal(signal.SIGTERM)
-    finish(processes)
-    codes, output = finish(start_ranks(command(folder, run.name, TRANSFORMER), 1))
-    assert codes == [3]
-    assert "saved by 2 ranks, loaded by 1" in output
+    codes, output = finish(processes)
+    assert codes == [75] * len(processes), output
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["optimisation.ema_decay=0.9", "checkpoints.asynchronous=true"]]
+)
+def test_ranks_and_zero_stage_may_change_at_each_resume(folder, more):
+    """1 rank, 2 with ZeRO 2, 3 with ZeRO 3, 2 with ZeRO 1, 1: the losses are those of 1 rank."""
+    straight, winding = f"straight-{len(more)}", f"winding-{len(more)}"
+    run_ranks(command(folder, straight, CAE, *more), 1)
+    for leg, (world_size, stage) in enumerate([(1, 0), (2, 2), (3, 3), (2, 1)]):
+        engine = [f"engine.zero_stage={stage}"]
+        processes = start_ranks(command(folder, winding, CAE, *engine, *more), world_size)
+        stop_after(processes, folder / winding, 2 * leg + 2)
+    run_ranks(command(folder, winding, CAE, *more), 1)
+    ours, theirs = losses(folder / winding), losses(folder / straight)
+    assert [epoch[:2] for epoch in ours] == [epoch[:2] for epoch in theirs]
+    assert [epoch[2:] for epoch in ours] == [pytest.approx(epoch[2:], rel=1e-4) for epoch in theirs]
 
 
 def test_a_world_smaller_than_asked_for_is_refused(folder):

@@ -119,7 +119,7 @@ def test_no_worker_outlives_the_command(script, tmp_path, how):
         assert len(processes_of_session(started.pid)) >= 3
         if how == signal.SIGINT:
             os.killpg(started.pid, how)
-            output, errors = started.communicate()
+            output, errors = started.communicate(timeout=60)
             assert "interrupted" in output
             assert errors == ""
         else:

@@ -120,7 +120,7 @@ def test_unusable_files(tmp_path, content, message):
         ("model.layer=3", "unknown key 'model.layer', did you mean 'layers'"),
         ("model.layers=0", "'model.layers' = 0"),
         ("model.name=vit", "'vit'"),
-        ("optimisation.precision=fp8", "'fp32' or 'bf16'"),
+        ("engine.precision=fp8", "'fp32', 'bf16' or 'fp16'"),
         ("split.fractions=[0.5,0.2,0.2]", "add up to 1"),
     ],
 )

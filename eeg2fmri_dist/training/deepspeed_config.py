@@ -1,0 +1,89 @@
+"""DeepSpeed's config, derived from ours in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eeg2fmri_dist.config.train import EngineConfig, TrainConfig
+
+_NEVER = 10**9
+_CPU_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
+
+def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
+    """Return the DeepSpeed config of a training; the only place that writes DeepSpeed keys.
+
+    With these defaults ZeRO 0, 1 and 2 give the weights of DistributedDataParallel with the same
+    precision bit for bit: gradients are reduced in fp32 (`lower_precision_safe_modules` empty).
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Its `deepspeed` mapping is merged over the result.
+    world_size : int
+        Number of ranks.
+    """
+    engine, optimisation = config.engine, config.optimisation
+    micro_batch = max(1, optimisation.batch_size // (world_size * engine.gradient_accumulation))
+    derived: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": engine.gradient_accumulation,
+        "gradient_clipping": optimisation.gradient_clipping,
+        "zero_optimization": _zero_section(engine, world_size),
+        "steps_per_print": _NEVER,
+        # The client's torch optimiser is the one that can be compared with plain PyTorch.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(effective_precision(engine))
+    if dtype is not None:
+        derived["torch_autocast"] = {
+            "enabled": True,
+            "dtype": dtype,
+            "lower_precision_safe_modules": [],
+        }
+    return _merge(derived, config.deepspeed)
+
+
+def effective_zero_stage(engine: EngineConfig, world_size: int) -> int:
+    """Return the ZeRO stage in use: on one rank there is nothing to shard, only to offload."""
+    alone = world_size == 1 and not (engine.offload_optimizer or engine.offload_parameters)
+    return 0 if alone else engine.zero_stage
+
+
+def effective_precision(engine: EngineConfig) -> str:
+    """Return the precision in use: ``auto`` avoids bf16 where it would be emulated."""
+    if engine.precision != "auto":
+        return engine.precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if _CPU_BF16_FLAGS & _cpu_flags() else "fp32"
+
+
+def _zero_section(engine: EngineConfig, world_size: int) -> dict[str, Any]:
+    section: dict[str, Any] = {"stage": effective_zero_stage(engine, world_size)}
+    if engine.offload_optimizer:
+        section["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if engine.offload_parameters:
+        section["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return section
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return set(line.split())
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
