@@ -25,6 +25,9 @@ test: lint  ## all tests
 test-faults: setup  ## long fault-injection matrix
 	$(RUN) -m pytest -m faults
 
+bench: setup  ## measure speed beside the alternatives (ONLY="name ..." for some), into runs/bench
+	$(RUN) -m tests.benchmarks $(ONLY)
+
 lint: setup  ## ruff, mypy, import-linter
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

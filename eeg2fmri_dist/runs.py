@@ -27,6 +27,7 @@ _EXECUTION_KEYS = (
     "engine.offload_optimizer",
     "engine.offload_parameters",
     "engine.activation_checkpointing",
+    "engine.fused_adam",
     "engine.compile",
     "engine.channels_last",
 )

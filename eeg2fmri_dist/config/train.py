@@ -138,6 +138,10 @@ class EngineConfig(Schema):
     activation_checkpointing: bool = Field(
         False, description="recompute activations of each block in the backward pass: less memory"
     )
+    fused_adam: bool = Field(
+        False,
+        description="torch's fused Adam: faster, and equal to the default one only to rounding",
+    )
     compile: bool = Field(False, description="torch.compile; on a CPU it needs a C++ compiler")
     channels_last: bool = Field(
         False, description="convolutions with the channel as the last axis in memory"

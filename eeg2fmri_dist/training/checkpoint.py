@@ -16,10 +16,8 @@ gets its name by one rename, after all ranks have written and flushed their file
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -202,10 +200,8 @@ class Checkpoints:
 
         Raises
         ------
-        OSError
-            On the rank that could not write.
         LaunchError
-            On the others.
+            If a rank could not write, such as on a full disk.
         """
         self.commit()
         part = self.folder / f".step-{state['step']:08d}.part"
@@ -242,7 +238,7 @@ class Checkpoints:
 
         Raises
         ------
-        OSError, LaunchError
+        LaunchError
             As `save`; the checkpoints that were there stay.
         """
         if self._writing is None:
@@ -254,12 +250,11 @@ class Checkpoints:
         if failed:
             if self.ranks.is_first:
                 shutil.rmtree(writing.part, ignore_errors=True)
-            if writing.error is not None:
-                raise writing.error
             raise LaunchError(
                 f"rank {failed[0]} could not write its checkpoint ({outcomes[failed[0]]})",
                 where=self.folder,
-                remedy="run the same command again when that is put right",
+                remedy="put that right and run the same command again; it continues from the "
+                "checkpoint before",
             )
         if self.ranks.is_first:
             self._name(writing, {name: record for own in outcomes for name, record in own.items()})
@@ -292,7 +287,7 @@ class _Writing:
     is_best: bool
     files: dict[str, Callable[[Path], None]]
     records: dict[str, FileRecord] = field(default_factory=dict)
-    error: Exception | None = None
+    error: str | None = None
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._write, name="checkpoint", daemon=True)
@@ -300,18 +295,18 @@ class _Writing:
 
     def outcome(self) -> dict[str, FileRecord] | str:
         """Records of the files, or why there are none."""
-        return self.records if self.error is None else f"{self.error}"
+        return self.records if self.error is None else self.error
 
     def _write(self) -> None:
         try:
             for name, write in self.files.items():
                 write(self.part / name)
                 self.records[name] = record_file(self.part / name)
-        except SafetensorError as error:
-            number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
-            self.error = OSError(number, os.strerror(number), str(self.part))
-        except Exception as error:  # raised again on the main thread
-            self.error = error
+        except (OSError, SafetensorError) as error:
+            self.error = str(error)
+        except Exception as error:
+            logger.debug("writing a checkpoint", exc_info=True)
+            self.error = f"{type(error).__name__}: {error}"
 
 
 def _own_share(engine: DeepSpeedEngine, ranks: Ranks, *, with_weights: bool) -> dict[str, Tensor]:

@@ -80,7 +80,10 @@ def start_engine(
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimiser_class = torch.optim.AdamW if optimisation.weight_decay else torch.optim.Adam
     optimiser = optimiser_class(
-        parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay
+        parameters,
+        lr=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
+        fused=config.engine.fused_adam or None,
     )
     engine, *_ = _import_deepspeed().initialize(
         model=module,

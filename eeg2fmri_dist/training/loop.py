@@ -169,6 +169,7 @@ class Trainer:
         micro_batches = self.config.engine.gradient_accumulation
         own = shares(self.batch_indices, self.ranks.rank, self.ranks.world_size, micro_batches)
         for number, share in enumerate(own):
+            self.heartbeat.at(self.progress.step, "reading a batch")
             batch = self.read(share)
             self.heartbeat.at(self.progress.step, "computing the gradient")
             micro_loss = self.engine(batch, share.weight)
@@ -180,7 +181,6 @@ class Trainer:
 
     def read(self, share: Share) -> Batch:
         """Read one micro-batch of this rank onto the device."""
-        self.heartbeat.at(self.progress.step, "reading a batch")
         began = time.perf_counter()
         windows = [self.windows[index] for index in share.indices]
         batch = self.data.batch(windows, self.objective.fields)

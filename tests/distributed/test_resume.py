@@ -3,18 +3,13 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 from processes import finish, run_ranks, start_ranks
-from safetensors.torch import load_file
 from stores import make_store
+from training import CAE, TRANSFORMER, assert_same_run, command, losses, wait_for_epochs
 
 from eeg2fmri_dist.training.manifest import resolve_weights
-
-EPOCHS = 12
-CAE = ("cae", "model.widths=[8,16]", "model.d_token=8", "optimisation.batch_size=40")
-TRANSFORMER = ("transformer", "model.d_model=16", "data.window=16", "optimisation.batch_size=6")
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +17,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     make_store(folder / "store.h5", n_subjects=4, n_volumes=40)
     return folder
-
-
-def command(folder, name, kind, *overrides):
-    model, *model_overrides = kind
-    tokeniser = ["tokeniser={name: principal_components, d_token: 4}"] if model != "cae" else []
-    return [
-        "launch/train.py",
-        f"configs/train/{model}.yaml",
-        f"store={folder / 'store.h5'}",
-        f"output={folder / name}",
-        f"optimisation.epochs={EPOCHS}",
-        *model_overrides,
-        *tokeniser,
-        *overrides,
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +29,6 @@ def undisturbed_cae(folder):
 def undisturbed_transformer(folder):
     run_ranks(command(folder, "undisturbed-transformer", TRANSFORMER), 2)
     return folder / "undisturbed-transformer"
-
-
-def wait_for_epochs(run, count, timeout_s=120):
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        log = run / "log.jsonl"
-        if log.exists() and len(log.read_text().splitlines()) >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{run} did not reach epoch {count}")
-
-
-def losses(run):
-    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [(r["epoch"], r["step"], r["train/loss_epoch"], r["validation/loss"]) for r in records]
-
-
-def assert_same_run(run, other):
-    assert losses(run) == losses(other)
-    ours, theirs = (load_file(resolve_weights(r, "latest")) for r in (run, other))
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert (ours[name] == theirs[name]).all(), name
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

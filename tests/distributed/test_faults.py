@@ -1,0 +1,186 @@
+"""Faults planted in real trainings: each is noticed, named, and leaves a run that can go on."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from processes import ROOT, finish, run_ranks, start_ranks
+from safetensors.torch import load_file
+from stores import make_layout, make_recording, make_store
+from training import CAE, TRANSFORMER, assert_same_run, broken, command
+
+from eeg2fmri_dist.store import RecordingEntry, merge, write_shard
+from eeg2fmri_dist.training.manifest import resolve_weights
+
+SAVE_EACH_STEP = "checkpoints.every_steps=1"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    make_store(folder / "store.h5", n_subjects=4, n_volumes=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    run_ranks(command(folder, "undisturbed", CAE), 1)
+    return folder / "undisturbed"
+
+
+@pytest.fixture
+def moment(tmp_path, monkeypatch):
+    """A file that a faulty training makes at the moment in question."""
+    path = tmp_path / "moment"
+    monkeypatch.setenv("MOMENT", str(path))
+    return path
+
+
+def wait_for(path, timeout_s=120):
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nan_data", "the training loss of rank 1 became nan at step 6"),
+        ("nan_weight", "weights of rank 1 are not finite after step 5"),
+        ("nan_gradient", "step 6"),
+    ],
+)
+def test_numbers_that_are_not_finite_end_the_run_before_a_checkpoint_holds_them(
+    folder, fault, message
+):
+    codes, output = finish(start_ranks(broken(fault, folder, fault, CAE, SAVE_EACH_STEP), 2))
+    assert codes == [5, 5], output
+    assert message in output
+    assert "its batch: windows [" in output
+    assert "sub-01 volumes" in output
+    weights = load_file(resolve_weights(folder / fault, "latest"))
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_a_rewind_leaves_the_bad_batch_out_and_goes_on(folder):
+    run = folder / "rewound"
+    output = run_ranks(
+        broken("nan_data", folder, run.name, CAE, SAVE_EACH_STEP, "watchdog.rewinds=1"), 2
+    )
+    assert "going back to the last checkpoint, without that batch" in output
+    assert len(json.loads((run / "skipped_batches.json").read_text())) == 1
+    assert "up to date" in run_ranks(
+        command(folder, run.name, CAE, SAVE_EACH_STEP, "watchdog.rewinds=1"), 1
+    )
+
+
+@pytest.mark.parametrize("fault", ["stall", "freeze"])
+def test_a_rank_that_stands_still_is_named_and_all_end(folder, fault):
+    processes = start_ranks(
+        broken(fault, folder, fault, TRANSFORMER, "watchdog.stall_timeout_s=20"), 2
+    )
+    try:
+        assert processes[0].wait(timeout=240) == 5
+        if fault == "stall":
+            assert processes[1].wait(timeout=60) == 5
+    finally:
+        processes[1].send_signal(signal.SIGKILL)
+    output = processes[0].communicate()[0]
+    assert "no progress for 20 s" in output
+    culprit = next(line for line in output.splitlines() if line.startswith("  rank 1:"))
+    if fault == "stall":
+        assert "step 5, reading a batch" in culprit
+    else:
+        assert "silent: frozen or dead" in culprit
+
+
+def test_a_rank_that_dies_is_named_by_the_others(folder):
+    codes, output = finish(start_ranks(broken("die", folder, "dead", TRANSFORMER), 2))
+    assert codes == [4, -signal.SIGKILL], output
+    assert "the other ranks cannot be reached" in output
+    culprit = next(line for line in output.splitlines() if line.startswith("  rank 1:"))
+    assert "silent" in culprit
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("fault", ["slow_start", "slow_validation", "slow_save"])
+def test_a_signal_is_heeded_at_any_time_and_nothing_is_lost(folder, undisturbed, moment, fault):
+    run = folder / f"signal-in-{fault}"
+    processes = start_ranks(broken(fault, folder, run.name, CAE), 1)
+    wait_for(moment)
+    processes[0].send_signal(signal.SIGUSR2)
+    codes, output = finish(processes)
+    assert codes == [75], output
+    assert "stopped by SIGUSR2" in output
+    run_ranks(command(folder, run.name, CAE), 1)
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "mode", ["checkpoints.asynchronous=false", "checkpoints.asynchronous=true"]
+)
+def test_a_checkpoint_half_written_at_a_kill_is_never_loaded(folder, undisturbed, moment, mode):
+    run = folder / f"killed-in-save-{mode[-4:]}"
+    processes = start_ranks(broken("slow_save", folder, run.name, CAE, mode), 1)
+    wait_for(moment)
+    processes[0].send_signal(signal.SIGKILL)
+    finish(processes)
+    assert not (run / "checkpoints" / "latest").exists()
+    run_ranks(command(folder, run.name, CAE, mode), 1)
+    assert_same_run(run, undisturbed)
+
+
+def test_a_full_disk_during_a_save_keeps_the_checkpoints_that_were_there(
+    folder, undisturbed, tmp_path
+):
+    """A real file system with room for few checkpoints; made larger, the run goes on."""
+    if subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("no user namespaces here: a small file system cannot be mounted")
+    run = tmp_path / "disk" / "run"
+    train = " ".join(
+        [sys.executable, *command(folder, "unused", CAE, "checkpoints.keep=50")]
+    ).replace(str(folder / "unused"), str(run))
+    script = f"""
+        mkdir -p {run.parent} && mount -t tmpfs -o size=900k tmpfs {run.parent}
+        {train}; echo "exit code $?"
+        mount -o remount,size=50m {run.parent}
+        {train} && cp -r {run} {tmp_path / "copy"}
+    """
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert "exit code 4" in output, output
+    assert "No space left on device" in output
+    assert "resumed from" in output
+    assert "Traceback" not in output
+    assert_same_run(tmp_path / "copy", undisturbed)
+
+
+def test_a_store_that_holds_a_recording_twice_is_refused(tmp_path):
+    import numpy as np
+
+    layout = make_layout()
+    eeg, bold = make_recording(np.random.default_rng(0), layout, 40, 1.0)
+    shards = []
+    for subject in ("01", "02", "03", "04", "05", "06", "07", "08"):
+        shards.append(tmp_path / f"{subject}.h5")
+        entry = RecordingEntry(
+            subject=subject, session="", run="", tr_s=2.0, first_sample=0, n_samples=40
+        )
+        write_shard(shards[-1], layout, entry, eeg, bold)
+    merge(shards, tmp_path / "store.h5")
+    codes, output = finish(start_ranks(command(tmp_path, "twice", CAE), 1))
+    shutil.rmtree(tmp_path / "twice")
+    assert codes == [5], output
+    assert "the data set repeats" in output
