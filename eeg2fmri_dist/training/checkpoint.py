@@ -44,11 +44,13 @@ from eeg2fmri_dist.training.engine import (
     trained_parameters,
 )
 from eeg2fmri_dist.training.manifest import (
+    STATE,
     WEIGHTS,
     FileRecord,
     find_newest,
     read_pointer,
     record_file,
+    training_file,
     write_manifest,
 )
 from eeg2fmri_dist.training.sharding import gather_whole, held_part, is_sharded
@@ -59,8 +61,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_STATE = "state.json"
 _TRAINED = "weight"
+_STATE_KEYS = {"step", "sampler", "progress", "averaged", "adam_steps", "schedule", "loss_scaler"}
 
 
 class SavedCheckpoint:
@@ -74,7 +76,10 @@ class SavedCheckpoint:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        self.state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        absent = _STATE_KEYS - self.state.keys()
+        if absent:
+            raise self._misfit(f"its {STATE} has no {', '.join(sorted(absent))}")
 
     def load_weights(self, objective: nn.Module) -> None:
         """Give a module, not yet wrapped by an engine, the trained weights.
@@ -213,12 +218,12 @@ class Checkpoints:
         model = scored.current().model.state_dict()
         files: dict[str, Callable[[Path], None]] = {}
         share = _own_share(engine, self.ranks, with_weights=scored.is_average)
-        own_name = f"training-{self.ranks.rank:05d}-of-{self.ranks.world_size:05d}.safetensors"
+        own_name = training_file(self.ranks.rank, self.ranks.world_size)
         files[own_name] = lambda path: save_file(share, path)
         if self.ranks.is_first:
             model = {name: tensor.detach().cpu().clone() for name, tensor in model.items()}
             files[WEIGHTS] = lambda path: write_model(path, model)
-            files[_STATE] = lambda path: write_json(path, state)
+            files[STATE] = lambda path: write_json(path, state)
         self._writing = _Writing(part, is_best, files)
         if not self.asynchronous:
             self.commit()

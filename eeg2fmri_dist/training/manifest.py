@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from eeg2fmri_dist.errors import CheckpointError
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 FileRecord = dict[str, int | str]  # size and sha256
 
 WEIGHTS = "model.safetensors"
+STATE = "state.json"
 _MANIFEST = "manifest.json"
 
 
@@ -40,16 +43,32 @@ def find_newest(folder: Path) -> str | None:
 def find_damage(checkpoint: Path) -> str | None:
     """Compare every file with the manifest; return what is wrong, None if nothing is."""
     try:
-        manifest = json.loads((checkpoint / _MANIFEST).read_text())
-    except (OSError, ValueError):
+        manifest = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        expected = {name: (record["size"], record["sha256"]) for name, record in manifest.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "its manifest cannot be read"
-    for name, expected in manifest.items():
+    absent = [name for name in _needed(expected) if name not in expected]
+    if absent:
+        return f"its manifest does not list {absent[0]}"
+    for name, (size, sha256) in expected.items():
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
+        if path.stat().st_size != size or _sha256(path) != sha256:
             return f"{name} differs from what was written"
     return None
+
+
+def training_file(rank: int, world_size: int) -> str:
+    """Return the name of the file in which one rank saves its share of the training state."""
+    return f"training-{rank:05d}-of-{world_size:05d}.safetensors"
+
+
+def _needed(listed: Iterable[str]) -> list[str]:
+    """Names that a whole checkpoint has, its number of ranks taken from one of them."""
+    sizes = [re.fullmatch(r"training-\d+-of-(\d+)\.safetensors", name) for name in listed]
+    world_size = max((int(found.group(1)) for found in sizes if found), default=1)
+    return [WEIGHTS, STATE, *(training_file(rank, world_size) for rank in range(world_size))]
 
 
 def resolve_weights(run: Path, which: str) -> Path:

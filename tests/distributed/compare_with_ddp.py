@@ -56,17 +56,17 @@ def batches(rank, world_size):
         yield {"bold": volumes[rank::world_size]}
 
 
-def train_plain(config, ranks):
-    objective = fresh_objective(config)
+def train_plain(config, ranks, device):
+    objective = fresh_objective(config).to(device)
     model = DistributedDataParallel(objective)
     optimiser = torch.optim.Adam(objective.parameters(), lr=config.optimisation.learning_rate)
     schedule = make_schedule(optimiser, config.optimisation, STEPS)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.engine.precision)
-    scaler = torch.amp.GradScaler("cpu", enabled=dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     for batch in batches(ranks.rank, ranks.world_size):
         optimiser.zero_grad()
-        for micro in micro_batches(batch, config):
-            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        for micro in micro_batches(batch, config, device):
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 loss = model(micro, 1.0) / config.engine.gradient_accumulation
             scaler.scale(loss).backward()
         if config.optimisation.gradient_clipping:
@@ -80,12 +80,12 @@ def train_plain(config, ranks):
     return objective
 
 
-def train_engine(config, ranks):
-    objective = fresh_objective(config)
+def train_engine(config, ranks, device):
+    objective = fresh_objective(config).to(device)
     plain = copy.deepcopy(objective)
     engine = start_engine(objective, config, ranks.world_size, STEPS)
     for batch in batches(ranks.rank, ranks.world_size):
-        *first, last = micro_batches(batch, config)
+        *first, last = micro_batches(batch, config, device)
         for micro in first:
             engine.backward(engine(micro, 1.0))
             engine.step()
@@ -94,9 +94,9 @@ def train_engine(config, ranks):
     return ScoredModel(engine, plain, None).current()
 
 
-def micro_batches(batch, config):
+def micro_batches(batch, config, device):
     for volumes in batch["bold"].chunk(config.engine.gradient_accumulation):
-        yield {"bold": volumes}
+        yield {"bold": volumes.to(device)}
 
 
 def difference(one, other):
@@ -126,13 +126,15 @@ def cases():
 def main():
     ranks = discover_ranks()
     torch.set_num_threads(1)
-    start_process_group(ranks)
+    device = start_process_group(ranks)
     found = {}
     chosen = sys.argv[1:]
     for name, engine, optimisation in cases():
         if not chosen or name in chosen:
             config = make_config(engine | {"zero_stage": int(name[0])}, **optimisation)
-            found[name] = difference(train_plain(config, ranks), train_engine(config, ranks))
+            found[name] = difference(
+                train_plain(config, ranks, device), train_engine(config, ranks, device)
+            )
     if ranks.is_first:
         print("RESULT " + json.dumps(found))
     dist.destroy_process_group()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from processes import run_ranks
 
 # Sums in another order: gradients clipped or accumulated, convolutions in another layout.
@@ -12,6 +13,8 @@ ROUNDED = ("clipped", "accumulated", "channels-last")
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_weights_equal_those_of_ddp_after_twenty_steps(world_size):
     """ZeRO 0-3, in fp32, bf16 and fp16, with what saves memory: bit for bit, or to rounding."""
+    if 0 < torch.cuda.device_count() < world_size:
+        pytest.skip(f"{world_size} ranks need as many GPUs, there is one")
     output = run_ranks(["tests/distributed/compare_with_ddp.py"], world_size)
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     differences = json.loads(line.removeprefix("RESULT "))
