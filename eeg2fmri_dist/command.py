@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from eeg2fmri_dist.config import Schema, describe, load_config, to_yaml
 from eeg2fmri_dist.errors import LaunchError, SuiteError
@@ -22,11 +23,31 @@ exit codes:
   75 stopped cleanly: the same command continues   130 interrupted: the same command continues"""
 
 
+@dataclass(frozen=True)
+class View:
+    """A flag of a verb that shows something in place of acting.
+
+    Attributes
+    ----------
+    flag : str
+        Without the dashes.
+    help : str
+        For ``--help``.
+    show : callable
+        Gets the config; prints.
+    """
+
+    flag: str
+    help: str
+    show: Callable[[Any], None]
+
+
 def run_verb(
     schema: type[ConfigT],
     act: Callable[[ConfigT], None],
     plan: Callable[[ConfigT], Iterable[str]],
     argv: Sequence[str] | None = None,
+    views: Sequence[View] = (),
 ) -> int:
     """Parse a verb's command line, do what it asks, return the exit code.
 
@@ -40,8 +61,11 @@ def run_verb(
         Returns the lines of ``--dry-run``; must not change anything.
     argv : sequence of str or None
         Arguments; None = those of the process.
+    views : sequence of View
+        Further flags of this verb.
     """
-    arguments = _parser(schema).parse_intermixed_args(argv)
+    arguments = _parser(schema, views).parse_intermixed_args(argv)
+    show = next((view.show for view in views if getattr(arguments, view.flag)), None)
     _log_to_console(debug=arguments.debug)
     try:
         config = load_config(schema, arguments.config, arguments.overrides)
@@ -50,7 +74,7 @@ def run_verb(
         elif arguments.dry_run:
             print("\n".join(plan(config)))
         else:
-            act(config)
+            (show or act)(config)
     except SuiteError as error:
         return _fail(error, debug=arguments.debug)
     except OSError as error:
@@ -63,7 +87,7 @@ def run_verb(
     return 0
 
 
-def _parser(schema: type[Schema]) -> argparse.ArgumentParser:
+def _parser(schema: type[Schema], views: Sequence[View]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=(schema.__doc__ or "").strip(),
         epilog="keys of the config:\n  " + "\n  ".join(describe(schema)) + "\n\n" + EXIT_CODES,
@@ -79,6 +103,8 @@ def _parser(schema: type[Schema]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would run, without running it"
     )
+    for view in views:
+        parser.add_argument(f"--{view.flag}", action="store_true", help=view.help)
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     # Some launchers add the local rank; ranks are read from the environment.
     parser.add_argument("--local-rank", "--local_rank", help=argparse.SUPPRESS)
