@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
     wanted = yaml.safe_load(to_yaml(config))
     changes = [
         f"{key}: {old!r} there, {new!r} now"
-        for key, old, new in _differences(stored, wanted)
+        for key, old, new in differences(stored, wanted)
         if not key.startswith(_EXECUTION_KEYS)
     ]
     if changes:
@@ -139,11 +140,12 @@ def load_run_config(folder: Path) -> TrainConfig:
     return load_config(TrainConfig, path)
 
 
-def _differences(old: Any, new: Any, prefix: str = ""):
+def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield dotted key, old and new value of everything in which two configs differ."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         if old != new:
             yield prefix, old, new
         return
     for key in sorted(old.keys() | new.keys()):
         path = f"{prefix}.{key}" if prefix else str(key)
-        yield from _differences(old.get(key), new.get(key), path)
+        yield from differences(old.get(key), new.get(key), path)
