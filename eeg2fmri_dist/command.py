@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from eeg2fmri_dist.config import Schema, describe, load_config, to_yaml
 from eeg2fmri_dist.errors import LaunchError, SuiteError
+from eeg2fmri_dist.interrupts import raise_again
 
 ConfigT = TypeVar("ConfigT", bound=Schema)
 
@@ -64,6 +65,7 @@ def run_verb(
     views : sequence of View
         Further flags of this verb.
     """
+    raise_again()
     arguments = _parser(schema, views).parse_intermixed_args(argv)
     show = next((view.show for view in views if getattr(arguments, view.flag)), None)
     _log_to_console(debug=arguments.debug)

@@ -2,8 +2,12 @@
 
 import sys
 
-from eeg2fmri_dist.command import run_verb
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.interrupts import end_quietly
+
+end_quietly()  # importing the rest takes a moment
+
+from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.config.evaluate import EvaluateConfig  # noqa: E402
 
 
 def act(config: EvaluateConfig) -> None:

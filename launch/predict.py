@@ -5,9 +5,13 @@ import logging
 import sys
 from pathlib import Path
 
-from eeg2fmri_dist.command import run_verb
-from eeg2fmri_dist.config.evaluate import PredictConfig
-from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.interrupts import end_quietly
+
+end_quietly()  # importing the rest takes a moment
+
+from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.config.evaluate import PredictConfig  # noqa: E402
+from eeg2fmri_dist.errors import DataError  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
 

@@ -3,9 +3,12 @@
 import logging
 import sys
 
-from eeg2fmri_dist.command import run_verb
-from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.training.preemption import StopRequest
+
+STOP = StopRequest()  # a batch system may send its signal while the rest is being imported
+
+from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.config.train import TrainConfig  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
 
@@ -18,17 +21,14 @@ def act(config: TrainConfig) -> None:
     if is_finished(config, fingerprint_inputs(config)):
         logger.info("%s is up to date", config.output)
         return
-    stop = StopRequest()
-    try:
-        from eeg2fmri_dist.training.run import train
+    from eeg2fmri_dist.training.run import train
 
-        train(config, stop)
-    finally:
-        stop.close()
+    train(config, STOP)
 
 
 def plan(config: TrainConfig) -> list[str]:
     """Say what would be trained."""
+    STOP.close()
     from eeg2fmri_dist.training.plan import plan_training
 
     return plan_training(config)
