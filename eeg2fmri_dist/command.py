@@ -49,6 +49,7 @@ def run_verb(
     plan: Callable[[ConfigT], Iterable[str]],
     argv: Sequence[str] | None = None,
     views: Sequence[View] = (),
+    derive: Callable[[ConfigT], str] = lambda _: "",
 ) -> int:
     """Parse a verb's command line, do what it asks, return the exit code.
 
@@ -64,6 +65,8 @@ def run_verb(
         Arguments; None = those of the process.
     views : sequence of View
         Further flags of this verb.
+    derive : callable
+        Returns what follows from a config, shown as comments below ``--print-config``.
     """
     raise_again()
     arguments = _parser(schema, views).parse_intermixed_args(argv)
@@ -72,7 +75,7 @@ def run_verb(
     try:
         config = load_config(schema, arguments.config, arguments.overrides)
         if arguments.print_config:
-            print(to_yaml(config), end="")
+            print(to_yaml(config) + _as_comment(derive(config)), end="")
         elif arguments.dry_run:
             print("\n".join(plan(config)))
         else:
@@ -130,6 +133,10 @@ def _log_to_console(*, debug: bool) -> None:
     root.setLevel(logging.WARNING)
     for package in ("eeg2fmri_dist", "preprocessing"):
         logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _as_comment(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.splitlines())
 
 
 def _fail(error: SuiteError, *, debug: bool) -> int:

@@ -34,5 +34,16 @@ def plan(config: TrainConfig) -> list[str]:
     return plan_training(config)
 
 
+def derive(config: TrainConfig) -> str:
+    """Show what DeepSpeed is told."""
+    import yaml
+
+    from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config
+
+    world_size = config.world_size or 1
+    derived = yaml.safe_dump(derive_deepspeed_config(config, world_size), sort_keys=False)
+    return f"\nDeepSpeed's config on world_size={world_size}, derived from the above:\n{derived}"
+
+
 if __name__ == "__main__":
-    sys.exit(run_verb(TrainConfig, act, plan))
+    sys.exit(run_verb(TrainConfig, act, plan, derive=derive))

@@ -104,3 +104,22 @@ def test_a_missing_config_file_is_exit_code_2(verb):
     assert done.returncode == 2
     assert "cannot read the config file" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_print_config_of_a_training_shows_what_deepspeed_is_told_and_is_a_config(tmp_path):
+    def print_config(*arguments):
+        done = subprocess.run(
+            [sys.executable, "launch/train.py", *arguments, "--print-config"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    printed = print_config("configs/train/cae.yaml", "engine.zero_stage=2", "world_size=4")
+    assert "#   stage: 2" in printed
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert print_config(str(again)) == printed
