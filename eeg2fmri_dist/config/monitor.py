@@ -1,0 +1,29 @@
+"""Config of what a person sees of a training."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eeg2fmri_dist.config.schema import Schema
+
+
+class ProfileConfig(Schema):
+    """Which steps are profiled."""
+
+    start_step: int = Field(ge=1, description="first optimiser step; some after the start are slow")
+    steps: int = Field(3, ge=1, description="optimiser steps in a row")
+    rank: int = Field(0, ge=0, description="rank that is profiled")
+
+
+class MonitorConfig(Schema):
+    """What a training tells of itself while it runs."""
+
+    every_steps: int = Field(
+        20,
+        ge=1,
+        description="optimiser steps between records of speed and memory (TensorBoard, "
+        "logs/rank-N.jsonl) and between lines of a log file",
+    )
+    profile: ProfileConfig | None = Field(
+        None, description="steps whose trace is written into profile/; null = none, else with"
+    )
