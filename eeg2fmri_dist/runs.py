@@ -22,6 +22,7 @@ _EXECUTION_KEYS = (
     "threads",
     "checkpoints.",
     "watchdog.",
+    "monitor.",
     "data.cache",
     "engine.zero_stage",
     "engine.gradient_accumulation",

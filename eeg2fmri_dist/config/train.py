@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
+from eeg2fmri_dist.config.monitor import MonitorConfig
 from eeg2fmri_dist.config.schema import Schema
 
 
@@ -213,6 +214,7 @@ class TrainConfig(Schema):
     engine: EngineConfig = Field(EngineConfig(), description="precision, ZeRO, memory")
     checkpoints: CheckpointConfig = Field(CheckpointConfig(), description="saving")
     watchdog: WatchdogConfig = Field(WatchdogConfig(), description="what ends a broken training")
+    monitor: MonitorConfig = Field(MonitorConfig(), description="what it tells of itself")
     world_size: int | None = Field(
         None, ge=1, description="ranks that must be there; null = as many as were started"
     )

@@ -121,12 +121,14 @@ class Trainer:
         except StopAskedError:
             self.save_and_leave()
         self.checkpoints.commit()
+        self.monitor.hparams(self.config.model_dump(mode="json"), self.scores)
         return self.progress
 
     def start(self) -> None:
         """Begin where the loaded state says."""
         self.windows = self.data.training_windows()
         self.saved_step = self.progress.step
+        self.scores: dict[str, float] = {}
         self.engine.train()
         self.monitor.start(self.progress.step)
 
@@ -208,7 +210,9 @@ class Trainer:
             raise self.with_batch(error) from None
         self.progress.loss_sum += losses.mean()
         self.progress.loss_count += 1
-        self.monitor.training_step(self.progress.step, losses.mean(), self.engine.get_lr()[0], norm)
+        self.monitor.training_step(
+            self.progress.step, losses.mean(), self.engine.get_lr()[0], norm, own_loss=loss
+        )
         self.checkpoints.commit_when(written.all())
         self.stop.note_agreed(int(signals.max()))
 
@@ -237,6 +241,7 @@ class Trainer:
         self.progress.validated_epoch = epoch
         self.progress.loss_sum, self.progress.loss_count = 0.0, 0
         self.monitor.epoch(epoch, self.progress.step, scores)
+        self.scores |= scores
         if is_best or epoch % self.config.checkpoints.every_epochs == 0 or self.finished:
             self.save(is_best=is_best)
         self.stop.agree()
@@ -264,6 +269,7 @@ class Trainer:
     def save(self, *, is_best: bool) -> None:
         """Save everything that the next step depends on."""
         self.heartbeat.at(self.progress.step, "saving a checkpoint")
+        self.monitor.flush()
         epoch, step = self.sampler.epoch, self.progress.step
         state = {
             "step": step,

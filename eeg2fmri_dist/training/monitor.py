@@ -157,7 +157,9 @@ class Monitor:
             description = f"loss {loss:.4f}"
             self._progress.update(self._task, completed=step, description=description)
         if step % self._config.every_steps == 0:
-            self._end_interval(step)
+            numbers = self._end_interval(step)
+            if self._ranks.is_first and self._progress is None:
+                logger.info("%s", self._step_line(step, numbers))
 
     def epoch(self, epoch: int, step: int, scores: Mapping[str, float]) -> None:
         """Write the scores of an epoch (training means, validation) and its throughput."""
@@ -239,10 +241,11 @@ class Monitor:
             if math.isfinite(value):
                 self._events.add_scalar(name, value, step)
 
-    def _end_interval(self, step: int) -> None:
+    def _end_interval(self, step: int) -> dict[str, float]:
+        """Write speed and memory of the steps since the last interval; return the numbers."""
         sums, self._interval = self._interval, _Sums()
         if not sums.steps:
-            return
+            return {}
         memory = _memory_bytes(self._device)
         record = {
             "step": step,
@@ -254,17 +257,15 @@ class Monitor:
             **memory,
         }
         append_record(self._rank_log(self._ranks.rank), record)
-        if self._events is None:
-            return
         speed = {
             "throughput/windows_per_s": self._windows_per_s(sums),
             "throughput/data_wait_fraction": _share(sums.waited_s, sums.step_s),
             "throughput/flop_utilisation": self._utilisation(sums),
         }
         sizes = {f"memory/{k.removesuffix('_bytes')}_gib": v / _GIB for k, v in memory.items()}
-        self._write_scalars(step, speed | {"throughput/step_s": record["step_s"]} | sizes)
-        if self._progress is None:
-            logger.info("%s", self._step_line(step, record | speed))
+        if self._events is not None:
+            self._write_scalars(step, speed | {"throughput/step_s": record["step_s"]} | sizes)
+        return record | speed
 
     def _windows_per_s(self, sums: _Sums) -> float:
         """Of all ranks together, which have equal shares."""

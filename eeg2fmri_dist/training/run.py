@@ -36,6 +36,7 @@ from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
 from eeg2fmri_dist.training.deepspeed_config import effective_precision
 from eeg2fmri_dist.training.engine import start_engine, start_process_group
+from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress, Trainer
@@ -50,6 +51,7 @@ from eeg2fmri_dist.training.weights import ScoredModel
 
 logger = logging.getLogger(__name__)
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LEAK_WARNING = (
     "split.kind=by_sample puts volumes of one subject into training and test: scores will look "
     "better than the model is"
@@ -150,6 +152,8 @@ def assemble(
     heartbeat.note_progress()
     objective = _make_objective(config, model, store).to(device)
     scored_copy = copy.deepcopy(objective)
+    one_window = train_data.batch(train_data.training_windows()[:1], objective.fields)
+    flops_per_window = count_step_flops(scored_copy, one_window).total
     sampler = BatchSampler(
         len(train_data.training_windows()), config.optimisation.batch_size, config.optimisation.seed
     )
@@ -171,6 +175,16 @@ def assemble(
         sampler.load_state_dict(saved.state["sampler"])
         progress = Progress(**saved.state["progress"])
     card = make_card(config, store, split, tokeniser)
+    monitor = Monitor(
+        config.output,
+        config.monitor,
+        ranks,
+        device,
+        total_steps=total_steps,
+        total_epochs=config.optimisation.epochs,
+        flops_per_window=flops_per_window,
+        peak=measure_peak_flops(device, _DTYPES[effective_precision(config.engine)]),
+    )
     _announce(config, model, train_data, total_steps, ranks)
     return Trainer(
         config=config,
@@ -183,9 +197,7 @@ def assemble(
             train_data, validation_data, store_regions(store), config.optimisation, ranks, device
         ),
         checkpoints=checkpoints,
-        monitor=Monitor(
-            config.output, total_steps, config.optimisation.epochs, is_first=ranks.is_first
-        ),
+        monitor=monitor,
         watchdog=Watchdog(config.watchdog),
         heartbeat=heartbeat,
         stop=stop,
