@@ -12,7 +12,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import data_waiting, engine_steps, generation, resuming, throughput
+from tests.benchmarks import (
+    clusters,
+    data_waiting,
+    engine_steps,
+    generation,
+    layers,
+    resuming,
+    throughput,
+)
 from tests.benchmarks.measuring import Measurement
 
 BENCHMARKS: dict[str, Callable[[], Measurement]] = {
@@ -26,9 +34,12 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "transformer-volume-throughput": throughput.transformer_volume_loss,
     "transformer-latent-throughput": throughput.transformer_latent_loss,
     "unet-throughput": throughput.unet,
+    "cae-layers": layers.cae,
+    "transformer-layers": layers.transformer,
     "generation-cached": generation.cached_against_recomputed,
     "resume-first-step": resuming.time_to_first_step,
     "checkpoint-bytes": resuming.bytes_per_checkpoint,
+    "cluster-prediction": clusters.prediction,
 }
 OUTPUT = Path("runs/bench/bench.json")
 
