@@ -40,11 +40,11 @@ from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress, Trainer
-from eeg2fmri_dist.training.manifest import resolve_weights
+from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Objective, make_objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
-from eeg2fmri_dist.training.tokens import attach_tokens, fit_tokeniser, standardise_tokens
+from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
 from eeg2fmri_dist.training.validation import Validator
 from eeg2fmri_dist.training.watchdog import Watchdog
 from eeg2fmri_dist.training.weights import ScoredModel
@@ -147,7 +147,7 @@ def assemble(
     validation_data = WindowData(store, split.validation, config.data, scaling, ranks.local_size)
     stop.agree()
     torch.manual_seed(config.optimisation.seed)
-    model, tokeniser = _make_model(config, store, train_data, validation_data)
+    model, tokeniser = _make_model(config, store, train_data, validation_data, ranks, device)
     stop.agree()
     heartbeat.note_progress()
     objective = _make_objective(config, model, store).to(device)
@@ -267,7 +267,12 @@ def make_card(
 
 
 def _make_model(
-    config: TrainConfig, store: Store, train_data: WindowData, validation_data: WindowData
+    config: TrainConfig,
+    store: Store,
+    train_data: WindowData,
+    validation_data: WindowData,
+    ranks: Ranks,
+    device: torch.device,
 ) -> tuple[torch.nn.Module, dict[str, Any] | None]:
     """Build the model; a Transformer gets its tokeniser, and the data their tokens."""
     sizes = store_sizes(store, config.data.context)
@@ -275,21 +280,22 @@ def _make_model(
         return build_model(config.model, None, sizes), None
     if isinstance(config.tokeniser, PrincipalComponentsConfig):
         tokeniser_config: CaeConfig | PrincipalComponentsConfig = config.tokeniser
-        weights = None
+        weights, cache = None, None
     else:
         trained = load_tokeniser(config.tokeniser, config, store)
         tokeniser_config = CaeConfig.model_validate(trained.card.model)
         weights = trained.model.state_dict()
+        cache = TokenCache(
+            config.tokeniser / "tokens",
+            weights_sha256(resolve_weights(config.tokeniser, "best")),
+            may_write=ranks.is_first,
+        )
     model = build_model(config.model, tokeniser_config, sizes)
     assert isinstance(model, TransformerCNN)
     if weights is not None:
         assert isinstance(model.tokeniser, torch.nn.Module)
         model.tokeniser.load_state_dict(weights)
-    fit_tokeniser(model.tokeniser, train_data)
-    standardise_tokens(model, train_data)
-    if not model.config.train_tokeniser:
-        attach_tokens(model, train_data)
-        attach_tokens(model, validation_data)
+    prepare_tokens(model, train_data, validation_data, cache, device)
     return model, tokeniser_config.model_dump(mode="json")
 
 
