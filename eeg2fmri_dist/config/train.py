@@ -214,7 +214,7 @@ class TrainConfig(Schema):
     engine: EngineConfig = Field(EngineConfig(), description="precision, ZeRO, memory")
     checkpoints: CheckpointConfig = Field(CheckpointConfig(), description="saving")
     watchdog: WatchdogConfig = Field(WatchdogConfig(), description="what ends a broken training")
-    monitor: MonitorConfig = Field(MonitorConfig(), description="what it tells of itself")
+    monitor: MonitorConfig = Field(MonitorConfig(), description="what a run tells of itself")
     world_size: int | None = Field(
         None, ge=1, description="ranks that must be there; null = as many as were started"
     )

@@ -63,6 +63,12 @@ def effective_precision(engine: EngineConfig) -> str:
     return "bf16" if _CPU_BF16_FLAGS & _cpu_flags() else "fp32"
 
 
+def compute_dtype(engine: EngineConfig) -> torch.dtype:
+    """Return what matrix products and convolutions compute in."""
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return dtypes[effective_precision(engine)]
+
+
 def _zero_section(engine: EngineConfig, world_size: int) -> dict[str, Any]:
     section: dict[str, Any] = {"stage": effective_zero_stage(engine, world_size)}
     if engine.offload_optimizer:

@@ -121,14 +121,12 @@ class Trainer:
         except StopAskedError:
             self.save_and_leave()
         self.checkpoints.commit()
-        self.monitor.hparams(self.config.model_dump(mode="json"), self.scores)
         return self.progress
 
     def start(self) -> None:
         """Begin where the loaded state says."""
         self.windows = self.data.training_windows()
         self.saved_step = self.progress.step
-        self.scores: dict[str, float] = {}
         self.engine.train()
         self.monitor.start(self.progress.step)
 
@@ -241,7 +239,8 @@ class Trainer:
         self.progress.validated_epoch = epoch
         self.progress.loss_sum, self.progress.loss_count = 0.0, 0
         self.monitor.epoch(epoch, self.progress.step, scores)
-        self.scores |= scores
+        if self.finished:
+            self.monitor.hparams(self.config.model_dump(mode="json"), scores)
         if is_best or epoch % self.config.checkpoints.every_epochs == 0 or self.finished:
             self.save(is_best=is_best)
         self.stop.agree()

@@ -34,7 +34,7 @@ from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
-from eeg2fmri_dist.training.deepspeed_config import effective_precision
+from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
 from eeg2fmri_dist.training.engine import start_engine, start_process_group
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
@@ -51,7 +51,6 @@ from eeg2fmri_dist.training.weights import ScoredModel
 
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LEAK_WARNING = (
     "split.kind=by_sample puts volumes of one subject into training and test: scores will look "
     "better than the model is"
@@ -152,8 +151,6 @@ def assemble(
     heartbeat.note_progress()
     objective = _make_objective(config, model, store).to(device)
     scored_copy = copy.deepcopy(objective)
-    one_window = train_data.batch(train_data.training_windows()[:1], objective.fields)
-    flops_per_window = count_step_flops(scored_copy, one_window).total
     sampler = BatchSampler(
         len(train_data.training_windows()), config.optimisation.batch_size, config.optimisation.seed
     )
@@ -167,6 +164,7 @@ def assemble(
     saved = checkpoints.open_newest()
     if saved is not None:
         saved.load_weights(objective)
+    monitor = _make_monitor(config, objective, train_data, ranks, device, total_steps)
     engine = start_engine(objective, config, ranks.world_size, total_steps)
     scored = ScoredModel(engine, scored_copy, config.optimisation.ema_decay)
     progress = Progress()
@@ -175,16 +173,6 @@ def assemble(
         sampler.load_state_dict(saved.state["sampler"])
         progress = Progress(**saved.state["progress"])
     card = make_card(config, store, split, tokeniser)
-    monitor = Monitor(
-        config.output,
-        config.monitor,
-        ranks,
-        device,
-        total_steps=total_steps,
-        total_epochs=config.optimisation.epochs,
-        flops_per_window=flops_per_window,
-        peak=measure_peak_flops(device, _DTYPES[effective_precision(config.engine)]),
-    )
     _announce(config, model, train_data, total_steps, ranks)
     return Trainer(
         config=config,
@@ -208,6 +196,28 @@ def assemble(
         ),
         skipped_batches=frozenset(read_skipped(config.output)),
         progress=progress,
+    )
+
+
+def _make_monitor(
+    config: TrainConfig,
+    objective: Objective,
+    data: WindowData,
+    ranks: Ranks,
+    device: torch.device,
+    total_steps: int,
+) -> Monitor:
+    """Count the operations of a window (before the engine wraps the model); measure the peak."""
+    window = data.batch(data.training_windows()[:1], objective.fields)
+    return Monitor(
+        config.output,
+        config.monitor,
+        ranks,
+        device,
+        total_steps=total_steps,
+        total_epochs=config.optimisation.epochs,
+        flops_per_window=count_step_flops(objective, window).total,
+        peak=measure_peak_flops(device, compute_dtype(config.engine)),
     )
 
 
