@@ -98,7 +98,7 @@ def count_step_flops(objective: Objective, batch: Batch) -> StepFlops:
     """
     windows = len(next(iter(batch.values())))
     shapes = {name: tensor.to("meta") for name, tensor in batch.items()}
-    ledger = _Ledger(_copy_to_meta(objective))
+    ledger = _Ledger(copy_without_storage(objective, torch.device("meta")))
     with torch.random.fork_rng(devices=[]), ledger.open():
         loss = ledger.module(shapes, 1.0)
         forward = ledger.total()
@@ -140,6 +140,34 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> PeakRate:
 def flop_utilisation(flops: float, seconds: float, peak: PeakRate) -> float:
     """Return the share of the peak rate at which `flops` were done."""
     return flops / max(seconds, 1e-12) / peak.flops_per_s
+
+
+def copy_without_storage(objective: Objective, device: torch.device) -> Objective:
+    """Copy a module, in training mode, without its numbers.
+
+    Parameters
+    ----------
+    objective : Objective
+        Any device.
+    device : torch.device
+        The meta device, or any other inside a `FakeTensorMode`.
+
+    Returns
+    -------
+    Objective
+        Without its mask: how many voxels that selects cannot be known from shapes.
+    """
+
+    def empty(tensor: Tensor) -> Tensor:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+
+    known: dict[int, object] = {
+        id(p): nn.Parameter(empty(p), requires_grad=p.requires_grad) for p in objective.parameters()
+    }
+    known |= {id(buffer): empty(buffer) for buffer in objective.buffers()}
+    copied = copy.deepcopy(objective, known)
+    copied.mask = None
+    return copied.train()
 
 
 class _Ledger:
@@ -213,20 +241,6 @@ def _tensors(nested: object) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _copy_to_meta(objective: Objective) -> Objective:
-    """Copy a module without its numbers and without its mask, whose size meta cannot know."""
-    without_storage: dict[int, object] = {}
-    for parameter in objective.parameters():
-        without_storage[id(parameter)] = nn.Parameter(
-            parameter.detach().to("meta"), requires_grad=parameter.requires_grad
-        )
-    for buffer in objective.buffers():
-        without_storage[id(buffer)] = buffer.to("meta")
-    copied = copy.deepcopy(objective, without_storage)
-    copied.mask = None
-    return copied.train()
-
-
 def _conv_backward_flops(
     grad_out_shape, x_shape, w_shape, _bias, _stride, _padding, _dilation, transposed, *rest, **_
 ) -> int:
@@ -240,7 +254,7 @@ def _conv_backward_flops(
 
 
 def _matrix_product(side: int, device: torch.device, dtype: torch.dtype) -> _Kernel:
-    matrix = torch.randn(side, side, device=device, dtype=dtype)
+    matrix = _fill(torch.empty(side, side, device=device, dtype=dtype))
     return _Kernel(f"{side} x {side} matrix product", 2.0 * side**3, lambda: matrix @ matrix)
 
 
@@ -250,10 +264,15 @@ def _convolution(
     """3x3x3 convolution of as many volumes as make about `flops` operations."""
     per_volume = 2.0 * 27 * width**2 * math.prod(grid)
     volumes = max(1, round(flops / per_volume))
-    x = like.new_empty(volumes, width, *grid).normal_().to(memory_format=layout)
-    weight = like.new_empty(width, width, 3, 3, 3).normal_().to(memory_format=layout)
+    x = _fill(like.new_empty(volumes, width, *grid)).to(memory_format=layout)
+    weight = _fill(like.new_empty(width, width, 3, 3, 3)).to(memory_format=layout)
     name = f"{width} -> {width} conv3d, {volumes} volumes of {grid}, {layout}"
     return _Kernel(name, volumes * per_volume, lambda: F.conv3d(x, weight, padding=1))
+
+
+def _fill(tensor: Tensor) -> Tensor:
+    """Random numbers (equal ones make a GPU faster), not those that training draws from."""
+    return tensor.normal_(generator=torch.Generator(tensor.device))
 
 
 def _rate(kernel: _Kernel, device: torch.device) -> PeakRate:

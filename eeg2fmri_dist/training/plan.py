@@ -1,71 +1,267 @@
-"""What a training would do: sizes, steps, memory, without doing it."""
+"""What a training would do: sizes, steps, memory and time, without doing it."""
 
 from __future__ import annotations
 
+import datetime
+import math
+import os
 from pathlib import Path
 
 import torch
 
-from eeg2fmri_dist.config.model import CaeConfig
+from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.models.build import build_model, count_parameters
+from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.normalise import fit_scaling
 from eeg2fmri_dist.runs import load_run_config
 from eeg2fmri_dist.sampler import BatchSampler
-from eeg2fmri_dist.splits import PARTS, make_split
+from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.deepspeed_config import (
+    compute_dtype,
+    effective_precision,
+    effective_zero_stage,
+)
+from eeg2fmri_dist.training.flops import count_step_flops, flop_utilisation, measure_peak_flops
+from eeg2fmri_dist.training.footprint import (
+    Saving,
+    Update,
+    estimate_rank_memory,
+    measure_model,
+    simulate_micro_batches,
+)
+from eeg2fmri_dist.training.memory import checkpoint_activations
+from eeg2fmri_dist.training.objectives import Batch, Objective, make_objective
+from eeg2fmri_dist.training.rehearsal import Rehearsal, free_memory, rehearse
 from eeg2fmri_dist.training.run import store_sizes
+from eeg2fmri_dist.training.tokens import attach_tokens
 from eeg2fmri_dist.windows import training_windows
 
 _RANKS_SHOWN = (1, 2, 4, 8)
+_STAGES = (0, 1, 2, 3)
+_MIB = 2**20
 
 
 def plan_training(config: TrainConfig) -> list[str]:
-    """Return the lines of ``--dry-run``.
-
-    Memory is that of weights, gradients and Adam's two moments in fp32; activations come on top.
-    """
-    store = Store(config.store)
-    split = make_split(store.recordings, config.split)
-    optimisation = config.optimisation
-    windows = training_windows(
-        [segment.stop - segment.start for segment in split.train],
-        config.data.window,
-        config.data.stride,
-    )
-    sampler = BatchSampler(len(windows), optimisation.batch_size, optimisation.seed)
-    with torch.device("meta"):
-        model = build_model(
-            config.model, _tokeniser_config(config), store_sizes(store, config.data.context)
-        )
-    lines = [f"{config.model.name}, {config.recipe} recipe, into {config.output}"]
-    for part in PARTS:
-        subjects = [store.recordings[segment.recording].subject for segment in split.part(part)]
-        lines.append(f"  {part}: {len(subjects)} recordings ({', '.join(subjects)})")
-    trained = count_parameters(model)
-    lines += [
-        f"  {len(windows)} windows of {config.data.window} TRs, {sampler.batches_per_epoch} steps "
-        f"per epoch, {sampler.batches_per_epoch * optimisation.epochs} in all",
-        f"  {trained:,} trained parameters",
-        f"  checkpoint: about {16 * trained / 2**20:.0f} MiB, {config.checkpoints.keep + 1} kept",
-        "  memory per rank for weights, gradients and optimiser (MiB), by ZeRO stage:",
-        "    ranks    " + "".join(f"stage {stage:<6}" for stage in (0, 1, 2)),
+    """Return the lines of ``--dry-run``; measures a few steps, writes nothing."""
+    plan = TrainingPlan(config)
+    return [
+        f"{config.model.name}, {config.recipe} recipe, into {config.output}",
+        *plan.data_lines(),
+        *plan.size_lines(),
+        *plan.memory_lines(),
+        *plan.time_lines(),
     ]
-    lines += [_memory_row(trained, world_size) for world_size in _RANKS_SHOWN]
-    return lines
 
 
-def _memory_row(parameters: int, world_size: int) -> str:
-    weights = gradients = 4 * parameters
-    moments = 8 * parameters
-    by_stage = (
-        weights + gradients + moments,
-        weights + gradients + moments / world_size,
-        weights + (gradients + moments) / world_size,
-    )
-    return f"    {world_size:<9}" + "".join(f"{size / 2**20:<12.0f}" for size in by_stage)
+class TrainingPlan:
+    """A training's data and its model without numbers (meta device).
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What would be trained.
+
+    Attributes
+    ----------
+    objective : Objective
+        On the meta device.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.store = Store(config.store)
+        self.split: Split = make_split(self.store.recordings, config.split)
+        self.precision = effective_precision(config.engine)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.device("meta"):
+            self.objective = self._objective()
+        lengths = [segment.stop - segment.start for segment in self.split.train]
+        self.n_windows = len(training_windows(lengths, config.data.window, config.data.stride))
+        optimisation = config.optimisation
+        self.sampler = BatchSampler(self.n_windows, optimisation.batch_size, optimisation.seed)
+
+    def data_lines(self) -> list[str]:
+        """Recordings, windows and steps."""
+        lines = []
+        for part in PARTS:
+            subjects = [
+                self.store.recordings[segment.recording].subject
+                for segment in self.split.part(part)
+            ]
+            lines.append(f"  {part}: {len(subjects)} recordings ({', '.join(subjects)})")
+        steps, epochs = self.sampler.batches_per_epoch, self.config.optimisation.epochs
+        lines.append(
+            f"  {self.n_windows} windows of {self.config.data.window} TRs, {steps} steps per "
+            f"epoch, {steps * epochs} in all"
+        )
+        return lines
+
+    def size_lines(self) -> list[str]:
+        """Parameters, operations, size of a checkpoint."""
+        flops = count_step_flops(self.objective, self.batch(1))
+        return [
+            f"  {count_parameters(self.objective):,} trained parameters",
+            f"  {flops.total / 1e9:.3g} GFLOP per window (forward {flops.forward / 1e9:.3g}, "
+            f"backward {flops.backward / 1e9:.3g})",
+            f"  checkpoint: about {self.checkpoint_bytes() / _MIB:.0f} MiB, "
+            f"{self.config.checkpoints.keep + 1} kept",
+        ]
+
+    def memory_lines(self) -> list[str]:
+        """Memory per rank, by ZeRO stage and number of ranks."""
+        ranks = sorted({*_RANKS_SHOWN, self.config.world_size or 1})
+        stages = "".join(f"stage {stage:<6}" for stage in _STAGES)
+        return [
+            f"  memory per rank in training (MiB, {self.precision}): weights, gradients, Adam, "
+            "the copy that is scored, activations",
+            f"    ranks    activations  {stages}",
+            *(self._memory_row(world_size) for world_size in ranks),
+            f"  besides, on the host: Python and its libraries (0.6-0.8 GiB) and, where kept in "
+            f"RAM, {self._volume_bytes() / _MIB:.0f} MiB of volumes",
+        ]
+
+    def time_lines(self) -> list[str]:
+        """Time of a step and of the whole training, measured on this machine."""
+        ranks = self.config.world_size or 1
+        share, needed = self.windows_per_rank(ranks), self.rank_bytes(1, ranks)
+        free = free_memory(self.device)
+        if needed > free:
+            return [
+                f"  time: not measured, {needed / _MIB:.0f} MiB are needed and {free / _MIB:.0f} "
+                "MiB are free here; run this on a compute node"
+            ]
+        torch.set_num_threads(self.config.threads or max(1, (os.cpu_count() or 1) // ranks))
+        try:
+            measured = self.rehearse(share)
+        except (RuntimeError, MemoryError) as error:
+            return [f"  time: not measured ({str(error).splitlines()[0]}); run on a compute node"]
+        return self._time_lines(measured, share, ranks)
+
+    def batch(self, n_windows: int) -> Batch:
+        """Return a batch without numbers."""
+        data, sizes = self.config.data, store_sizes(self.store, self.config.data.context)
+        shapes: dict[str, tuple[int, ...]] = {
+            "bold": (data.window, *sizes.grid),
+            "eeg": (data.window + data.context, sizes.num_channels, sizes.num_frequencies),
+        }
+        if isinstance(self.objective.model, TransformerCNN):
+            shapes["tokens"] = (data.window, self.objective.model.tokeniser.d_token)
+        return {
+            field: torch.empty(n_windows, *shapes[field], device="meta")
+            for field in self.objective.fields
+        }
+
+    def windows_per_rank(self, world_size: int) -> int:
+        """Windows of the largest micro-batch of a rank."""
+        parts = world_size * self.config.engine.gradient_accumulation
+        return math.ceil(min(self.config.optimisation.batch_size, self.n_windows) / parts)
+
+    def rank_bytes(self, zero_stage: int, world_size: int) -> int:
+        """Estimate the memory of a rank in training."""
+        return self._rank_memory(zero_stage, world_size)[1]
+
+    def checkpoint_bytes(self) -> int:
+        """Size of a checkpoint: the model, Adam's moments, trained weights beside an average."""
+        size = measure_model(self.objective)
+        averaged = self.config.optimisation.ema_decay is not None
+        return size.frozen + size.trained * (4 if averaged else 3)
+
+    def rehearse(self, n_windows: int) -> Rehearsal:
+        """Time a few steps on the first training recording, with untrained weights."""
+        data_config = self.config.data.model_copy(update={"cache": "ram"})
+        segments = self.split.train[:1]
+        scaling = fit_scaling(self.store, segments, data_config)
+        data = WindowData(self.store, segments, data_config, scaling)
+        objective = self._objective()
+        model = objective.model
+        if isinstance(model, TransformerCNN) and not model.config.train_tokeniser:
+            attach_tokens(model, data)
+        return rehearse(objective.to(self.device), data, n_windows, self.device, self._autocast)
+
+    @property
+    def _autocast(self) -> torch.dtype | None:
+        dtype = compute_dtype(self.config.engine)
+        return None if dtype == torch.float32 else dtype
+
+    @property
+    def _update(self) -> Update:
+        if self.config.engine.fused_adam:
+            return "fused"
+        return "foreach" if self.device.type == "cuda" else "loop"
+
+    @property
+    def _saving(self) -> Saving:
+        if self.device.type == "cuda":
+            return "elsewhere"
+        return "beside" if self.config.checkpoints.asynchronous else "between"
+
+    def _objective(self) -> Objective:
+        config = self.config
+        sizes = store_sizes(self.store, config.data.context)
+        model = build_model(config.model, _tokeniser_config(config), sizes)
+        mask = torch.from_numpy(self.store.layout.mask.copy())
+        return make_objective(model, mask if self._masked else None, config.optimisation)
+
+    @property
+    def _masked(self) -> bool:
+        return self.config.data.normalise == "voxelwise"
+
+    def _volume_bytes(self) -> int:
+        parts = (*self.split.train, *self.split.validation)
+        return 4 * sum(s.stop - s.start for s in parts) * math.prod(self.store.layout.grid)
+
+    def _rank_memory(self, zero_stage: int, world_size: int) -> tuple[int, int]:
+        """Bytes of activations, and of all."""
+        engine = self.config.engine
+        micro_batch = simulate_micro_batches(
+            self.objective,
+            self.batch(self.windows_per_rank(world_size)),
+            device=self.device,
+            autocast=self._autocast,
+            micro_batches=engine.gradient_accumulation,
+            voxels=int(self.store.layout.mask.sum()) if self._masked else None,
+            prepare=checkpoint_activations if engine.activation_checkpointing else None,
+        )
+        memory = estimate_rank_memory(
+            measure_model(self.objective),
+            micro_batch,
+            zero_stage=effective_zero_stage(
+                engine.model_copy(update={"zero_stage": zero_stage}), world_size
+            ),
+            world_size=world_size,
+            averaged=self.config.optimisation.ema_decay is not None,
+            update=self._update,
+            saving=self._saving,
+        )
+        return micro_batch.activations, memory.total
+
+    def _memory_row(self, world_size: int) -> str:
+        by_stage = [self._rank_memory(stage, world_size) for stage in _STAGES]
+        totals = "".join(f"{total / _MIB:<12.0f}" for _, total in by_stage)
+        return f"    {world_size:<9}{by_stage[0][0] / _MIB:<13.0f}{totals}"
+
+    def _time_lines(self, measured: Rehearsal, share: int, ranks: int) -> list[str]:
+        step_s = measured.predict_step_s(share, self.config.engine.gradient_accumulation)
+        steps = self.sampler.batches_per_epoch * self.config.optimisation.epochs
+        whole = datetime.timedelta(seconds=round(step_s * steps))
+        flops = count_step_flops(self.objective, self.batch(1)).total
+        peak = measure_peak_flops(self.device, compute_dtype(self.config.engine))
+        used = flop_utilisation(flops * measured.windows, measured.step_s, peak)
+        where = f"{self.device.type}, {torch.get_num_threads()} thread(s)"
+        return [
+            f"  time: {step_s:.3g} s per step of {ranks} rank(s), {whole} in all without "
+            "validation and communication",
+            f"    from steps of {measured.windows} windows on this machine ({where}): "
+            f"{measured.windows / measured.step_s:.3g} windows/s, "
+            f"{measured.reading_s / measured.step_s:.1%} reading, {used:.0%} of the peak of "
+            f"{peak.flops_per_s / 1e9:.3g} GFLOP/s",
+        ]
 
 
-def _tokeniser_config(config: TrainConfig):
+def _tokeniser_config(config: TrainConfig) -> CaeConfig | PrincipalComponentsConfig | None:
     if not isinstance(config.tokeniser, Path):
         return config.tokeniser
     cae = load_run_config(config.tokeniser).model

@@ -142,7 +142,9 @@ def test_cae_costs_twice_per_batch_and_the_same_per_window():
 
 
 def test_peak_is_one_of_our_kernels_and_utilisation_a_share_of_it():
+    before = torch.get_rng_state()
     peak = measure_peak_flops(torch.device("cpu"), torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
     assert peak.flops_per_s > 1e6
     assert "matrix product" in peak.kernel or "conv3d" in peak.kernel
     assert flop_utilisation(30.0, 2.0, PeakRate(60.0, "")) == 0.25
