@@ -148,7 +148,7 @@ class Monitor:
             self._write_scalars(
                 step,
                 {
-                    "train/loss": loss,
+                    "train/loss_step": loss,  # train/loss is that of a free-running validation
                     "train/learning_rate": learning_rate,
                     "train/gradient_norm": grad_norm,
                 },
@@ -278,7 +278,7 @@ class Monitor:
 
     def _step_line(self, step: int, numbers: Mapping[str, float]) -> str:
         utilisation = numbers["throughput/flop_utilisation"]
-        used = "" if math.isnan(utilisation) else f"  {utilisation:.0%} of peak"
+        used = "" if math.isnan(utilisation) else f"  {utilisation:.1%} of peak"
         return (
             f"step {step}/{self._total_steps}  loss {numbers['loss']:.4g}  "
             f"{numbers['throughput/windows_per_s']:.3g} windows/s  "
@@ -329,9 +329,10 @@ def _memory_bytes(device: torch.device) -> dict[str, int]:
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        memory = {"rss_bytes": pages * os.sysconf("SC_PAGE_SIZE"), "rss_peak_bytes": peak}
+        now = pages * os.sysconf("SC_PAGE_SIZE")
     except OSError:  # not Linux
-        memory = {"rss_bytes": peak, "rss_peak_bytes": peak}
+        now = peak
+    memory = {"rss_bytes": now, "rss_peak_bytes": max(now, peak)}  # the kernel counts peaks late
     if device.type == "cuda":
         memory["cuda_peak_bytes"] = torch.cuda.max_memory_allocated(device)
     return memory

@@ -47,7 +47,8 @@ def train(monitor, first, last, session=0):
         monitor.note_data(4, 0.0)
         monitor.training_step(step, loss_at(step), 1e-3, 2.0, own_loss=step)
         if step % STEPS_PER_EPOCH == 0:
-            scores = {"train/loss_epoch": 0.5, "validation/r_region": 0.1 * session}
+            scores = {"train/loss_epoch": 0.5, "train/loss": 0.6}  # names that a validation gives
+            scores |= {"validation/r_region": 0.1 * session}
             monitor.epoch(step // STEPS_PER_EPOCH, step, scores)
 
 
@@ -74,8 +75,8 @@ def test_resumed_run_shows_each_step_once(tmp_path, saved_step):
     train(second, saved_step + 1, 24, session=2)
     second.close()
     events = read_events(tmp_path)
-    assert steps_of(tmp_path, "train/loss") == list(range(1, 25))
-    losses = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert steps_of(tmp_path, "train/loss_step") == list(range(1, 25))
+    losses = {event.step: event.value for event in events.Scalars("train/loss_step")}
     assert losses == pytest.approx({step: loss_at(step) for step in range(1, 25)})
     for tag in events.Tags()["scalars"]:
         assert max(Counter(steps_of(tmp_path, tag)).values()) == 1, tag
@@ -267,4 +268,4 @@ def test_no_step_before_a_flush_is_lost_by_kill_9(tmp_path):
     for step in range(11, 14):
         monitor.training_step(step, loss_at(step), 1e-3, 1.0)
     monitor.close()
-    assert steps_of(tmp_path, "train/loss") == list(range(1, 14))
+    assert steps_of(tmp_path, "train/loss_step") == list(range(1, 14))
