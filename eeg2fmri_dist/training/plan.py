@@ -26,6 +26,7 @@ from eeg2fmri_dist.training.deepspeed_config import (
 )
 from eeg2fmri_dist.training.flops import count_step_flops, flop_utilisation, measure_peak_flops
 from eeg2fmri_dist.training.footprint import (
+    MicroBatchMemory,
     Saving,
     Update,
     estimate_rank_memory,
@@ -81,6 +82,7 @@ class TrainingPlan:
         lengths = [segment.stop - segment.start for segment in self.split.train]
         self.n_windows = len(training_windows(lengths, config.data.window, config.data.stride))
         optimisation = config.optimisation
+        self._micro_batches: dict[int, MicroBatchMemory] = {}
         self.sampler = BatchSampler(self.n_windows, optimisation.batch_size, optimisation.seed)
 
     def data_lines(self) -> list[str]:
@@ -213,18 +215,24 @@ class TrainingPlan:
         parts = (*self.split.train, *self.split.validation)
         return 4 * sum(s.stop - s.start for s in parts) * math.prod(self.store.layout.grid)
 
+    def _micro_batch(self, world_size: int) -> MicroBatchMemory:
+        windows = self.windows_per_rank(world_size)
+        if windows not in self._micro_batches:
+            engine = self.config.engine
+            self._micro_batches[windows] = simulate_micro_batches(
+                self.objective,
+                self.batch(windows),
+                device=self.device,
+                autocast=self._autocast,
+                micro_batches=engine.gradient_accumulation,
+                voxels=int(self.store.layout.mask.sum()) if self._masked else None,
+                prepare=checkpoint_activations if engine.activation_checkpointing else None,
+            )
+        return self._micro_batches[windows]
+
     def _rank_memory(self, zero_stage: int, world_size: int) -> tuple[int, int]:
         """Bytes of activations, and of all."""
-        engine = self.config.engine
-        micro_batch = simulate_micro_batches(
-            self.objective,
-            self.batch(self.windows_per_rank(world_size)),
-            device=self.device,
-            autocast=self._autocast,
-            micro_batches=engine.gradient_accumulation,
-            voxels=int(self.store.layout.mask.sum()) if self._masked else None,
-            prepare=checkpoint_activations if engine.activation_checkpointing else None,
-        )
+        engine, micro_batch = self.config.engine, self._micro_batch(world_size)
         memory = estimate_rank_memory(
             measure_model(self.objective),
             micro_batch,
