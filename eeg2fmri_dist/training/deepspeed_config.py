@@ -10,6 +10,7 @@ import torch
 from eeg2fmri_dist.config.train import EngineConfig, TrainConfig
 
 _NEVER = 10**9
+_BUCKET_NUMBERS = 50_000_000  # 200 MB; DeepSpeed's own default holds 2 GB of a GPU
 _CPU_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 
@@ -70,7 +71,11 @@ def compute_dtype(engine: EngineConfig) -> torch.dtype:
 
 
 def _zero_section(engine: EngineConfig, world_size: int) -> dict[str, Any]:
-    section: dict[str, Any] = {"stage": effective_zero_stage(engine, world_size)}
+    section: dict[str, Any] = {
+        "stage": effective_zero_stage(engine, world_size),
+        "reduce_bucket_size": _BUCKET_NUMBERS,
+        "allgather_bucket_size": _BUCKET_NUMBERS,
+    }
     if engine.offload_optimizer:
         section["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     if engine.offload_parameters:

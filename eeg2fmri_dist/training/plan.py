@@ -180,7 +180,7 @@ class TrainingPlan:
         objective = self._objective()
         model = objective.model
         if isinstance(model, TransformerCNN) and not model.config.train_tokeniser:
-            attach_tokens(model, data)
+            attach_tokens(model, data, None, self.device)
         return rehearse(objective.to(self.device), data, n_windows, self.device, self._autocast)
 
     @property

@@ -96,11 +96,20 @@ def prepare_tokens(
     model.fit_token_statistics(torch.from_numpy(tokens))
     if model.config.train_tokeniser:
         return
-    mean, std = model.token_mean.numpy(), model.token_std.numpy()
-    for data, raw in ((train, tokens), (validation, None)):
-        raw = _encode(model.tokeniser, data, cache, device) if raw is None else raw
-        ends = np.cumsum(data.lengths)[:-1]
-        data.attach_tokens(np.split((raw - mean) / std, ends))
+    _attach(model, train, tokens)
+    attach_tokens(model, validation, cache, device)
+
+
+def attach_tokens(
+    model: TransformerCNN, data: WindowData, cache: TokenCache | None, device: torch.device
+) -> None:
+    """Give `data` the standardised token of each volume, so that training need not encode."""
+    _attach(model, data, _encode(model.tokeniser, data, cache, device))
+
+
+def _attach(model: TransformerCNN, data: WindowData, tokens: np.ndarray) -> None:
+    standardised = (tokens - model.token_mean.numpy()) / model.token_std.numpy()
+    data.attach_tokens(np.split(standardised, np.cumsum(data.lengths)[:-1]))
 
 
 @torch.no_grad()
