@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := mpi,slurm,sweep,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults lint bench clean-demo
+.PHONY: help setup demo test test-slurm test-faults lint bench clean-demo
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ demo: setup  ## simulate, preprocess, train, evaluate, predict and report, into 
 
 test: lint  ## all tests
 	$(RUN) -m pytest -m "not faults"
+
+test-slurm: setup  ## the tests on a real Slurm alone, with the time of each part
+	$(RUN) -m pytest tests/slurm --durations=0 -rs
 
 test-faults: setup  ## long fault-injection matrix
 	$(RUN) -m pytest -m faults
