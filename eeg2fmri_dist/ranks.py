@@ -13,7 +13,19 @@ from dataclasses import dataclass
 
 from eeg2fmri_dist.errors import LaunchError
 
-_FIRST_PORT, _PORTS = 20000, 20000
+# Below the ports that Linux gives to outgoing connections.
+_FIRST_PORT, _PORTS = 20000, 12000
+_MPI_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_REMEDIES = {
+    "torchrun": "torchrun: --nnodes x --nproc-per-node must be {wanted}",
+    "slurm": "srun --ntasks={wanted} starts as many; it can be no more than sbatch asked for "
+    "(--nodes, --ntasks-per-node)",
+    "mpi": "mpirun -n {wanted} starts as many",
+    "alone": "no launcher was seen: start it with torchrun --nproc-per-node={wanted}, "
+    "srun --ntasks={wanted} or mpirun -n {wanted} (inside sbatch or salloc, python alone is one "
+    "process)",
+}
 
 
 @dataclass(frozen=True)
@@ -57,15 +69,15 @@ def discover_ranks(
     Raises
     ------
     LaunchError
-        If the world is not as large as expected, or the launcher's variables are incomplete.
+        If the world is not as large as expected, or the launcher's variables are incomplete or
+        contradict what MPI says.
     """
     ranks = _from_environment(environ)
     if expected_world_size is not None and ranks.world_size != expected_world_size:
         raise LaunchError(
             f"{expected_world_size} ranks were asked for (world_size), {ranks.world_size} came up "
             f"(launcher: {ranks.launcher})",
-            remedy="start them with torchrun --nproc-per-node, srun --ntasks or mpirun -n; "
-            "mpirun needs mpi4py built for the same MPI",
+            remedy=_REMEDIES[ranks.launcher].format(wanted=expected_world_size),
         )
     environ["RANK"] = str(ranks.rank)
     environ["WORLD_SIZE"] = str(ranks.world_size)
@@ -78,12 +90,23 @@ def discover_ranks(
 def _from_environment(environ: MutableMapping[str, str]) -> Ranks:
     if "RANK" in environ and "WORLD_SIZE" in environ:
         return _from_torchrun(environ)
-    if any(name in environ for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK")):
-        return _from_mpi(environ)
-    # An interactive allocation sets SLURM_* for the shell too: a step id tells srun's tasks.
-    if "SLURM_PROCID" in environ and environ.get("SLURM_STEP_ID", "").isdigit():
+    if _is_slurm_task(environ) and not _has_other_ranks_than_slurm(environ):
         return _from_slurm(environ)
+    if any(name in environ for name in (*_MPI_RANKS, *_MPI_SIZES)):
+        return _from_mpi(environ)
     return Ranks(0, 1, 0, 1, "alone")
+
+
+def _is_slurm_task(environ: MutableMapping[str, str]) -> bool:
+    # An interactive allocation sets SLURM_* for the shell too: a step id tells srun's tasks.
+    return "SLURM_PROCID" in environ and environ.get("SLURM_STEP_ID", "").isdigit()
+
+
+def _has_other_ranks_than_slurm(environ: MutableMapping[str, str]) -> bool:
+    """Tell whether these are ranks of an `mpirun` whose helpers, one a node, are Slurm's tasks."""
+    ranks = {environ[name] for name in _MPI_RANKS if name in environ}
+    sizes = {environ[name] for name in _MPI_SIZES if name in environ}
+    return bool(ranks - {environ["SLURM_PROCID"]} or sizes - {environ.get("SLURM_NTASKS")})
 
 
 def _from_torchrun(environ: MutableMapping[str, str]) -> Ranks:
@@ -106,14 +129,14 @@ def _from_slurm(environ: MutableMapping[str, str]) -> Ranks:
         )
     world_size = int(environ["SLURM_NTASKS"])
     environ.setdefault("MASTER_ADDR", _first_host(environ))
-    port = _FIRST_PORT + int(environ.get("SLURM_JOB_ID", "0")) % _PORTS
-    environ.setdefault("MASTER_PORT", str(port))
-    per_node = re.match(r"\d+", environ.get("SLURM_STEP_TASKS_PER_NODE", str(world_size)))
+    # The same on all tasks, another one for the next step, and for the next job on this node.
+    job, step = int(environ.get("SLURM_JOB_ID", "0")), int(environ["SLURM_STEP_ID"])
+    environ.setdefault("MASTER_PORT", str(_FIRST_PORT + (16 * job + step) % _PORTS))
     return Ranks(
         rank=int(environ["SLURM_PROCID"]),
         world_size=world_size,
         local_rank=int(environ["SLURM_LOCALID"]),
-        local_size=int(per_node.group()) if per_node else 1,
+        local_size=_tasks_of_node(environ, world_size),
         launcher="slurm",
     )
 
@@ -121,21 +144,37 @@ def _from_slurm(environ: MutableMapping[str, str]) -> Ranks:
 def _first_host(environ: MutableMapping[str, str]) -> str:
     """First host of a Slurm node list such as ``node[03-05,9],other``."""
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "127.0.0.1")
-    found = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
+    found = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
     if found is None:
         raise LaunchError(f"cannot read a host name from the Slurm node list {nodes!r}")
-    return found.group(1) + (found.group(2) or "")
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", found.group())
+
+
+def _tasks_of_node(environ: MutableMapping[str, str], world_size: int) -> int:
+    """Tasks of this node, by a list such as ``4(x2),3``: two nodes with 4, then one with 3."""
+    per_node: list[int] = []
+    listed = environ.get("SLURM_STEP_TASKS_PER_NODE", str(world_size))
+    for tasks, nodes in re.findall(r"(\d+)(?:\(x(\d+)\))?", listed):
+        per_node += [int(tasks)] * int(nodes or 1)
+    return per_node[int(environ.get("SLURM_NODEID", "0"))]
 
 
 def _from_mpi(environ: MutableMapping[str, str]) -> Ranks:
     try:
         from mpi4py import MPI
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise LaunchError(
-            f"started by MPI, but mpi4py cannot be used ({error})",
+            f"started by MPI, but mpi4py cannot be used ({str(error).splitlines()[0]})",
             remedy='pip install "eeg2fmri_dist[mpi]" with the cluster\'s MPI module loaded',
         ) from None
     world = MPI.COMM_WORLD
+    started = {environ[name] for name in _MPI_SIZES if name in environ}
+    if started - {str(world.size)}:
+        raise LaunchError(
+            f"mpirun started {max(started)} ranks, but each of them is alone: mpi4py uses another "
+            f"MPI ({MPI.Get_library_version().splitlines()[0].strip()})",
+            remedy="use the mpirun of that MPI, or install mpi4py for the MPI whose mpirun it is",
+        )
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
     address, port = world.bcast(
         (MPI.Get_processor_name(), _free_port()) if world.rank == 0 else None
