@@ -2,6 +2,7 @@
 
 import sys
 
+from eeg2fmri_dist.early_stop import leave_on_signals
 from eeg2fmri_dist.interrupts import end_quietly
 
 end_quietly()  # importing the rest takes a moment
@@ -27,4 +28,5 @@ def plan(config: EvaluateConfig) -> list[str]:
 
 
 if __name__ == "__main__":
+    leave_on_signals()
     sys.exit(run_verb(EvaluateConfig, act, plan))

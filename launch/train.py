@@ -7,7 +7,7 @@ from eeg2fmri_dist.training.preemption import StopRequest
 
 STOP = StopRequest()  # a batch system may send its signal while the rest is being imported
 
-from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.command import View, run_verb  # noqa: E402
 from eeg2fmri_dist.config.train import TrainConfig  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
@@ -45,5 +45,15 @@ def derive(config: TrainConfig) -> str:
     return f"\nDeepSpeed's config on world_size={world_size}, derived from the above:\n{derived}"
 
 
+def preflight(config: TrainConfig) -> None:
+    """Check nodes, network and disks."""
+    STOP.close()
+    from eeg2fmri_dist.preflight import preflight
+
+    preflight(config)
+
+
+VIEWS = [View("preflight", "check nodes, network and disks, and stop", preflight)]
+
 if __name__ == "__main__":
-    sys.exit(run_verb(TrainConfig, act, plan, derive=derive))
+    sys.exit(run_verb(TrainConfig, act, plan, views=VIEWS, derive=derive))

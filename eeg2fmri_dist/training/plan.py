@@ -57,6 +57,11 @@ def plan_training(config: TrainConfig) -> list[str]:
     ]
 
 
+def checkpoint_bytes(config: TrainConfig) -> int:
+    """Return about how large a checkpoint will be."""
+    return TrainingPlan(config).checkpoint_bytes()
+
+
 class TrainingPlan:
     """A training's data and its model without numbers (meta device).
 

@@ -1,0 +1,30 @@
+"""Signals that arrive while there is nothing to save: leave at once, to be started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from eeg2fmri_dist.errors import StoppedError
+
+# Of a batch system. Ctrl-C keeps its usual meaning.
+BATCH_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def leave_on_signals() -> None:
+    """Let signals of a batch system end this process with exit code 75 from now on.
+
+    That is all that preprocessing and evaluation need: what they finished is on the disk. A
+    training takes the signals over (`eeg2fmri_dist.training.preemption`) before it needs to save;
+    until then, imports take long enough to be hit.
+    """
+    for number in BATCH_SIGNALS:
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    # An exception could be caught by what is being imported, or wait for other threads.
+    message = f"stopped by {signal.Signals(number).name}; the same command continues\n"
+    os.write(2, message.encode())
+    os._exit(StoppedError.exit_code)
