@@ -34,10 +34,11 @@ def uncut(folder):
 
 
 def test_trains_on_two_nodes_to_the_end(slurm, folder, uncut):
-    job_id = submit(slurm, folder, *training(folder, "whole"))
+    job_id = submit(slurm, folder, *training(folder, "whole"), environment={"PREFLIGHT": "1"})
     job = slurm.wait_for_end(job_id)
     output = slurm.tail(job)
     assert job["JobState"] == "COMPLETED", output
+    assert "preflight: 2 rank(s) on" in output
     assert "2 rank(s) by slurm" in output
     assert_same_run(folder / "whole", uncut)
 
