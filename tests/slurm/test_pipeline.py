@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from trainings import ROOT
+from trainings import ROOT, task_processes
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,14 @@ def submit_all(slurm, folder, *configs):
     return {os.path.basename(line.split()[2]): line.split()[1] for line in table}, done.stdout
 
 
-def test_all_stages_run_in_their_order(slurm, recordings):
+def test_all_stages_run_in_their_order_though_one_is_cut(slurm, recordings):
     jobs, printed = submit_all(slurm, recordings, *write_configs(recordings))
     assert len(jobs) == 4
     assert "squeue --me" in printed
+    cut = jobs["preprocess.yaml"]
+    slurm.wait(cut, lambda _: task_processes(cut, "preprocess"))
+    slurm.call("scancel", "--signal=USR1", cut)
+    assert slurm.wait_for_end(cut)["Restarts"] == "1"
     for config, job_id in jobs.items():
         job = slurm.wait_for_end(job_id, timeout_s=280)
         assert job["JobState"] == "COMPLETED", (config, slurm.tail(job))

@@ -63,12 +63,12 @@ def assert_same_run(run, other):
         assert (ours[name] == theirs[name]).all(), name
 
 
-def task_processes(job_id):
-    """Return the process of each task of a job's training, by SLURM_PROCID."""
+def task_processes(job_id, verb="train"):
+    """Return the process of each task of a job, by SLURM_PROCID."""
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if b"launch/train.py" not in (place / "cmdline").read_bytes():
+            if f"launch/{verb}.py".encode() not in (place / "cmdline").read_bytes():
                 continue
             environment = (place / "environ").read_bytes().decode().split("\0")
         except OSError:

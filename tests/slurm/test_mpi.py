@@ -1,0 +1,96 @@
+"""Ranks started by mpirun, and by srun with PMI, train what Slurm's own ranks train."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run_ranks
+from stores import make_store
+from trainings import ROOT, assert_same_run, submit, training
+
+# Debian's MPICH lacks the library name that mpi4py's wheel looks for.
+_DEBIAN_MPICH = Path("/usr/lib/x86_64-linux-gnu/libmpich.so.12")
+_ASK = "from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2, 'each rank is alone'"
+
+
+@pytest.fixture(scope="module")
+def mpi(tmp_path_factory):
+    """Environment in which mpi4py uses the library whose mpirun is installed."""
+    if shutil.which("mpirun") is None:
+        pytest.skip("no mpirun here; apt-get install -y --no-install-recommends mpich")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if _DEBIAN_MPICH.exists():
+        folder = tmp_path_factory.mktemp("mpich")
+        (folder / "libmpi.so.12").symlink_to(_DEBIAN_MPICH)
+        environment["LD_LIBRARY_PATH"] = str(folder)
+    asked = mpirun(environment, "-c", _ASK)
+    if asked.returncode != 0:
+        pytest.skip(f"mpi4py does not work with this mpirun: {asked.stderr[-500:]}")
+    return environment
+
+
+def mpirun(environment, *command):
+    as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return subprocess.run(
+        ["mpirun", "-n", "2", sys.executable, *command],
+        cwd=ROOT,
+        env=environment | as_root,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mpi")
+    make_store(folder / "store.h5", n_subjects=4, n_volumes=40)
+    return folder
+
+
+def short(folder, name):
+    return training(folder, name, "optimisation.epochs=3", "threads=1", "world_size=2")
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    run_ranks(["launch/train.py", *short(folder, "reference")], 2)
+    return folder / "reference"
+
+
+def test_mpirun_gives_the_same_training(mpi, folder, reference):
+    done = mpirun(mpi, "launch/train.py", *short(folder, "mpirun"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 rank(s) by mpi" in done.stderr
+    assert_same_run(folder / "mpirun", reference)
+
+
+def test_srun_with_pmi_gives_the_same_training(slurm, mpi, folder, reference):
+    settings = {"MPI_TYPE": "pmi2", "LD_LIBRARY_PATH": mpi.get("LD_LIBRARY_PATH", "")}
+    job_id = submit(slurm, folder, *short(folder, "pmi2"), environment=settings)
+    job = slurm.wait_for_end(job_id)
+    assert job["JobState"] == "COMPLETED", slurm.tail(job)
+    assert_same_run(folder / "pmi2", reference)
+
+
+def test_ranks_that_do_not_know_each_other_are_refused(mpi, folder):
+    # As with mpi4py built for another MPI: it does not understand what mpirun tells it.
+    strangers = "import os, runpy, sys; [os.environ.pop(n) for n in ('PMI_FD', 'PMI_RANK')];"
+    strangers += "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = mpirun(mpi, "-c", strangers, "launch/train.py", *short(folder, "strangers"))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert re.search("mpirun started 2 ranks.*mpi4py uses another MPI", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (folder / "strangers").exists()
+
+
+def test_more_ranks_than_tasks_names_the_likely_cause(slurm, folder):
+    wanted = training(folder, "small-world", "world_size=3")
+    job = slurm.wait_for_end(submit(slurm, folder, *wanted))
+    assert job["ExitCode"] == "4:0"
+    assert "3 ranks were asked for (world_size), 2 came up" in slurm.tail(job)
+    assert "srun --ntasks=3" in slurm.tail(job)
