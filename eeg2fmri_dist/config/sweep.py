@@ -1,0 +1,236 @@
+"""Config of sweeps: what is searched or cross-validated, by which rule, on which machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from eeg2fmri_dist.config.schema import Schema
+
+Number = int | float
+_PARAMETER_KEYS = {"choices", "low", "high"}
+
+
+class Parameter(Schema):
+    """Values of one searched key of the training config."""
+
+    choices: list[Any] | None = Field(
+        None, min_length=1, description="any YAML values, lists and mappings included"
+    )
+    low: Number | None = Field(
+        None, description="smallest value; the range is one of integers if both ends are integers"
+    )
+    high: Number | None = Field(None, description="largest value, included")
+    log: bool = Field(False, description="search the logarithm of a range")
+    step: Number | None = Field(None, gt=0, description="distance between values of a range")
+    when: dict[str, Any] = Field(
+        {},
+        description="searched only where these keys, searched above, have these values (a list = "
+        "one of them)",
+    )
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether a range is one of integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @model_validator(mode="after")
+    def _is_choices_or_range(self) -> Parameter:
+        if (self.choices is None) == (self.low is None and self.high is None):
+            raise ValueError("give either choices, or low and high")
+        if self.choices is not None:
+            return self
+        if self.low is None or self.high is None or self.low > self.high:
+            raise ValueError(f"a range needs low <= high, got {self.low} and {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("a log range starts above 0 and has no step")
+        if self.is_integer and isinstance(self.step, float):
+            raise ValueError("a range of integers has an integer step")
+        return self
+
+
+class ObjectiveConfig(Schema):
+    """What makes one trial better than another."""
+
+    metric: str = Field(
+        "validation/r_region",
+        description="a number of the run's log.jsonl, such as validation/r_region",
+    )
+    direction: Literal["maximize", "minimize"] = Field("maximize", description="which is better")
+    value: Literal["best", "last"] = Field(
+        "best", description="of all validated epochs (as the kept checkpoint is), or of the last"
+    )
+
+
+class SamplerConfig(Schema):
+    """How the next trial's values are chosen."""
+
+    name: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="tree-structured Parzen estimator, random, or all combinations"
+    )
+    seed: int = Field(0, ge=0, description="the same seed and one parallel job: the same study")
+    startup_trials: int = Field(10, ge=1, description="tpe: random trials at the beginning")
+
+
+class BudgetConfig(Schema):
+    """When a sweep ends and how wide it is; may change between calls."""
+
+    trials: int | None = Field(
+        None, ge=1, description="trials in all; null = no limit (grid, folds: all there are)"
+    )
+    hours: float | None = Field(
+        None,
+        gt=0,
+        description="no trial is started so many hours after the first one; null = never",
+    )
+    parallel: int = Field(1, ge=1, description="jobs at a time")
+
+
+class PruningConfig(Schema):
+    """Asynchronous successive halving (Li et al., MLSys 2020) over epochs."""
+
+    min_epochs: int = Field(1, ge=1, description="epochs before the first decision")
+    reduction: int = Field(
+        3, ge=2, description="one trial in so many goes on; decisions at min_epochs x its powers"
+    )
+
+
+class FoldsConfig(Schema):
+    """Cross-validation over subjects: each model is trained once for each fold."""
+
+    kind: Literal["leave_one_subject_out", "k_fold"] = Field(
+        "leave_one_subject_out", description="how subjects are left out"
+    )
+    folds: int = Field(4, ge=2, description="k_fold: number of folds")
+    models: dict[str, Path] = Field(
+        min_length=1,
+        description="name -> training config; a transformer whose tokeniser is a run folder takes "
+        "the cae of the same fold",
+    )
+    scores: list[str] = Field(
+        ["r_region", "r_voxel", "std_ratio", "psnr_paper_db", "ssim2d_paper"],
+        min_length=1,
+        description="scores of held-out subjects in the table, as in metrics.json",
+    )
+    ssim_every: int = Field(5, ge=1, description="SSIM is computed on every n-th volume")
+
+
+class ResourcesConfig(Schema):
+    """What each job gets; may change between calls."""
+
+    nodes: int = Field(1, ge=1, description="nodes of a job")
+    gpus_per_node: int = Field(0, ge=0, description="devices per node; 0 = CPU")
+    tasks_per_node: int | None = Field(
+        None, ge=1, description="ranks per node; null = one per GPU, or one"
+    )
+    cpus_per_task: int | None = Field(None, ge=1, description="CPU cores per rank (Slurm)")
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="memory per node (GB); trials that need more are refused before they queue",
+    )
+    gpu_memory_gb: float | None = Field(
+        None, gt=0, description="memory of one GPU (GB); trials that need more are refused"
+    )
+    hours: float = Field(
+        24, gt=0, description="time limit of a job; a trial that needs more resumes in another job"
+    )
+    grace_s: int = Field(120, ge=1, description="seconds between the stop signal and the limit")
+    partition: str | None = Field(None, description="Slurm partition")
+    account: str | None = Field(None, description="Slurm account")
+    setup: list[str] = Field([], description="shell lines before a job, such as module load")
+    slurm: dict[str, Any] = Field(
+        {}, description="further options of sbatch, such as {qos: long, constraint: a100}"
+    )
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Processes of a training on one node."""
+        return self.tasks_per_node or max(1, self.gpus_per_node)
+
+    @property
+    def world_size(self) -> int:
+        """Processes of a training."""
+        return self.nodes * self.ranks_per_node
+
+
+class SweepConfig(Schema):
+    """`launch/sweep.py`: many trainings, for the best hyperparameters or for cross-validation."""
+
+    output: Path = Field(description="folder of the sweep; the same command on it continues")
+    base: Path | None = Field(None, description="training config that trials start from")
+    overrides: dict[str, Any] = Field(
+        {}, description="keys of the training config, nested or dotted, the same in all trials"
+    )
+    search: dict[str, Parameter] = Field(
+        {}, description="key of the training config (dotted or nested) -> its values, with"
+    )
+    folds: FoldsConfig | None = Field(
+        None, description="cross-validation in place of a search, with"
+    )
+    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="what is searched for")
+    sampler: SamplerConfig = Field(SamplerConfig(), description="how values are chosen")
+    pruning: PruningConfig | None = Field(
+        None, description="stops unpromising trials early; null = off"
+    )
+    budget: BudgetConfig = Field(BudgetConfig(), description="when it ends, how wide it is")
+    retries: int = Field(2, ge=0, description="new starts of a trial whose job died")
+    cluster: Literal["auto", "local", "slurm", "debug"] = Field(
+        "auto",
+        description="where jobs run: on this machine, on Slurm, in this process one after the "
+        "other; auto = slurm where sbatch is found, else local",
+    )
+    resources: ResourcesConfig = Field(ResourcesConfig(), description="of each job")
+    poll_s: float = Field(2.0, gt=0, description="seconds between looks at the jobs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten_search(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("search"), dict):
+            return {**values, "search": _flat_parameters(values["search"])}
+        return values
+
+    @model_validator(mode="after")
+    def _searches_or_folds(self) -> SweepConfig:
+        if self.folds is not None:
+            if self.search or self.base is not None:
+                raise ValueError("folds take no search and no base: their models are configs")
+            if self.pruning is not None:
+                raise ValueError("folds are not pruned: each of them is wanted")
+            return self
+        if self.base is None or not self.search:
+            raise ValueError("give base and search, or folds")
+        if self.sampler.name != "grid" and self.budget.trials is None and self.budget.hours is None:
+            raise ValueError("give budget.trials or budget.hours: the search never ends by itself")
+        self._check_conditions()
+        return self
+
+    def _check_conditions(self) -> None:
+        seen: set[str] = set()
+        for key, parameter in self.search.items():
+            unknown = sorted(set(parameter.when) - seen)
+            if unknown:
+                raise ValueError(f"search.{key}.when: {unknown[0]!r} is not searched above it")
+            if self.sampler.name == "grid" and not _is_countable(parameter):
+                raise ValueError(f"search.{key}: a grid needs choices, integers or a step")
+            seen.add(key)
+
+
+def _flat_parameters(search: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> parameter; what is given nested (as by an override) adds to what is dotted."""
+    flat: dict[str, Any] = {}
+    for name, value in search.items():
+        key = f"{prefix}{name}"
+        is_parameter = not isinstance(value, dict) or _PARAMETER_KEYS & value.keys() or not value
+        for path, parameter in (
+            [(key, value)] if is_parameter else _flat_parameters(value, f"{key}.").items()
+        ):
+            both = isinstance(parameter, dict) and isinstance(flat.get(path), dict)
+            flat[path] = flat[path] | parameter if both else parameter
+    return flat
+
+
+def _is_countable(parameter: Parameter) -> bool:
+    return parameter.choices is not None or parameter.is_integer or parameter.step is not None

@@ -1,0 +1,449 @@
+"""Commands as jobs: on this machine, on Slurm, or in this process; the only importer of submitit.
+
+A job outlives the process that submitted it. Whether it is still there is asked of the machine, and
+how it ended is read from its folder, so any process can follow a job that another one started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from eeg2fmri_dist.config.sweep import ResourcesConfig
+from eeg2fmri_dist.errors import ConfigError, LaunchError, StoppedError
+from eeg2fmri_dist.files import write_json
+
+EXIT_STOPPED = StoppedError.exit_code
+_START_S = 120  # longest time from a job's start to its lock
+_SLURM_TIMEOUT_S = 60
+_STOPPED_EARLY = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run.
+
+    Attributes
+    ----------
+    name : str
+        For people, in the queue.
+    folder : Path
+        Gets ``output.log``, ``outcome-N.json`` (exit code of attempt N) and the lock.
+    commands : tuple of tuple of str
+        Run one after the other until one fails.
+    attempt : int
+        Counts the submissions of the same job.
+    """
+
+    name: str
+    folder: Path
+    commands: tuple[tuple[str, ...], ...]
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Where a submitted job is found again; a mapping of its fields is plain JSON.
+
+    Attributes
+    ----------
+    cluster : str
+        local, slurm or debug.
+    job_id : str
+        Of Slurm, or the process id.
+    host : str
+        Machine that submitted it.
+    submitted : float
+        Seconds since the epoch.
+    created : float
+        local: start time of the process, so that a reused process id is not taken for it.
+    slot : int
+        local: which share of the machine's GPUs it has.
+    """
+
+    cluster: str
+    job_id: str
+    host: str
+    submitted: float
+    created: float = 0.0
+    slot: int = 0
+
+
+class Cluster(Protocol):
+    """A place where jobs run."""
+
+    def submit(self, jobs: Sequence[Job], busy: Sequence[Handle]) -> list[Handle]:
+        """Start jobs beside those that are `busy`; return where they are found."""
+
+    def alive(self, handles: Mapping[Path, Handle]) -> set[Path]:
+        """Return the folders of the jobs that wait, run, or cannot be asked."""
+
+    def stop(self, handle: Handle) -> None:
+        """Ask a job to stop (SIGTERM); one that waits in a queue is taken out of it."""
+
+
+def open_cluster(name: str, folder: Path, resources: ResourcesConfig, parallel: int) -> Cluster:
+    """Return the place that a config names; ``auto`` is Slurm where sbatch is found.
+
+    Parameters
+    ----------
+    name : str
+        auto, local, slurm or debug.
+    folder : Path
+        Where submitit keeps its files.
+    resources : ResourcesConfig
+        Of each job.
+    parallel : int
+        Most jobs at a time, of an array.
+    """
+    if name == "auto":
+        name = "slurm" if shutil.which("sbatch") and shutil.which("srun") else "local"
+    if name == "debug":
+        return DebugCluster()
+    if name == "local":
+        return LocalCluster(folder, resources)
+    return SlurmCluster(folder, resources, parallel)
+
+
+class LocalCluster:
+    """Jobs as processes of this machine, by submitit's local executor."""
+
+    def __init__(self, folder: Path, resources: ResourcesConfig):
+        if resources.nodes > 1:
+            raise ConfigError(
+                f"resources.nodes = {resources.nodes}, but cluster=local has one",
+                remedy="set resources.nodes=1, or cluster=slurm",
+            )
+        self._folder, self._resources = folder, resources
+
+    def submit(self, jobs: Sequence[Job], busy: Sequence[Handle]) -> list[Handle]:
+        """Start jobs; each takes the first free share of the machine's GPUs."""
+        taken = {handle.slot for handle in busy}
+        handles = []
+        for job in jobs:
+            slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+            taken.add(slot)
+            handles.append(self._submit(job, slot))
+        return handles
+
+    def _submit(self, job: Job, slot: int) -> Handle:
+        import psutil
+        import submitit
+
+        resources = self._resources
+        executor = submitit.LocalExecutor(self._folder)
+        executor.update_parameters(
+            timeout_min=60 * resources.hours,
+            signal_delay_s=resources.grace_s,
+            tasks_per_node=resources.ranks_per_node,
+            gpus_per_node=resources.gpus_per_node,
+            visible_gpus=_visible_gpus(slot, resources.gpus_per_node),
+            stderr_to_stdout=True,
+            setup=resources.setup,
+        )
+        # Ctrl-C goes to all processes of the terminal; jobs are stopped one by one instead.
+        with _ignoring(signal.SIGINT):
+            job_id = executor.submit(run_job, job).job_id
+        created = psutil.Process(int(job_id)).create_time()
+        return Handle("local", job_id, socket.gethostname(), time.time(), created, slot)
+
+    def alive(self, handles: Mapping[Path, Handle]) -> set[Path]:
+        """Ask for the process, and for the lock that its training holds."""
+        return {
+            folder
+            for folder, handle in handles.items()
+            if _process(handle) is not None
+            or lock_is_held(folder)
+            or (_is_elsewhere(handle) and time.time() - handle.submitted < _START_S)
+        }
+
+    def stop(self, handle: Handle) -> None:
+        """Send SIGTERM to the job; it passes it on to the training."""
+        process = _process(handle)
+        if process is not None:
+            process.terminate()
+
+
+class SlurmCluster:
+    """Jobs of Slurm, several at a time as an array, by submitit's Slurm executor."""
+
+    def __init__(self, folder: Path, resources: ResourcesConfig, parallel: int):
+        missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
+        if missing:
+            raise LaunchError(
+                f"cluster=slurm, but {missing[0]} is not found",
+                remedy="start the sweep on a login node, or with cluster=local",
+            )
+        self._folder, self._resources, self._parallel = folder, resources, parallel
+
+    def submit(self, jobs: Sequence[Job], busy: Sequence[Handle]) -> list[Handle]:
+        """Queue jobs with one sbatch."""
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        if not jobs:
+            return []
+        executor = submitit.SlurmExecutor(self._folder)
+        try:
+            executor.update_parameters(**self._options(jobs[0].name))
+            submitted = executor.map_array(run_job, list(jobs))
+        except (FailedJobError, FailedSubmissionError, ValueError) as error:
+            raise LaunchError(
+                f"sbatch refused the job: {error}",
+                remedy="check resources.* against the partitions that sinfo shows",
+            ) from None
+        return [Handle("slurm", job.job_id, socket.gethostname(), time.time()) for job in submitted]
+
+    def _options(self, name: str) -> dict[str, Any]:
+        resources = self._resources
+        options: dict[str, Any] = {
+            "job_name": name,
+            "time": max(1, round(60 * resources.hours)),
+            "nodes": resources.nodes,
+            "ntasks_per_node": resources.ranks_per_node,
+            "cpus_per_task": resources.cpus_per_task,
+            "gpus_per_node": resources.gpus_per_node or None,
+            "partition": resources.partition,
+            "account": resources.account,
+            "signal_delay_s": resources.grace_s,
+            "array_parallelism": self._parallel,
+            "stderr_to_stdout": True,
+            "setup": resources.setup or None,
+            # A preempted job, or one whose node died, starts again by itself.
+            "additional_parameters": {"requeue": True, **resources.slurm},
+        }
+        if resources.memory_gb is not None:
+            options["mem"] = f"{round(1024 * resources.memory_gb)}M"
+        return {name: value for name, value in options.items() if value is not None}
+
+    def alive(self, handles: Mapping[Path, Handle]) -> set[Path]:
+        """Ask squeue once for all jobs of this user; if it does not answer, all count as alive."""
+        if not handles:
+            return set()
+        states = self._queue()
+        if states is None:
+            return set(handles)
+        return {folder for folder, handle in handles.items() if handle.job_id in states}
+
+    def stop(self, handle: Handle) -> None:
+        """Signal a job that runs; take one that waits out of the queue."""
+        states = self._queue() or {}
+        if states.get(handle.job_id) == "PENDING":
+            _slurm("scancel", handle.job_id)
+        else:
+            _slurm("scancel", "--signal=TERM", handle.job_id)
+
+    def _queue(self) -> dict[str, str] | None:
+        """State of each job of this user that is waiting, running or ending."""
+        answer = _slurm("squeue", "--me", "--noheader", "--array", "--format=%i %T")
+        if answer is None:
+            return None
+        return dict(line.split(maxsplit=1) for line in answer.splitlines() if line.strip())
+
+
+class DebugCluster:
+    """Jobs inside this process, one after the other: a debugger reaches them."""
+
+    def submit(self, jobs: Sequence[Job], busy: Sequence[Handle]) -> list[Handle]:
+        """Run jobs to their end.
+
+        Raises
+        ------
+        StoppedError
+            If a signal stopped one; all that come after it are not started.
+        """
+        handles = []
+        for job in jobs:
+            handles.append(Handle("debug", str(os.getpid()), socket.gethostname(), time.time()))
+            job.folder.mkdir(parents=True, exist_ok=True)
+            with _locked(job.folder):
+                code = next((c for c in map(_run_here, job.commands) if c != 0), 0)
+                write_json(_outcome_path(job.folder, job.attempt), {"exit_code": code})
+            if code == EXIT_STOPPED:
+                raise StoppedError("stopped in a trial", remedy="the same command continues")
+        return handles
+
+    def alive(self, handles: Mapping[Path, Handle]) -> set[Path]:
+        """Return the jobs that another process runs."""
+        return {folder for folder in handles if lock_is_held(folder)}
+
+    def stop(self, handle: Handle) -> None:
+        """Do nothing: no job runs beside this call."""
+
+
+def read_outcome(folder: Path, attempt: int) -> int | None:
+    """Return the exit code that an attempt left; None if it left none."""
+    try:
+        return json.loads(_outcome_path(folder, attempt).read_text())["exit_code"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def lock_is_held(folder: Path) -> bool:
+    """Tell whether a process of a job still runs (asked of the file system)."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def run_job(job: Job) -> int:
+    """Run the commands of a job inside it (called by submitit on every rank)."""
+    from submitit import JobEnvironment
+    from submitit.helpers import TorchDistributedEnvironment
+
+    environment = JobEnvironment()
+    if environment.cluster == "local" and environment.num_tasks > 1:
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if environment.global_rank != 0:
+        return _run_commands(job, lock=None)
+    outcome = _outcome_path(job.folder, job.attempt)
+    with _locked(job.folder) as lock:
+        outcome.unlink(missing_ok=True)  # of a job that Slurm started again
+        code = _run_commands(job, lock)
+        write_json(outcome, {"exit_code": code, "host": socket.gethostname()})
+    return code
+
+
+def _run_commands(job: Job, lock: int | None) -> int:
+    """Run commands in processes of their own; signals to this one are passed on as SIGTERM."""
+    child: subprocess.Popen | None = None
+    stopping = False
+
+    def stop(_number: int, _frame: Any) -> None:
+        nonlocal stopping
+        stopping = True
+        if child is not None and child.poll() is None:
+            child.terminate()
+
+    previous = {number: signal.signal(number, stop) for number in _FORWARDED}
+    code = 0
+    try:
+        with (job.folder / "output.log").open("ab") as output:
+            for command in job.commands:
+                if stopping:
+                    return EXIT_STOPPED
+                # The lock goes to the command, too: it is free when nothing of the job runs.
+                child = subprocess.Popen(
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=() if lock is None else (lock,),
+                )
+                if stopping:
+                    child.terminate()
+                code = child.wait()
+                if code != 0:
+                    break
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    # A command that was still starting has no handler yet; a second Ctrl-C does not wait.
+    return EXIT_STOPPED if stopping and code in _STOPPED_EARLY else code
+
+
+def _run_here(command: tuple[str, ...]) -> int:
+    """Run a Python script in this process; return its exit code."""
+    _python, script, *arguments = command
+    before = sys.argv
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold a job's lock; wait for an earlier attempt that is still ending."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LaunchError("another job still runs here", where=folder) from None
+                time.sleep(0.2)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _ignoring(number: signal.Signals) -> Iterator[None]:
+    """Ignore a signal here and in processes that are started meanwhile."""
+    previous = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
+
+
+def _outcome_path(folder: Path, attempt: int) -> Path:
+    return folder / f"outcome-{attempt}.json"
+
+
+def _visible_gpus(slot: int, count: int) -> tuple[int, ...]:
+    """GPUs of a slot, among those that this process may use."""
+    allowed = [int(n) for n in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if n.isdigit()]
+    wanted = range(slot * count, (slot + 1) * count)
+    if not allowed:
+        return tuple(wanted)
+    return tuple(allowed[index % len(allowed)] for index in wanted)
+
+
+def _is_elsewhere(handle: Handle) -> bool:
+    return handle.host != socket.gethostname()
+
+
+def _process(handle: Handle) -> Any:
+    """The process of a local job, if it runs on this machine."""
+    import psutil
+
+    if _is_elsewhere(handle):
+        return None
+    try:
+        process = psutil.Process(int(handle.job_id))
+        is_it = abs(process.create_time() - handle.created) < 1
+        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _slurm(*command: str) -> str | None:
+    """Output of a Slurm command; None if it fails or hangs."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SLURM_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout

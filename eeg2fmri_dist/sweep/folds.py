@@ -1,0 +1,158 @@
+"""Cross-validation over subjects: every model on every fold, scored on who was left out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eeg2fmri_dist.config import load_config
+from eeg2fmri_dist.config.sweep import FoldsConfig, SweepConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.files import write_text
+from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.search import (
+    Commands,
+    Training,
+    launch_script,
+    plan_training,
+    train_command,
+)
+from eeg2fmri_dist.sweep.space import as_overrides, flow
+
+
+class Folds:
+    """One trial for each model and fold, models in the order of the config but CAEs first.
+
+    Attributes
+    ----------
+    points : list of dict
+        ``model`` and ``fold`` (left-out subject, or number of the fold) of each trial.
+    """
+
+    def __init__(self, config: SweepConfig, folder: SweepFolder):
+        assert config.folds is not None
+        self._config: FoldsConfig = config.folds
+        self._folder, self._world_size = folder, config.resources.world_size
+        fixed = as_overrides(config.overrides)
+        models = {
+            name: load_config(TrainConfig, path, [*fixed, *self._any_fold()])
+            for name, path in self._config.models.items()
+        }
+        self._models = dict(sorted(models.items(), key=lambda item: item[1].model.name != "cae"))
+        self._tokeniser = next((n for n, c in models.items() if c.model.name == "cae"), None)
+        self._check_tokenisers()
+        self._folds = self._list_folds()
+        self.points = [
+            {"model": model, "fold": fold} for model in self._models for fold in self._folds
+        ]
+
+    def bases(self) -> dict[str, TrainConfig]:
+        """Return the training config of each model."""
+        return self._models
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Take the values of the trial's point."""
+        return {
+            "model": trial.suggest_categorical("model", list(self._models)),
+            "fold": trial.suggest_categorical("fold", self._folds),
+        }
+
+    def training(self, number: int, params: Mapping[str, Any]) -> Training:
+        """Return the training of a model on a fold."""
+        model = params["model"]
+        overrides = self._split(params["fold"])
+        needed = self.needs(number)
+        if needed is not None:
+            overrides.append(f"tokeniser={self._folder.run(needed)}")
+        training = plan_training(self._folder, model, number, overrides, self._world_size)
+        scores = self._folder.run(number) / "metrics.json"
+        return Training(training.base, training.overrides, (*training.outputs, scores))
+
+    def commands(self, training: Training) -> Commands:
+        """Return the command lines that train and then score the subjects who were left out."""
+        run = training.outputs[0].parent
+        config = self._folder.root / "bases" / "evaluate.yaml"
+        if not config.exists():
+            write_text(config, f"runs: []\noutput: ''\nssim_every: {self._config.ssim_every}\n")
+        values = (f"runs={flow([str(run)])}", f"output={run}", f"title=Fold {run.name}")
+        evaluate = (sys.executable, launch_script("evaluate"), str(config), *values)
+        return (train_command(training), evaluate)
+
+    def needs(self, number: int) -> int | None:
+        """Return the CAE of the same fold, for a transformer that takes its tokens."""
+        point = self.points[number]
+        if not isinstance(self._models[point["model"]].tokeniser, Path):
+            return None
+        return self.points.index({"model": self._tokeniser, "fold": point["fold"]})
+
+    def scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Return model -> score -> subject -> value, of the trials that are done."""
+        table: dict[str, dict[str, dict[str, float]]] = {model: {} for model in self._models}
+        for number, point in enumerate(self.points):
+            metrics = read_metrics(self._folder.run(number))
+            if metrics is None:
+                continue
+            variants = metrics["runs"][0]["variants"]
+            scores = next(iter(variants.values()))["scores"]
+            for name in self._config.scores:
+                if name not in scores:
+                    raise ConfigError(
+                        f"folds.scores: {name!r} is not in metrics.json",
+                        remedy=f"choose from {', '.join(scores)}",
+                    )
+                table[point["model"]].setdefault(name, {}).update(scores[name]["subjects"])
+        return table
+
+    def _any_fold(self) -> list[str]:
+        kind = self._config.kind
+        if kind == "k_fold":
+            return [f"split.kind={kind}", f"split.folds={self._config.folds}", "split.fold=0"]
+        return [f"split.kind={kind}", "split.test_subject=''"]
+
+    def _split(self, fold: Any) -> list[str]:
+        if self._config.kind == "k_fold":
+            return [f"split.fold={fold}"]
+        return [f"split.test_subject={flow(fold)}"]
+
+    def _list_folds(self) -> list[Any]:
+        if self._config.kind == "k_fold":
+            return list(range(self._config.folds))
+        from eeg2fmri_dist.store import Store
+
+        store = Store(next(iter(self._models.values())).store)
+        return sorted({recording.subject for recording in store.recordings})
+
+    def _check_tokenisers(self) -> None:
+        for name, config in self._models.items():
+            if isinstance(config.tokeniser, Path) and self._tokeniser is None:
+                raise ConfigError(
+                    f"folds.models.{name} takes its tokens from a CAE, but no CAE is among the "
+                    "models: one trained on other subjects would know those who are left out",
+                    remedy="add the CAE's config to folds.models, or set "
+                    "tokeniser={name: principal_components} in the transformer's",
+                )
+
+
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """Return the scores of a run's own report; None if it has none yet."""
+    try:
+        return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def folds_table(task: Folds) -> list[dict[str, Any]]:
+    """Return rows of model, score, mean, low and high end of the 95 % interval over subjects."""
+    from eeg2fmri_dist.evaluation.significance import subject_interval
+
+    rows = []
+    for model, scores in task.scores().items():
+        for name, subjects in scores.items():
+            values = [value for value in subjects.values() if value is not None]
+            interval = subject_interval(values)
+            rows.append({"model": model, "score": name, **vars(interval), "subjects": subjects})
+    return rows

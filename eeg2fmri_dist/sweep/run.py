@@ -1,0 +1,131 @@
+"""The verbs of `launch/sweep.py`: carry out, plan, show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from eeg2fmri_dist.config import to_yaml
+from eeg2fmri_dist.config.sweep import SweepConfig
+from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.jobs import open_cluster
+from eeg2fmri_dist.sweep.driver import Driver
+from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.folds import Folds
+from eeg2fmri_dist.sweep.hparams import write_hparams
+from eeg2fmri_dist.sweep.search import Search, Task
+from eeg2fmri_dist.sweep.study import Study
+
+logger = logging.getLogger(__name__)
+
+
+def sweep(config: SweepConfig) -> None:
+    """Carry a sweep out, or continue one, to its end.
+
+    Raises
+    ------
+    SuiteError
+        With the exit codes of `eeg2fmri_dist.errors`.
+    """
+    folder = SweepFolder(config.output)
+    task = make_task(config, folder)
+    cluster = open_cluster(
+        config.cluster, folder.submissions, config.resources, config.budget.parallel
+    )
+    with folder.locked():
+        folder.claim(config, task.bases())
+        study = Study(folder, config)
+    write_hparams(folder, study.trials(), config.objective.metric)
+    driver = Driver(
+        config,
+        folder,
+        study,
+        task,
+        cluster,
+        on_end=lambda: write_hparams(folder, study.trials(), config.objective.metric),
+    )
+    driver.run()
+    conclude(config, folder, study)
+
+
+def conclude(config: SweepConfig, folder: SweepFolder, study: Study) -> None:
+    """Say what came out."""
+    best = study.best()
+    if best is not None and config.folds is None:
+        logger.info(
+            "best: trial %d, %s %.6g, %s",
+            best.number,
+            config.objective.metric,
+            best.value,
+            folder.run(best.number),
+        )
+
+
+def plan(config: SweepConfig) -> Iterator[str]:
+    """Yield the lines of ``--dry-run``."""
+    folder = SweepFolder(config.output)
+    task = make_task(config, folder)
+    cluster = open_cluster(
+        config.cluster, folder.submissions, config.resources, config.budget.parallel
+    )
+    resources, budget = config.resources, config.budget
+    yield f"sweep into {folder.root}, jobs by {type(cluster).__name__}"
+    yield (
+        f"  each job: {resources.nodes} node(s) x {resources.ranks_per_node} rank(s), "
+        f"{resources.gpus_per_node} GPU(s) per node, {resources.hours:g} h"
+    )
+    if task.points is not None:
+        count = min(len(task.points), budget.trials or len(task.points))
+        yield f"  {count} trials, {budget.parallel} at a time:"
+        for point in task.points[:count]:
+            yield "    " + "  ".join(f"{key}={value}" for key, value in point.items())
+        return
+    limits = [f"{budget.trials} trials"] if budget.trials else []
+    limits += [f"{budget.hours:g} h"] if budget.hours else []
+    yield f"  {' or '.join(limits)}, {budget.parallel} at a time, sampler {config.sampler.name}"
+    for key, parameter in config.search.items():
+        given = parameter.model_dump(mode="json", exclude_unset=True)
+        yield f"    {key}: " + "  ".join(f"{name} {value}" for name, value in given.items())
+    yield f"  {config.objective.direction} {config.objective.metric}"
+
+
+def show_best(config: SweepConfig) -> str:
+    """Return the best trial's training config as YAML, to be trained into ``SWEEP/best``.
+
+    Raises
+    ------
+    DataError
+        If no trial is complete.
+    """
+    folder = SweepFolder(config.output)
+    study = open_study(folder, config)
+    best = study.best()
+    if best is None:
+        raise DataError("no trial is complete yet", where=folder.root)
+    trained = make_task(config, folder).training(best.number, best.params).config()
+    config_yaml = to_yaml(trained.model_copy(update={"output": folder.root / "best"}))
+    head = f"# Trial {best.number} of {folder.root}: {config.objective.metric} {best.value:.6g}"
+    return f"{head}\n{config_yaml}"
+
+
+def open_study(folder: SweepFolder, config: SweepConfig) -> Study:
+    """Open the study of a sweep that was begun.
+
+    Raises
+    ------
+    DataError
+        If it was not.
+    """
+    if not folder.journal.exists():
+        raise DataError(
+            "no sweep here yet",
+            where=folder.root,
+            remedy="start it with the same command, without --status and --best",
+        )
+    with folder.locked():
+        return Study(folder, config)
+
+
+def make_task(config: SweepConfig, folder: SweepFolder) -> Task:
+    """Return what the trials of a config run."""
+    return Search(config, folder) if config.folds is None else Folds(config, folder)
