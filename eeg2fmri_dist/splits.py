@@ -59,6 +59,11 @@ def make_split(recordings: Sequence, config: SplitConfig) -> Split:
         If there are fewer subjects than the split needs.
     ConfigError
         If the subject to be left out is not in the store.
+
+    Notes
+    -----
+    ``k_fold`` deals subjects out in turn, like cards: fold sizes differ by one at most, and every
+    subject is left out in exactly one fold.
     """
     if config.kind == "by_sample":
         return _by_sample(recordings, config.fractions)
@@ -67,6 +72,8 @@ def make_split(recordings: Sequence, config: SplitConfig) -> Split:
         random.Random(config.seed).shuffle(subjects)
     if config.kind == "leave_one_subject_out":
         parts = _leave_one_out(subjects, config)
+    elif config.kind == "k_fold":
+        parts = _leave_fold_out(subjects, config)
     else:
         parts = _by_subject(subjects, config.fractions)
     train, validation, test = (
@@ -99,11 +106,24 @@ def _leave_one_out(subjects: list[str], config: SplitConfig) -> list[set[str]]:
             f"split.test_subject {config.test_subject!r} is not in the store",
             remedy=f"choose one of {', '.join(subjects)}",
         )
-    others = [subject for subject in subjects if subject != config.test_subject]
-    _require(len(others) >= 2, subjects, needed=3)
-    train_share = config.fractions[0] / (config.fractions[0] + config.fractions[1])
+    return _leave_out({config.test_subject}, subjects, config.fractions)
+
+
+def _leave_fold_out(subjects: list[str], config: SplitConfig) -> list[set[str]]:
+    assert config.folds is not None
+    _require(len(subjects) >= config.folds, subjects, needed=config.folds)
+    return _leave_out(set(subjects[config.fold :: config.folds]), subjects, config.fractions)
+
+
+def _leave_out(
+    test: set[str], subjects: list[str], fractions: tuple[float, float, float]
+) -> list[set[str]]:
+    """Divide those who are not left out by the fractions of training and validation."""
+    others = [subject for subject in subjects if subject not in test]
+    _require(len(others) >= 2, subjects, needed=len(test) + 2)
+    train_share = fractions[0] / (fractions[0] + fractions[1])
     n_train = min(len(others) - 1, max(1, round(len(others) * train_share)))
-    return [set(others[:n_train]), set(others[n_train:]), {config.test_subject}]
+    return [set(others[:n_train]), set(others[n_train:]), test]
 
 
 def _by_sample(recordings: Sequence, fractions: tuple[float, float, float]) -> Split:

@@ -45,7 +45,7 @@ class DataConfig(Schema):
 class SplitConfig(Schema):
     """Which recordings train, which choose the model, which are only scored."""
 
-    kind: Literal["by_subject", "leave_one_subject_out", "by_sample"] = Field(
+    kind: Literal["by_subject", "leave_one_subject_out", "k_fold", "by_sample"] = Field(
         "by_subject", description="by_sample mixes windows of one subject: it leaks"
     )
     fractions: tuple[float, float, float] = Field(
@@ -57,6 +57,10 @@ class SplitConfig(Schema):
     test_subject: str | None = Field(
         None, description="leave_one_subject_out: the subject that is left out"
     )
+    folds: int | None = Field(
+        None, ge=2, description="k_fold: into how many groups subjects are divided"
+    )
+    fold: int | None = Field(None, ge=0, description="k_fold: the group that is left out, from 0")
 
     @model_validator(mode="after")
     def _is_complete(self) -> SplitConfig:
@@ -64,6 +68,11 @@ class SplitConfig(Schema):
             raise ValueError(f"split.fractions are positive and add up to 1, got {self.fractions}")
         if self.kind == "leave_one_subject_out" and self.test_subject is None:
             raise ValueError("split.test_subject is required for leave_one_subject_out")
+        if self.kind == "k_fold":
+            if self.folds is None or self.fold is None:
+                raise ValueError("split.folds and split.fold are required for k_fold")
+            if self.fold >= self.folds:
+                raise ValueError(f"split.fold = {self.fold} is not below split.folds = {self.folds}")
         return self
 
 

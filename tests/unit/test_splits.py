@@ -74,6 +74,41 @@ def test_leave_one_subject_out_tests_only_that_subject():
     assert "01" not in subjects_of(entries, split.train + split.validation)
 
 
+@given(
+    n_subjects=st.integers(4, 20),
+    folds=st.integers(2, 6),
+    seed=st.none() | st.integers(0, 1000),
+)
+def test_k_fold_leaves_every_subject_out_once(n_subjects, folds, seed):
+    folds = min(folds, n_subjects // 2)
+    entries = recordings([1] * n_subjects)
+    splits = [
+        make_split(entries, SplitConfig(kind="k_fold", folds=folds, fold=fold, seed=seed))
+        for fold in range(folds)
+    ]
+    left_out = [subject for split in splits for subject in subjects_of(entries, split.test)]
+    assert sorted(left_out) == sorted(subjects_of(entries, sum((s.test for s in splits), ())))
+    assert len(left_out) == n_subjects
+    sizes = [len(split.test) for split in splits]
+    assert max(sizes) - min(sizes) <= 1
+    for split in splits:
+        assert sorted(samples_of(split)) == list(range(20 * n_subjects))
+        parts = [subjects_of(entries, part) for part in (split.train, split.validation)]
+        assert all(parts)
+        assert not set.union(*parts) & subjects_of(entries, split.test)
+        assert not parts[0] & parts[1]
+
+
+def test_more_folds_than_subjects_are_refused():
+    with pytest.raises(DataError, match="at least 5 subjects, the store has 3"):
+        make_split(recordings([1, 1, 1]), SplitConfig(kind="k_fold", folds=5, fold=0))
+
+
+def test_a_fold_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"split.fold = 4 is not below split.folds = 4"):
+        SplitConfig(kind="k_fold", folds=4, fold=4)
+
+
 def test_too_few_subjects_are_refused():
     with pytest.raises(DataError, match="at least 3 subjects, the store has 2"):
         make_split(recordings([1, 1]), SplitConfig())
