@@ -23,7 +23,7 @@ def plan(config: SweepConfig) -> Iterable[str]:
 
 def status(config: SweepConfig) -> None:
     """Show the trials; on a terminal, until the sweep is over."""
-    from eeg2fmri_dist.sweep.status import show_status
+    from eeg2fmri_dist.sweep.run import show_status
 
     show_status(config)
 

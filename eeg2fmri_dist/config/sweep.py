@@ -41,6 +41,9 @@ class Parameter(Schema):
         if (self.choices is None) == (self.low is None and self.high is None):
             raise ValueError("give either choices, or low and high")
         if self.choices is not None:
+            for place, choice in enumerate(self.choices):
+                if choice in self.choices[:place]:
+                    raise ValueError(f"choice {choice!r} is there twice (true is 1, false is 0)")
             return self
         if self.low is None or self.high is None or self.low > self.high:
             raise ValueError(f"a range needs low <= high, got {self.low} and {self.high}")

@@ -72,7 +72,7 @@ class SplitConfig(Schema):
             if self.folds is None or self.fold is None:
                 raise ValueError("split.folds and split.fold are required for k_fold")
             if self.fold >= self.folds:
-                raise ValueError(f"split.fold = {self.fold} is not below split.folds = {self.folds}")
+                raise ValueError(f"split.fold = {self.fold} is not below folds = {self.folds}")
         return self
 
 

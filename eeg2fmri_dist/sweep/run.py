@@ -11,7 +11,7 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.jobs import open_cluster
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.folds import Folds
+from eeg2fmri_dist.sweep.folds import Folds, folds_table
 from eeg2fmri_dist.sweep.hparams import write_hparams
 from eeg2fmri_dist.sweep.search import Search, Task
 from eeg2fmri_dist.sweep.study import Study
@@ -45,11 +45,18 @@ def sweep(config: SweepConfig) -> None:
         on_end=lambda: write_hparams(folder, study.trials(), config.objective.metric),
     )
     driver.run()
-    conclude(config, folder, study)
+    conclude(config, folder, study, task)
 
 
-def conclude(config: SweepConfig, folder: SweepFolder, study: Study) -> None:
-    """Say what came out."""
+def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task) -> None:
+    """Write the page and say what came out."""
+    from eeg2fmri_dist.sweep.page import write_page
+
+    rows = folds_table(task) if isinstance(task, Folds) else []
+    write_page(folder, config, study, rows)
+    logger.info("wrote %s", folder.page)
+    for row in rows:
+        logger.info("%(model)s  %(score)s  %(mean).4g  [%(low).4g, %(high).4g]  n=%(n)d", row)
     best = study.best()
     if best is not None and config.folds is None:
         logger.info(
@@ -87,6 +94,17 @@ def plan(config: SweepConfig) -> Iterator[str]:
         given = parameter.model_dump(mode="json", exclude_unset=True)
         yield f"    {key}: " + "  ".join(f"{name} {value}" for name, value in given.items())
     yield f"  {config.objective.direction} {config.objective.metric}"
+
+
+def show_status(config: SweepConfig) -> None:
+    """Print the table of trials; on a terminal, one that follows the sweep."""
+    from eeg2fmri_dist.sweep.status import show
+
+    folder = SweepFolder(config.output)
+    points = make_task(config, folder).points
+    limits = [config.budget.trials, None if points is None else len(points)]
+    goal = min((limit for limit in limits if limit is not None), default=None)
+    show(config, open_study(folder, config), goal)
 
 
 def show_best(config: SweepConfig) -> str:

@@ -117,6 +117,6 @@ def _value(parameter: Parameter, label: Scalar) -> Any:
     if parameter.choices is None:
         return label
     for choice in parameter.choices:
-        if _label(choice) == label and isinstance(_label(choice), type(label)):
+        if _label(choice) == label:
             return choice
     raise ConfigError(f"{label!r} is not among the choices {parameter.choices}")

@@ -1,5 +1,6 @@
 """Sweeps with real local jobs and real kills; trials only pretend to train (`fake_train.py`)."""
 
+import contextlib
 import json
 import os
 import signal
@@ -197,7 +198,8 @@ def test_a_job_that_is_killed_whole_is_reaped_by_a_new_sweep_process(config_file
     process.kill()
     process.wait()
     for child in children:
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     assert "its job died without a word, starts again" in finish(start(path))
     _, trials = read(path)
     assert [t.state for t in trials] == [TrialState.COMPLETE]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from eeg2fmri_dist.command import run_verb
+from eeg2fmri_dist.command import View, run_verb
 from eeg2fmri_dist.config import Schema
 from eeg2fmri_dist.errors import DataError, SuiteError
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ("simulate", "preprocess", "train", "evaluate", "predict")
+VERBS = ("simulate", "preprocess", "train", "evaluate", "predict", "sweep")
 
 
 class Settings(Schema):
@@ -46,6 +46,15 @@ def test_dry_run_and_print_config_do_not_act(config_file, capsys):
     assert capsys.readouterr().out == "size 2\nsize: 3\n"
 
 
+def test_a_view_is_shown_in_place_of_acting(config_file, capsys):
+    def act(config):
+        raise AssertionError("acted")
+
+    views = [View("state", "shows the state", lambda config: print("size is", config.size))]
+    assert run_verb(Settings, act, lambda config: [], [config_file, "--state"], views) == 0
+    assert capsys.readouterr().out == "size is 2\n"
+
+
 @pytest.mark.parametrize("kind", SuiteError.__subclasses__() + DataError.__subclasses__())
 def test_errors_become_their_exit_code_without_a_traceback(config_file, capsys, kind):
     def act(config):
@@ -76,7 +85,7 @@ def test_ctrl_c_says_that_the_same_command_continues(config_file, capsys):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_lists_keys_and_imports_nothing_heavy(verb):
-    heavy = "torch ants mne nilearn h5py dask deepspeed scipy matplotlib numpy"
+    heavy = "torch ants mne nilearn h5py dask deepspeed scipy matplotlib numpy optuna submitit"
     code = (
         f"import sys, runpy; sys.argv = ['{verb}.py', '--help']\n"
         f"try: runpy.run_path('launch/{verb}.py', run_name='__main__')\n"

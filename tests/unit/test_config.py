@@ -10,6 +10,7 @@ from eeg2fmri_dist.config import describe, load_config, to_yaml
 from eeg2fmri_dist.config.evaluate import EvaluateConfig, PredictConfig
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.config.simulate import SimulateConfig
+from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
 
@@ -20,6 +21,7 @@ SCHEMAS = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "sweep": SweepConfig,
 }
 SHIPPED = [path for kind in SCHEMAS for path in sorted((CONFIGS / kind).rglob("*.yaml"))]
 

@@ -105,7 +105,7 @@ def test_more_folds_than_subjects_are_refused():
 
 
 def test_a_fold_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"split.fold = 4 is not below split.folds = 4"):
+    with pytest.raises(ValueError, match=r"split.fold = 4 is not below folds = 4"):
         SplitConfig(kind="k_fold", folds=4, fold=4)
 
 

@@ -1,0 +1,78 @@
+"""sweep.html: the study, or the cross-validation, on one page that loads nothing else."""
+
+from __future__ import annotations
+
+import base64
+from importlib import resources
+from typing import Any
+
+import eeg2fmri_dist
+from eeg2fmri_dist.config.sweep import SweepConfig
+from eeg2fmri_dist.files import write_text
+from eeg2fmri_dist.sweep.figures import draw_all
+from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.status import remark, short_names, state_name, summarise, value_of
+from eeg2fmri_dist.sweep.study import Study
+
+
+def write_page(
+    folder: SweepFolder, config: SweepConfig, study: Study, rows: list[dict[str, Any]]
+) -> None:
+    """Write the page of a study.
+
+    Parameters
+    ----------
+    folder, config, study
+        Of the sweep.
+    rows : list of dict
+        Table of a cross-validation (`folds.table`); empty for a search.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("eeg2fmri_dist", "sweep"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
+    css = resources.files("eeg2fmri_dist.evaluation").joinpath("report.css").read_text("utf-8")
+    template = environment.get_template("page.html.j2")
+    view = _view(folder, config, study, rows)
+    write_text(folder.page, template.render(css=Markup(css), **view))
+
+
+def _view(
+    folder: SweepFolder, config: SweepConfig, study: Study, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    trials, best = study.trials(), study.best()
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
+    logarithmic = {key for key, parameter in config.search.items() if parameter.log}
+    return {
+        "version": eeg2fmri_dist.__version__,
+        "name": folder.root.name,
+        "summary": summarise(trials, None),
+        "metric": config.objective.metric,
+        "direction": config.objective.direction,
+        "value": config.objective.value,
+        "sampler": f"{config.sampler.name}, seed {config.sampler.seed}",
+        "best": best if config.folds is None else None,
+        "best_run": None if best is None else folder.run(best.number),
+        "pictures": (
+            [] if config.folds else draw_all(study.optuna, config.objective.metric, logarithmic)
+        ),
+        "folds": config.folds,
+        "rows": rows,
+        "names": short_names(keys),
+        "trials": [
+            {
+                "number": trial.number,
+                "state": state_name(trial),
+                "value": value_of(trial),
+                "epochs": max(trial.intermediate_values, default=0),
+                "jobs": len(trial.user_attrs.get("attempts", [])),
+                "params": [trial.params.get(key) for key in keys],
+                "remark": remark(trial),
+                "is_best": best is not None and trial.number == best.number,
+            }
+            for trial in trials
+        ],
+    }
