@@ -90,22 +90,27 @@ class Folds:
         return self.points.index({"model": self._tokeniser, "fold": point["fold"]})
 
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return model -> score -> subject -> value, of the trials that are done."""
-        table: dict[str, dict[str, dict[str, float]]] = {model: {} for model in self._models}
+        """Return who predicts -> score -> subject -> value, of the trials that are done.
+
+        Who predicts is a model with true EEG, the same with shuffled EEG, or ridge regression.
+
+        Raises
+        ------
+        ConfigError
+            If a score is unknown.
+        """
+        table: dict[str, dict[str, dict[str, float]]] = {}
         for number, point in enumerate(self.points):
             metrics = read_metrics(self._folder.run(number))
             if metrics is None:
                 continue
-            variants = metrics["runs"][0]["variants"]
-            scores = next(iter(variants.values()))["scores"]
-            for name in self._config.scores:
-                if name not in scores:
-                    raise ConfigError(
-                        f"folds.scores: {name!r} is not in metrics.json",
-                        remedy=f"choose from {', '.join(scores)}",
-                    )
-                table[point["model"]].setdefault(name, {}).update(scores[name]["subjects"])
-        return table
+            for label, scores in _rows_of(point["model"], metrics):
+                for name in self._config.scores:
+                    _require_score(name, scores)
+                    subjects = scores[name]["subjects"]
+                    table.setdefault(label, {}).setdefault(name, {}).update(subjects)
+        controls = [label for label in table if label not in self._models]
+        return {label: table[label] for label in (*self._models, *controls) if label in table}
 
     def _any_fold(self) -> list[str]:
         kind = self._config.kind
@@ -145,14 +150,39 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
         return None
 
 
-def folds_table(task: Folds) -> list[dict[str, Any]]:
-    """Return rows of model, score, mean, low and high end of the 95 % interval over subjects."""
+def folds_table(task: Folds) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return who predicts -> score -> ``mean``, ``low``, ``high``, ``n``, ``method``, ``subjects``.
+
+    ``low`` and ``high`` are the ends of the 95 % interval over subjects
+    (`evaluation.significance.subject_interval`).
+    """
     from eeg2fmri_dist.evaluation.significance import subject_interval
 
-    rows = []
-    for model, scores in task.scores().items():
-        for name, subjects in scores.items():
-            values = [value for value in subjects.values() if value is not None]
-            interval = subject_interval(values)
-            rows.append({"model": model, "score": name, **vars(interval), "subjects": subjects})
+    return {
+        label: {
+            name: {
+                **vars(subject_interval([v for v in subjects.values() if v is not None])),
+                "subjects": subjects,
+            }
+            for name, subjects in scores.items()
+        }
+        for label, scores in task.scores().items()
+    }
+
+
+def _rows_of(model: str, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    variants = metrics["runs"][0]["variants"]
+    rows = [(model, next(iter(variants.values()))["scores"])]
+    if "shuffled" in variants:
+        rows.append((f"{model}, shuffled EEG", variants["shuffled"]["scores"]))
+    if "ridge" in metrics["baselines"]:
+        rows.append(("ridge regression", metrics["baselines"]["ridge"]["scores"]))
     return rows
+
+
+def _require_score(name: str, scores: dict[str, Any]) -> None:
+    if name not in scores:
+        raise ConfigError(
+            f"folds.scores: {name!r} is not in metrics.json",
+            remedy=f"choose from {', '.join(scores)}",
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import eeg2fmri_dist
 from eeg2fmri_dist.config.sweep import SweepConfig
+from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.files import write_text
 from eeg2fmri_dist.sweep.figures import draw_all
 from eeg2fmri_dist.sweep.folder import SweepFolder
@@ -16,7 +18,7 @@ from eeg2fmri_dist.sweep.study import Study
 
 
 def write_page(
-    folder: SweepFolder, config: SweepConfig, study: Study, rows: list[dict[str, Any]]
+    folder: SweepFolder, config: SweepConfig, study: Study, table: Mapping[str, Any]
 ) -> None:
     """Write the page of a study.
 
@@ -24,8 +26,8 @@ def write_page(
     ----------
     folder, config, study
         Of the sweep.
-    rows : list of dict
-        Table of a cross-validation (`folds.table`); empty for a search.
+    table : mapping
+        Scores of a cross-validation (`folds.folds_table`); empty for a search.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -36,12 +38,12 @@ def write_page(
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     css = resources.files("eeg2fmri_dist.evaluation").joinpath("report.css").read_text("utf-8")
     template = environment.get_template("page.html.j2")
-    view = _view(folder, config, study, rows)
+    view = _view(folder, config, study, table)
     write_text(folder.page, template.render(css=Markup(css), **view))
 
 
 def _view(
-    folder: SweepFolder, config: SweepConfig, study: Study, rows: list[dict[str, Any]]
+    folder: SweepFolder, config: SweepConfig, study: Study, table: Mapping[str, Any]
 ) -> dict[str, Any]:
     trials, best = study.trials(), study.best()
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
@@ -60,7 +62,8 @@ def _view(
             [] if config.folds else draw_all(study.optuna, config.objective.metric, logarithmic)
         ),
         "folds": config.folds,
-        "rows": rows,
+        "table": table,
+        "origin": _origin(folder),
         "names": short_names(keys),
         "trials": [
             {
@@ -76,3 +79,18 @@ def _view(
             for trial in trials
         ],
     }
+
+
+def _origin(folder: SweepFolder) -> str:
+    """Where the recordings come from, in words; empty where the store is not at hand."""
+    from eeg2fmri_dist.config import load_config
+    from eeg2fmri_dist.store import Store
+
+    bases = sorted((folder.root / "bases").glob("*.yaml"))
+    stores = [load_config(TrainConfig, path).store for path in bases if path.stem != "evaluate"]
+    if not stores or not stores[0].exists():
+        return ""
+    source = Store(stores[0]).layout.preprocessing.get("source", {})
+    return {"simulated": "simulated data", "simulated_eeg": "real BOLD, simulated EEG"}.get(
+        source.get("origin"), ""
+    )

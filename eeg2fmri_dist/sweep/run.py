@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.jobs import open_cluster
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
@@ -52,11 +53,14 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
     """Write the page and say what came out."""
     from eeg2fmri_dist.sweep.page import write_page
 
-    rows = folds_table(task) if isinstance(task, Folds) else []
-    write_page(folder, config, study, rows)
+    table = folds_table(task) if isinstance(task, Folds) else {}
+    write_page(folder, config, study, table)
     logger.info("wrote %s", folder.page)
-    for row in rows:
-        logger.info("%(model)s  %(score)s  %(mean).4g  [%(low).4g, %(high).4g]  n=%(n)d", row)
+    if table:
+        from eeg2fmri_dist.sweep.status import print_folds
+
+        write_json(folder.root / "folds.json", table)
+        print_folds(table)
     best = study.best()
     if best is not None and config.folds is None:
         logger.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -58,6 +59,24 @@ def render(config: SweepConfig, study: Study, goal: int | None) -> RenderableTyp
     for trial in trials:
         table.add_row(*_row(trial, keys, is_best=best is not None and trial.number == best.number))
     return Group(table, Text(summarise(trials, goal)))
+
+
+def print_folds(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print the table of a cross-validation: mean and 95 % interval over subjects."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("left-out subjects")
+    for name in next(iter(scores.values())):
+        table.add_column(name, justify="right")
+    for label, row in scores.items():
+        table.add_row(label, *(interval_text(cell) for cell in row.values()))
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def interval_text(cell: Mapping[str, Any]) -> str:
+    """Return a mean and its interval as text."""
+    if cell["method"] == "none":
+        return f"{cell['mean']:.3g}"
+    return f"{cell['mean']:.3g} [{cell['low']:.3g}, {cell['high']:.3g}]"
 
 
 def summarise(trials: list[FrozenTrial], goal: int | None) -> str:

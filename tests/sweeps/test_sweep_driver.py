@@ -1,77 +1,21 @@
 """The driver against a cluster that exists only in memory, under any order of events."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+from fake_cluster import EPOCHS, DriverKilledError, FakeCluster, act
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
-from eeg2fmri_dist.jobs import Handle
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.run import make_task
 from eeg2fmri_dist.sweep.study import Study
-
-EPOCHS = 4
-
-
-class DriverKilledError(Exception):
-    """Stands for kill -9 of the driver."""
-
-
-class FakeCluster:
-    """Jobs that live, die and write logs when a test says so."""
-
-    def __init__(self):
-        self.jobs, self.submissions, self.dies_in_submit = {}, [], False
-
-    def submit(self, jobs, busy):
-        for job in jobs:
-            assert job.folder not in self.alive_folders(), "started twice at a time"
-            self.jobs[job.folder] = job
-            self.submissions.append((job.folder, job.attempt))
-            job.folder.mkdir(parents=True, exist_ok=True)
-        if self.dies_in_submit:
-            self.dies_in_submit = False
-            for job in jobs:  # nobody knows where they are found, and they end soon
-                del self.jobs[job.folder]
-            raise DriverKilledError
-        return [Handle("fake", str(job.folder), "host", 0.0) for job in jobs]
-
-    def alive_folders(self):
-        return set(self.jobs)
-
-    def alive(self, handles):
-        return {folder for folder in handles if folder in self.jobs}
-
-    def stop(self, handle):
-        self.leave(Path(handle.job_id), 75)
-
-    def leave(self, folder, code):
-        job = self.jobs.pop(folder)
-        if code is not None:
-            (folder / f"outcome-{job.attempt}.json").write_text(json.dumps({"exit_code": code}))
-
-
-def run_of(job_folder):
-    return job_folder.parents[1] / "trials" / job_folder.name
-
-
-def add_epoch(job_folder):
-    run = run_of(job_folder)
-    run.mkdir(parents=True, exist_ok=True)
-    log = run / "log.jsonl"
-    epoch = len(log.read_text().splitlines()) + 1 if log.exists() else 1
-    value = ((int(job_folder.name) * 7) % 5) / 5 + epoch / 100
-    with log.open("a") as file:
-        file.write(json.dumps({"epoch": epoch, "step": epoch, "validation/r_region": value}) + "\n")
-    return epoch
 
 
 @pytest.fixture
@@ -149,18 +93,6 @@ def test_every_trial_ends_exactly_once_whatever_happens(make_config, events):
         check(config, study, deaths)
     finally:
         shutil.rmtree(config.output)
-
-
-def act(cluster, event, job, deaths):
-    if event == "epoch":
-        if add_epoch(job) == EPOCHS:
-            (run_of(job) / "finished.json").write_text("{}")
-            cluster.leave(job, 0)
-    elif event == "die":
-        deaths[job.name] = deaths.get(job.name, 0) + 1
-        cluster.leave(job, None)
-    else:
-        cluster.leave(job, {"stop": 75, "diverge": 5}[event])
 
 
 def check(config, study, deaths):
