@@ -13,7 +13,6 @@ from eeg2fmri_dist.jobs import open_cluster
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.folds import Folds, folds_table
-from eeg2fmri_dist.sweep.hparams import write_hparams
 from eeg2fmri_dist.sweep.search import Search, Task
 from eeg2fmri_dist.sweep.study import Study
 
@@ -36,16 +35,15 @@ def sweep(config: SweepConfig) -> None:
     with folder.locked():
         folder.claim(config, task.bases())
         study = Study(folder, config)
-    write_hparams(folder, study.trials(), config.objective.metric)
-    driver = Driver(
-        config,
-        folder,
-        study,
-        task,
-        cluster,
-        on_end=lambda: write_hparams(folder, study.trials(), config.objective.metric),
-    )
-    driver.run()
+
+    def note_ended() -> None:
+        # TensorBoard's records need imports that would hold up the first job.
+        from eeg2fmri_dist.sweep.hparams import write_hparams
+
+        write_hparams(folder, study.trials(), config.objective.metric)
+
+    Driver(config, folder, study, task, cluster, on_end=note_ended).run()
+    note_ended()
     conclude(config, folder, study, task)
 
 

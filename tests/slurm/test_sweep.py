@@ -170,3 +170,32 @@ def test_a_request_that_slurm_refuses_is_told_and_can_be_mended(slurm, config_pa
     assert process.returncode == 0, output
     trials = Study(SweepFolder(config.output), config).trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
+
+
+def test_a_trial_of_two_nodes_trains_as_one(slurm, config_path, tmp_path):
+    from stores import make_store
+
+    make_store(tmp_path / "store.h5", n_subjects=4, n_volumes=20)
+    values = yaml.safe_load(config_path.read_text())
+    values["overrides"] = {
+        "store": str(tmp_path / "store.h5"),
+        "threads": 1,
+        "optimisation": {"epochs": 2},
+        "model": {"widths": [8, 16], "d_token": 8},
+    }
+    values["budget"] = {"trials": 1}
+    values["resources"] = {"nodes": 2, "cpus_per_task": 1, "hours": 1}
+    config_path.write_text(yaml.safe_dump(values))
+    done = subprocess.run(
+        [sys.executable, "launch/sweep.py", str(config_path)],
+        cwd=ROOT,
+        env=slurm.environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=230,
+    )
+    folder = SweepFolder(load_config(SweepConfig, config_path).output)
+    written = (folder.job(0) / "output.log").read_text()
+    assert done.returncode == 0, written
+    assert "2 rank(s)" in written
+    assert (folder.run(0) / "finished.json").exists()
