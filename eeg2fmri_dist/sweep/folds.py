@@ -54,6 +54,10 @@ class Folds:
         """Return the training config of each model."""
         return self._models
 
+    def examples(self) -> dict[str, Any]:
+        """Return the first model and fold."""
+        return self.points[0]
+
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Take the values of the trial's point."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -20,9 +21,24 @@ _STATUS = {
 }
 
 
-def write_hparams(folder: SweepFolder, trials: list[FrozenTrial], metric: str) -> None:
+def write_hparams(
+    folder: SweepFolder, trials: list[FrozenTrial], metric: str, examples: Mapping[str, Any]
+) -> None:
     """Write the values and the objective of every trial that has ended, once.
 
+    Parameters
+    ----------
+    folder : SweepFolder
+        Of the sweep.
+    trials : list of FrozenTrial
+        All of them; those that run are passed over.
+    metric : str
+        Name of the objective.
+    examples : mapping
+        A value of every key; a trial need not have them all.
+
+    Notes
+    -----
     torch's ``SummaryWriter.add_hparams`` writes the same records; these need no torch, whose import
     takes longer than all the rest of a sweep's start.
     """
@@ -30,13 +46,13 @@ def write_hparams(folder: SweepFolder, trials: list[FrozenTrial], metric: str) -
     for trial in trials:
         run = folder.run(trial.number)
         if trial.state in _STATUS and run.is_dir() and not any(run.glob(f"*{_SUFFIX}")):
-            _write(trial, str(run), tag)
+            _write(trial, str(run), tag, examples)
 
 
-def _write(trial: FrozenTrial, run: str, tag: str) -> None:
+def _write(trial: FrozenTrial, run: str, tag: str, examples: Mapping[str, Any]) -> None:
     writer = EventFileWriter(run, filename_suffix=_SUFFIX)
     for name, content in (
-        (metadata.EXPERIMENT_TAG, {"experiment": _experiment(trial, tag)}),
+        (metadata.EXPERIMENT_TAG, {"experiment": _experiment(tag, examples)}),
         (metadata.SESSION_START_INFO_TAG, {"session_start_info": _start(trial)}),
         (metadata.SESSION_END_INFO_TAG, {"session_end_info": _end(trial)}),
     ):
@@ -48,10 +64,10 @@ def _write(trial: FrozenTrial, run: str, tag: str) -> None:
     writer.close()
 
 
-def _experiment(trial: FrozenTrial, tag: str) -> Any:
+def _experiment(tag: str, examples: Mapping[str, Any]) -> Any:
     return api_pb2.Experiment(
         hparam_infos=[
-            api_pb2.HParamInfo(name=name, type=_kind(value)) for name, value in trial.params.items()
+            api_pb2.HParamInfo(name=name, type=_kind(value)) for name, value in examples.items()
         ],
         metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag))],
     )

@@ -40,7 +40,7 @@ def sweep(config: SweepConfig) -> None:
         # TensorBoard's records need imports that would hold up the first job.
         from eeg2fmri_dist.sweep.hparams import write_hparams
 
-        write_hparams(folder, study.trials(), config.objective.metric)
+        write_hparams(folder, study.trials(), config.objective.metric, task.examples())
 
     Driver(config, folder, study, task, cluster, on_end=note_ended).run()
     note_ended()

@@ -15,7 +15,7 @@ from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.space import as_overrides, extremes, grid, suggest, values_of
+from eeg2fmri_dist.sweep.space import as_overrides, extremes, first_values, grid, suggest, values_of
 
 Commands = tuple[tuple[str, ...], ...]
 
@@ -53,6 +53,9 @@ class Task(Protocol):
     def bases(self) -> dict[str, TrainConfig]:
         """Return the training configs that trials start from, by name."""
 
+    def examples(self) -> dict[str, Any]:
+        """Return one value of every key that trials differ in."""
+
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Let an Optuna trial choose its values."""
 
@@ -86,6 +89,10 @@ class Search:
     def bases(self) -> dict[str, TrainConfig]:
         """Return the one base config."""
         return {"base": self._base}
+
+    def examples(self) -> dict[str, Any]:
+        """Return one value of every searched key."""
+        return first_values(self._search)
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Let an Optuna trial choose its values."""

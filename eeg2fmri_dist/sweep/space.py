@@ -33,6 +33,14 @@ def grid(search: Mapping[str, Parameter]) -> list[dict[str, Scalar]]:
     return list(_combinations(list(search), {}, search))
 
 
+def first_values(search: Mapping[str, Parameter]) -> dict[str, Scalar]:
+    """Return the first value of every key, whatever its condition."""
+    return {
+        key: parameter.low if parameter.choices is None else _label(parameter.choices[0])
+        for key, parameter in search.items()
+    }
+
+
 def extremes(search: Mapping[str, Parameter]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield each key with sets of config values that its own extreme values come in."""
     for key, parameter in search.items():

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.hparams import write_hparams
 from eeg2fmri_dist.sweep.page import write_page
+from eeg2fmri_dist.sweep.space import first_values
 from eeg2fmri_dist.sweep.status import render, summarise
 from eeg2fmri_dist.sweep.study import Study
 
@@ -66,6 +68,24 @@ def test_a_page_of_few_trials_is_made_too(opened, count):
     fill(study, count)
     write_page(folder, config, study, {})
     assert "Importances are shown from four completed trials" in folder.page.read_text()
+
+
+def test_tensorboard_is_told_of_keys_that_a_trial_does_not_have(opened):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    config, folder, study = opened
+    trial = study.optuna.ask({"model.widths": optuna.distributions.CategoricalDistribution(["a"])})
+    study.complete(trial.number, 0.5)
+    folder.run(0).mkdir(parents=True)
+    for _ in range(2):  # the second time there is nothing to write
+        write_hparams(folder, study.trials(), "validation/r_region", first_values(config.search))
+    (written,) = folder.run(0).iterdir()
+    events = EventAccumulator(str(written))
+    events.Reload()
+    content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    assert [info.name for info in experiment.hparam_infos] == list(config.search)
 
 
 def test_the_table_says_how_each_trial_ended(opened):
