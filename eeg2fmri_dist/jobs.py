@@ -7,52 +7,23 @@ how it ended is read from its folder, so any process can follow a job that anoth
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
-import runpy
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from eeg2fmri_dist.commands import EXIT_STOPPED, Job, lock_is_held, run_beside, run_first, run_here
 from eeg2fmri_dist.config.sweep import ResourcesConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError, StoppedError
-from eeg2fmri_dist.files import write_json
 
-EXIT_STOPPED = StoppedError.exit_code
-_START_S = 120  # longest time from a job's start to its lock
+_START_S = 120  # longest time from a job's submission on another machine to its lock
 _SLURM_TIMEOUT_S = 60
-_STOPPED_EARLY = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be run.
-
-    Attributes
-    ----------
-    name : str
-        For people, in the queue.
-    folder : Path
-        Gets ``output.log``, ``outcome-N.json`` (exit code of attempt N) and the lock.
-    commands : tuple of tuple of str
-        Run one after the other until one fails.
-    attempt : int
-        Counts the submissions of the same job.
-    """
-
-    name: str
-    folder: Path
-    commands: tuple[tuple[str, ...], ...]
-    attempt: int
 
 
 @dataclass(frozen=True)
@@ -96,13 +67,20 @@ class Cluster(Protocol):
         """Ask a job to stop (SIGTERM); one that waits in a queue is taken out of it."""
 
 
+def choose_cluster(name: str) -> str:
+    """Return local, slurm or debug; ``auto`` is Slurm where sbatch is found."""
+    if name != "auto":
+        return name
+    return "slurm" if shutil.which("sbatch") and shutil.which("srun") else "local"
+
+
 def open_cluster(name: str, folder: Path, resources: ResourcesConfig, parallel: int) -> Cluster:
-    """Return the place that a config names; ``auto`` is Slurm where sbatch is found.
+    """Return the place that a config names.
 
     Parameters
     ----------
     name : str
-        auto, local, slurm or debug.
+        local, slurm or debug (see `choose_cluster`).
     folder : Path
         Where submitit keeps its files.
     resources : ResourcesConfig
@@ -110,8 +88,6 @@ def open_cluster(name: str, folder: Path, resources: ResourcesConfig, parallel: 
     parallel : int
         Most jobs at a time, of an array.
     """
-    if name == "auto":
-        name = "slurm" if shutil.which("sbatch") and shutil.which("srun") else "local"
     if name == "debug":
         return DebugCluster()
     if name == "local":
@@ -269,11 +245,7 @@ class DebugCluster:
         handles = []
         for job in jobs:
             handles.append(Handle("debug", str(os.getpid()), socket.gethostname(), time.time()))
-            job.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(job.folder):
-                code = next((c for c in map(_run_here, job.commands) if c != 0), 0)
-                write_json(_outcome_path(job.folder, job.attempt), {"exit_code": code})
-            if code == EXIT_STOPPED:
+            if run_here(job) == EXIT_STOPPED:
                 raise StoppedError("stopped in a trial", remedy="the same command continues")
         return handles
 
@@ -285,29 +257,6 @@ class DebugCluster:
         """Do nothing: no job runs beside this call."""
 
 
-def read_outcome(folder: Path, attempt: int) -> int | None:
-    """Return the exit code that an attempt left; None if it left none."""
-    try:
-        return json.loads(_outcome_path(folder, attempt).read_text())["exit_code"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def lock_is_held(folder: Path) -> bool:
-    """Tell whether a process of a job still runs (asked of the file system)."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def run_job(job: Job) -> int:
     """Run the commands of a job inside it (called by submitit on every rank)."""
     from submitit import JobEnvironment
@@ -316,85 +265,7 @@ def run_job(job: Job) -> int:
     environment = JobEnvironment()
     if environment.cluster == "local" and environment.num_tasks > 1:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    if environment.global_rank != 0:
-        return _run_commands(job, lock=None)
-    outcome = _outcome_path(job.folder, job.attempt)
-    with _locked(job.folder) as lock:
-        outcome.unlink(missing_ok=True)  # of a job that Slurm started again
-        code = _run_commands(job, lock)
-        write_json(outcome, {"exit_code": code, "host": socket.gethostname()})
-    return code
-
-
-def _run_commands(job: Job, lock: int | None) -> int:
-    """Run commands in processes of their own; signals to this one are passed on as SIGTERM."""
-    child: subprocess.Popen | None = None
-    stopping = False
-
-    def stop(_number: int, _frame: Any) -> None:
-        nonlocal stopping
-        stopping = True
-        if child is not None and child.poll() is None:
-            child.terminate()
-
-    previous = {number: signal.signal(number, stop) for number in _FORWARDED}
-    code = 0
-    try:
-        with (job.folder / "output.log").open("ab") as output:
-            for command in job.commands:
-                if stopping:
-                    return EXIT_STOPPED
-                # The lock goes to the command, too: it is free when nothing of the job runs.
-                child = subprocess.Popen(
-                    command,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=() if lock is None else (lock,),
-                )
-                if stopping:
-                    child.terminate()
-                code = child.wait()
-                if code != 0:
-                    break
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    # A command that was still starting has no handler yet; a second Ctrl-C does not wait.
-    return EXIT_STOPPED if stopping and code in _STOPPED_EARLY else code
-
-
-def _run_here(command: tuple[str, ...]) -> int:
-    """Run a Python script in this process; return its exit code."""
-    _python, script, *arguments = command
-    before = sys.argv
-    sys.argv = [script, *arguments]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv = before
-    return 0
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Hold a job's lock; wait for an earlier attempt that is still ending."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        deadline = time.monotonic() + _START_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LaunchError("another job still runs here", where=folder) from None
-                time.sleep(0.2)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return run_first(job) if environment.global_rank == 0 else run_beside(job)
 
 
 @contextlib.contextmanager
@@ -405,10 +276,6 @@ def _ignoring(number: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, previous)
-
-
-def _outcome_path(folder: Path, attempt: int) -> Path:
-    return folder / f"outcome-{attempt}.json"
 
 
 def _visible_gpus(slot: int, count: int) -> tuple[int, ...]:

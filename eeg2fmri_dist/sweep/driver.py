@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from eeg2fmri_dist.commands import EXIT_STOPPED, Job, lock_is_held, read_outcome
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import (
     ConfigError,
@@ -21,7 +22,7 @@ from eeg2fmri_dist.errors import (
     DivergedError,
     LaunchError,
 )
-from eeg2fmri_dist.jobs import EXIT_STOPPED, Cluster, Handle, Job, lock_is_held, read_outcome
+from eeg2fmri_dist.jobs import Cluster, Handle
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.memory import find_shortage
 from eeg2fmri_dist.sweep.search import Task, Training

@@ -9,7 +9,7 @@ from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files import write_json
-from eeg2fmri_dist.jobs import open_cluster
+from eeg2fmri_dist.jobs import choose_cluster, open_cluster
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.folds import Folds, folds_table
@@ -30,7 +30,10 @@ def sweep(config: SweepConfig) -> None:
     folder = SweepFolder(config.output)
     task = make_task(config, folder)
     cluster = open_cluster(
-        config.cluster, folder.submissions, config.resources, config.budget.parallel
+        choose_cluster(config.cluster),
+        folder.submissions,
+        config.resources,
+        config.budget.parallel,
     )
     with folder.locked():
         folder.claim(config, task.bases())
@@ -74,11 +77,8 @@ def plan(config: SweepConfig) -> Iterator[str]:
     """Yield the lines of ``--dry-run``."""
     folder = SweepFolder(config.output)
     task = make_task(config, folder)
-    cluster = open_cluster(
-        config.cluster, folder.submissions, config.resources, config.budget.parallel
-    )
     resources, budget = config.resources, config.budget
-    yield f"sweep into {folder.root}, jobs by {type(cluster).__name__}"
+    yield f"sweep into {folder.root}, cluster: {choose_cluster(config.cluster)}"
     yield (
         f"  each job: {resources.nodes} node(s) x {resources.ranks_per_node} rank(s), "
         f"{resources.gpus_per_node} GPU(s) per node, {resources.hours:g} h"

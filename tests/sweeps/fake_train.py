@@ -33,7 +33,8 @@ def main():
     if (run / "finished.json").exists():
         return 0
     stopped = []
-    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(True))
     note(run, "start")
     log = run / "log.jsonl"
     done = len(log.read_text().splitlines()) if log.exists() else 0

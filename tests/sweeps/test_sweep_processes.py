@@ -56,7 +56,7 @@ def config_file(tmp_path):
     return write
 
 
-def start(config_path, *overrides, epoch_s=0.02):
+def start(config_path, *overrides, epoch_s=0.02, start_new_session=False):
     return subprocess.Popen(
         [sys.executable, str(FAKE_SWEEP), str(config_path), *overrides],
         cwd=ROOT,
@@ -64,6 +64,7 @@ def start(config_path, *overrides, epoch_s=0.02):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=start_new_session,
     )
 
 
@@ -248,6 +249,23 @@ def test_a_trial_that_dies_too_often_fails_and_the_others_go_on(config_file):
     _, trials = read(path)
     assert [t.state for t in trials] == [TrialState.FAIL, TrialState.COMPLETE]
     assert trials[0].user_attrs["reason"] == "killed by signal 9"
+
+
+def test_ctrl_c_stops_the_trials_too_and_loses_nothing(config_file):
+    path = config_file(budget={"trials": 1}, pruning=None, retries=0, sampler={"seed": 0})
+    process = start(path, epoch_s=0.5, start_new_session=True)
+    folder = SweepFolder(load_config(SweepConfig, path).output)
+    wait_for(lambda: [e for e in history(folder, 0) if e["event"] == "epoch"])
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+    wait_for(lambda: history(folder, 0)[-1]["event"] == "stopped")
+    finish(start(path))
+    _, trials = read(path)
+    assert [t.state for t in trials] == [TrialState.COMPLETE]
+    assert_each_ran_once(folder, trials)
 
 
 def test_a_time_limit_ends_a_job_and_the_next_one_resumes(config_file):
