@@ -198,3 +198,23 @@ def test_a_trial_of_two_nodes_trains_as_one(slurm, config_path, tmp_path):
     assert done.returncode == 0, written
     assert "2 rank(s)" in written
     assert (folder.run(0) / "finished.json").exists()
+
+
+def test_trials_that_a_more_urgent_job_preempts_resume_without_counting_as_deaths(
+    slurm, config_path
+):
+    values = yaml.safe_load(config_path.read_text())
+    values["budget"], values["retries"] = {"trials": 2, "parallel": 2}, 0
+    config_path.write_text(yaml.safe_dump(values))
+    config = load_config(SweepConfig, config_path)
+    folder = SweepFolder(config.output)
+    process = start(slurm, config_path, epoch_s=2.0)
+    wait_for(lambda: history(folder, 0) and history(folder, 1), process)
+    slurm.call("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap", "sleep 1")
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    for trial in Study(folder, config).trials():
+        assert trial.state == TrialState.COMPLETE
+        events = [event["event"] for event in history(folder, trial.number)]
+        assert events.count("stopped") == 1
+        assert events.count("epoch") == EPOCHS
