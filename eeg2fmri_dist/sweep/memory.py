@@ -33,6 +33,7 @@ def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     from eeg2fmri_dist.models.build import build_model, count_parameters
     from eeg2fmri_dist.runs import load_run_config
     from eeg2fmri_dist.store import Store
+    from eeg2fmri_dist.training.deepspeed_config import effective_zero_stage
     from eeg2fmri_dist.training.run import store_sizes
 
     tokeniser: Any = config.tokeniser
@@ -41,10 +42,11 @@ def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     with torch.device("meta"):
         sizes = store_sizes(Store(config.store), config.data.context)
         model = build_model(config.model, tokeniser, sizes)
-    stage = config.optimisation.zero_stage
+    stage = effective_zero_stage(config.engine, world_size)
+    weights = 4 / world_size if stage >= 3 else 4
     gradients = 4 / world_size if stage >= 2 else 4
     moments = 8 / world_size if stage >= 1 else 8
-    return (4 + gradients + moments) * count_parameters(model)
+    return (weights + gradients + moments) * count_parameters(model)
 
 
 def _cached_bytes(config: TrainConfig) -> float:

@@ -147,7 +147,7 @@ def test_the_memory_estimate_is_sixteen_bytes_a_parameter_and_shrinks_with_zero(
     from eeg2fmri_dist.sweep.memory import training_state_bytes
     from eeg2fmri_dist.training.run import store_sizes
 
-    config = training(store, "optimisation.zero_stage=2")
+    config = training(store, "engine.zero_stage=2")
     parameters = count_parameters(build_model(config.model, None, store_sizes(Store(store), 0)))
     assert training_state_bytes(config, 1) == 16 * parameters
     assert training_state_bytes(config, 4) == (4 + 12 / 4) * parameters
