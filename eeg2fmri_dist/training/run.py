@@ -31,6 +31,7 @@ from eeg2fmri_dist.runs import claim_run, mark_finished, read_skipped, write_ski
 from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.splits import PARTS, Split, make_split
+from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
@@ -134,7 +135,7 @@ def assemble(
     heartbeat: Heartbeat,
 ) -> Trainer:
     """Build everything that a training is made of, as the newest checkpoint left it."""
-    store = Store(config.store)
+    store = Store(staged_copy(config.store))
     if ranks.is_first:
         claim_run(config, fingerprint_inputs(config))
     split = make_split(store.recordings, config.split)
