@@ -139,7 +139,8 @@ def find_problems(facts: list[Facts], bytes_needed: int) -> list[str]:
     ]
     problems += _clock_problems(facts)
     problems += _differences("the store is", {f.host: f.store for f in facts if f.store})
-    problems += _differences("it computes on", {f.host: f.device for f in facts if f.device_works})
+    kinds = {f.host: "CPU" if f.device == "CPU" else "GPU" for f in facts if f.device_works}
+    problems += _differences("it computes on", kinds)
     problems += _version_problems(facts)
     least = min(facts, key=lambda fact: fact.free_bytes)
     if least.free_bytes < bytes_needed:

@@ -35,6 +35,18 @@ plan_tasks() {
     layout=(--ntasks="$TASKS" --ntasks-per-node="$per_node")
 }
 
+# Copy a store to NODE_SCRATCH of each node. Where that fails, the shared store is read.
+stage_store() {
+    local code layout=(--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1)
+    export EEG2FMRI_SCRATCH=$NODE_SCRATCH
+    run_tasks ${PYTHON} -m eeg2fmri_dist.staging "$1" "$NODE_SCRATCH" && code=0 || code=$?
+    case $code in
+    0) ;;
+    75 | 138 | 140) end_job "$code" ;;
+    *) echo "staging failed: nodes without a copy read the shared store" ;;
+    esac
+}
+
 # Run a command in all tasks. A signal to the batch shell goes on to the tasks; the exit code is the
 # highest of theirs. Tasks that others left behind are ended after a minute.
 run_tasks() {

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from mpirun import usable_environment
 from slurm_cluster import INSTALL, SlurmCluster, missing_programs
 
 
@@ -22,3 +23,9 @@ def slurm(running_slurm):
     """The cluster, without jobs before and after the test."""
     yield running_slurm
     running_slurm.cancel_all()
+
+
+@pytest.fixture(scope="session")
+def mpi(tmp_path_factory):
+    """Environment in which mpi4py uses the library whose mpirun is installed."""
+    return usable_environment(tmp_path_factory.mktemp("mpi-library"))

@@ -136,6 +136,10 @@ class NamespaceNodes:
             ("ip", "address", "add", f"{self._net}.{10 + int(name[1:])}/24", "dev", "cable"),
             ("ip", "link", "set", "cable", "up"),
             ("ip", "link", "set", "lo", "up"),
+            # MPI looks into /sys for the node's network, slurmd for cgroups.
+            ("mount", "--rbind", "/sys/fs/cgroup", str(self.local)),
+            ("mount", "-t", "sysfs", "sysfs", "/sys"),
+            ("mount", "--rbind", str(self.local), "/sys/fs/cgroup"),
             ("mount", "--bind", str(self.folder / "hosts"), "/etc/hosts"),
             ("mount", "--bind", str(self.folder / "nsswitch.conf"), "/etc/nsswitch.conf"),
             ("mount", "--bind", str(own), str(self.local)),

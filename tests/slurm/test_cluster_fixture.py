@@ -11,9 +11,9 @@ def test_two_nodes_run_a_job(slurm):
 def test_nodes_have_their_own_name_and_local_folder(slurm):
     if not slurm.nodes.separate:
         pytest.skip("nodes share a host name without namespaces (needs root)")
-    script = f"hostname; touch {slurm.nodes.local}/$(hostname); ls {slurm.nodes.local}"
+    script = f"cd {slurm.nodes.local}; touch mark-$(hostname); ls -d mark-*"
     shown = slurm.call("srun", "--nodes=2", "--label", "bash", "-c", script)
-    assert sorted(shown.splitlines()) == ["0: n1", "0: n1", "1: n2", "1: n2"]
+    assert sorted(shown.splitlines()) == ["0: mark-n1", "1: mark-n2"]
 
 
 def test_a_dead_node_is_noticed_and_its_job_requeued(slurm, tmp_path):

@@ -1,48 +1,12 @@
 """Ranks started by mpirun, and by srun with PMI, train what Slurm's own ranks train."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from mpirun import mpirun
 from processes import run_ranks
 from stores import make_store
-from trainings import ROOT, assert_same_run, submit, training
-
-# Debian's MPICH lacks the library name that mpi4py's wheel looks for.
-_DEBIAN_MPICH = Path("/usr/lib/x86_64-linux-gnu/libmpich.so.12")
-_ASK = "from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2, 'each rank is alone'"
-
-
-@pytest.fixture(scope="module")
-def mpi(tmp_path_factory):
-    """Environment in which mpi4py uses the library whose mpirun is installed."""
-    if shutil.which("mpirun") is None:
-        pytest.skip("no mpirun here; apt-get install -y --no-install-recommends mpich")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if _DEBIAN_MPICH.exists():
-        folder = tmp_path_factory.mktemp("mpich")
-        (folder / "libmpi.so.12").symlink_to(_DEBIAN_MPICH)
-        environment["LD_LIBRARY_PATH"] = str(folder)
-    asked = mpirun(environment, "-c", _ASK)
-    if asked.returncode != 0:
-        pytest.skip(f"mpi4py does not work with this mpirun: {asked.stderr[-500:]}")
-    return environment
-
-
-def mpirun(environment, *command):
-    as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return subprocess.run(
-        ["mpirun", "-n", "2", sys.executable, *command],
-        cwd=ROOT,
-        env=environment | as_root,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+from trainings import assert_same_run, submit, training
 
 
 @pytest.fixture(scope="module")
