@@ -54,6 +54,13 @@ def start_process_group(ranks: Ranks) -> torch.device:
     return torch.device("cuda", ranks.local_rank) if on_gpu else torch.device("cpu")
 
 
+def leave_process_group() -> None:
+    """Leave the other ranks; DeepSpeed forgets its groups, so another training may follow here."""
+    deepspeed = _import_deepspeed()
+    if deepspeed.comm.is_initialized():
+        deepspeed.comm.destroy_process_group()
+
+
 def start_engine(
     module: nn.Module, config: TrainConfig, world_size: int, total_steps: int
 ) -> DeepSpeedEngine:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
@@ -36,7 +35,7 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
 from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
-from eeg2fmri_dist.training.engine import start_engine, start_process_group
+from eeg2fmri_dist.training.engine import leave_process_group, start_engine, start_process_group
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
@@ -98,8 +97,8 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
         ) from error
     finally:
         heartbeat.close()
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        stop.close()
+        leave_process_group()
 
 
 def _train_with_rewinds(
