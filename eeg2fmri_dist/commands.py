@@ -138,7 +138,7 @@ def _run(job: Job, commands: tuple[tuple[str, ...], ...], lock: int | None) -> i
 def _run_script(command: tuple[str, ...]) -> int:
     """Run a Python script in this process; return its exit code."""
     _python, script, *arguments = command
-    before = sys.argv
+    before, environment = sys.argv, dict(os.environ)
     sys.argv = [script, *arguments]
     try:
         runpy.run_path(script, run_name="__main__")
@@ -146,6 +146,8 @@ def _run_script(command: tuple[str, ...]) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
         sys.argv = before
+        os.environ.clear()
+        os.environ.update(environment)
     return 0
 
 

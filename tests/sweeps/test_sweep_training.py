@@ -133,3 +133,29 @@ def test_tensorboard_shows_every_trial_with_its_values(swept):
         assert hparams["model.widths"].string_value in ("[8, 16]", "[8]")
         assert "sweep/validation_loss" in events.Tags()["scalars"]
     assert rates == [0.003, 0.003, 1e-6]
+
+
+def test_debug_trains_one_trial_after_the_other_in_its_own_process(tmp_path):
+    make_store(tmp_path / "store.h5", n_subjects=3, n_volumes=20)
+    path = tmp_path / "sweep.yaml"
+    values = {
+        "output": str(tmp_path / "sweep"),
+        "base": "configs/train/cae.yaml",
+        "overrides": {
+            "store": str(tmp_path / "store.h5"),
+            "threads": 1,
+            "optimisation": {"epochs": 1},
+            "model": {"d_token": 8, "widths": [8]},
+        },
+        "search": {"optimisation.learning_rate": {"choices": [0.003, 0.001]}},
+        "sampler": {"name": "grid"},
+        "cluster": "debug",
+    }
+    path.write_text(yaml.safe_dump(values))
+    process = launch("sweep", path)
+    finish(process)
+    config = load_config(SweepConfig, path)
+    trials = Study(SweepFolder(config.output), config).trials()
+    assert [t.state.name for t in trials] == ["COMPLETE", "COMPLETE"]
+    job_ids = {t.user_attrs["attempts"][0]["handle"]["job_id"] for t in trials}
+    assert job_ids == {str(process.pid)}
