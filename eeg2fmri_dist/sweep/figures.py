@@ -35,6 +35,7 @@ _STYLE: Any = {
     "savefig.dpi": 144,
 }
 _FEWEST_FOR_IMPORTANCE = 4
+_LABELLED_BY_DECADES = 100
 
 
 @dataclass(frozen=True)
@@ -175,12 +176,23 @@ def _slices(
                 axes.set_xticks(range(len(scale.labels)), scale.labels, fontsize=7)
                 axes.margins(x=0.2)
             elif scale.logarithmic:
-                axes.set_xscale("log")
+                _logarithmic(axes, scale)
+            elif all(isinstance(value, int) for value in given):
+                axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         for axes in grid.flat[len(keys) :]:
             axes.set_visible(False)
         for axes in grid[:, 0]:
             axes.set_ylabel(metric)
     return Picture("Slices", f"{metric} against each key; open circles were pruned.", png())
+
+
+def _logarithmic(axes: Any, scale: _Scale) -> None:
+    """Log axis with few labels: powers of ten, or 1, 2, 5 where there are not enough of them."""
+    axes.set_xscale("log")
+    subs = (1.0,) if scale.high / scale.low > _LABELLED_BY_DECADES else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def _importances(study: optuna.Study, keys: Sequence[str]) -> dict[str, float]:
@@ -257,7 +269,9 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
         def png() -> bytes:
             buffer = io.BytesIO()
             with mpl.rc_context(_STYLE):
-                figure.savefig(buffer, format="png", metadata={"Software": None})
+                figure.savefig(
+                    buffer, format="png", bbox_inches="tight", metadata={"Software": None}
+                )
             return buffer.getvalue()
 
         yield figure, png

@@ -50,7 +50,7 @@ def _view(
     logarithmic = {key for key, parameter in config.search.items() if parameter.log}
     return {
         "version": eeg2fmri_dist.__version__,
-        "name": folder.root.name,
+        "name": folder.root,
         "summary": summarise(trials, None),
         "metric": config.objective.metric,
         "direction": config.objective.direction,

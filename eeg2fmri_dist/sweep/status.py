@@ -48,13 +48,12 @@ def render(config: SweepConfig, study: Study, goal: int | None) -> RenderableTyp
     trials, best = study.trials(), study.best()
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column("state")
-    table.add_column(config.objective.metric, justify="right")
-    table.add_column("epochs", justify="right")
-    table.add_column("jobs", justify="right")
-    for key in short_names(keys):
-        table.add_column(key, overflow="fold")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column(config.objective.metric.rsplit("/", 1)[-1], justify="right", no_wrap=True)
+    table.add_column("epochs", justify="right", no_wrap=True)
+    table.add_column("jobs", justify="right", no_wrap=True)
+    table.add_column("values", overflow="fold")
     table.add_column("remark", overflow="fold")
     for trial in trials:
         table.add_row(*_row(trial, keys, is_best=best is not None and trial.number == best.number))
@@ -96,7 +95,11 @@ def _row(trial: FrozenTrial, keys: list[str], *, is_best: bool) -> list[Renderab
         "" if value is None else f"{value:.4g}",
         str(max(trial.intermediate_values, default="")),
         str(len(trial.user_attrs.get("attempts", []))),
-        *(_shown(trial.params.get(key, "")) for key in keys),
+        "  ".join(
+            f"{name}={_shown(trial.params[key])}"
+            for key, name in zip(keys, short_names(keys), strict=True)
+            if key in trial.params
+        ),
         remark(trial),
     ]
     return [
