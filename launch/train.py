@@ -18,12 +18,15 @@ def act(config: TrainConfig) -> None:
     from eeg2fmri_dist.runs import is_finished
     from eeg2fmri_dist.training.inputs import fingerprint_inputs
 
-    if is_finished(config, fingerprint_inputs(config)):
-        logger.info("%s is up to date", config.output)
-        return
-    from eeg2fmri_dist.training.run import train
+    try:
+        if is_finished(config, fingerprint_inputs(config)):
+            logger.info("%s is up to date", config.output)
+            return
+        from eeg2fmri_dist.training.run import train
 
-    train(config, STOP)
+        train(config, STOP)
+    finally:
+        STOP.close()
 
 
 def plan(config: TrainConfig) -> list[str]:

@@ -97,7 +97,6 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
         ) from error
     finally:
         heartbeat.close()
-        stop.close()
         leave_process_group()
 
 
