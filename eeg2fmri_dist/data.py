@@ -34,6 +34,47 @@ class WindowSource(Protocol):
         """Stack windows into tensors, one per field."""
 
 
+class DeviceWindows:
+    """Windows of a `WindowData`, cut from a copy of all its segments that lies on a device.
+
+    Parameters
+    ----------
+    data : WindowData
+        With its tokens attached.
+    fields : sequence of str
+        What will be asked for.
+    device : torch.device
+        Where the copy is kept.
+    """
+
+    def __init__(self, data: WindowData, fields: Sequence[Field], device: torch.device):
+        self._data = data
+        self._segments = {
+            field: [
+                torch.from_numpy(data.segment(field, number)).to(device)
+                for number in range(len(data.lengths))
+            ]
+            for field in fields
+        }
+
+    def batch(self, windows: Sequence[Window], fields: Sequence[Field]) -> dict[str, torch.Tensor]:
+        """Stack windows into tensors on the device, one per field."""
+        return {
+            field: torch.stack(
+                [self._segments[field][w.segment][self._data.rows(field, w)] for w in windows]
+            )
+            for field in fields
+        }
+
+    @staticmethod
+    def fits(data: WindowData, device: torch.device) -> bool:
+        """True if the volumes take less than a quarter of the free memory of a GPU."""
+        if device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(device)
+        return data.volume_bytes < _SHARE_OF_FREE_MEMORY * free
+
+
 def with_context(eeg: np.ndarray, context: int) -> np.ndarray:
     """Put `context` TRs of zeros (the mean) before normalised EEG, (volume, channel, frequency)."""
     return np.pad(eeg, ((context, 0), (0, 0), (0, 0)))
@@ -140,23 +181,33 @@ class WindowData:
         more = len(windows) - len(texts)
         return ", ".join(texts) + (f" and {more} more" if more > 0 else "")
 
-    def eeg(self, window: Window) -> np.ndarray:
-        """Return (context + window, channel, frequency); zeros before the recording."""
-        length = min(self.config.window, self.lengths[window.segment])
-        return self._eeg[window.segment][window.start : window.start + self.config.context + length]
+    @property
+    def volume_bytes(self) -> int:
+        """Size of all normalised volumes."""
+        return 4 * sum(self.lengths) * int(np.prod(self.store.grid))
 
-    def bold(self, window: Window) -> np.ndarray:
-        """Return normalised volumes, (window, x, y, z)."""
+    def rows(self, field: Field, window: Window) -> slice:
+        """Return where a window lies in its segment; EEG has `context` rows before it."""
         length = min(self.config.window, self.lengths[window.segment])
-        if self._bold is not None:
-            return self._bold[window.segment][window.start : window.start + length]
-        return self._normalised(window.segment, window.start, window.start + length)
+        before = self.config.context if field == "eeg" else 0
+        return slice(window.start, window.start + before + length)
 
-    def tokens(self, window: Window) -> np.ndarray:
-        """Return cached volume tokens, (window, token)."""
+    def segment(self, field: Field, number: int) -> np.ndarray:
+        """Return all rows of a segment: EEG with zeros before it, volumes or their tokens."""
+        if field == "eeg":
+            return self._eeg[number]
+        if field == "bold":
+            return self.segment_bold(number, 0, self.lengths[number])
         if self._tokens is None:
             raise RuntimeError("tokens were not attached")
-        return self._tokens[window.segment][window.start : window.start + self.config.window]
+        return self._tokens[number]
+
+    def window(self, field: Field, window: Window) -> np.ndarray:
+        """Return a window's EEG (context + window, channel, frequency), volumes or tokens."""
+        rows = self.rows(field, window)
+        if field == "bold":
+            return self.segment_bold(window.segment, rows.start, rows.stop)
+        return self.segment(field, window.segment)[rows]
 
     def attach_tokens(self, tokens: Sequence[np.ndarray]) -> None:
         """Give each segment its volume tokens, (volume, token)."""
@@ -175,9 +226,8 @@ class WindowData:
 
     def batch(self, windows: Sequence[Window], fields: Sequence[Field]) -> dict[str, torch.Tensor]:
         """Stack windows into tensors, one per field."""
-        readers = {"eeg": self.eeg, "bold": self.bold, "tokens": self.tokens}
         return {
-            field: torch.from_numpy(np.stack([readers[field](window) for window in windows]))
+            field: torch.from_numpy(np.stack([self.window(field, window) for window in windows]))
             for field in fields
         }
 
@@ -198,6 +248,5 @@ class WindowData:
     def _fits_in_ram(self, processes: int) -> bool:
         if self.config.cache != "auto":
             return self.config.cache == "ram"
-        needed = 4 * sum(self.lengths) * int(np.prod(self.store.grid))
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return needed * processes < _SHARE_OF_FREE_MEMORY * free
+        return self.volume_bytes * processes < _SHARE_OF_FREE_MEMORY * free

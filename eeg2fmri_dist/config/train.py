@@ -35,10 +35,11 @@ class DataConfig(Schema):
     context: int = Field(
         10, ge=0, description="EEG TRs before a window (haemodynamic delay); zeros before a run"
     )
-    cache: Literal["auto", "ram", "mapped"] = Field(
+    cache: Literal["auto", "device", "ram", "mapped"] = Field(
         "auto",
-        description="normalised volumes kept in RAM, or made from the mapped store when read; "
-        "auto = RAM where a quarter of the free memory suffices",
+        description="normalised volumes kept on the device that trains, in RAM, or made from the "
+        "mapped store when read; auto = the first of a GPU and RAM of which a quarter of the free "
+        "memory suffices",
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import DivergedError, StoppedError
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.sampler import BatchSampler, Share, shares
@@ -74,6 +74,8 @@ class Trainer:
         Copy that is validated and saved.
     data : WindowData
         Training windows.
+    source : WindowData or DeviceWindows
+        What batches are read from.
     sampler : BatchSampler
         Their order, and where in it the training stands.
     write_model : callable
@@ -87,6 +89,7 @@ class Trainer:
     objective: Objective
     scored: ScoredModel
     data: WindowData
+    source: WindowData | DeviceWindows
     sampler: BatchSampler
     validator: Validator
     checkpoints: Checkpoints
@@ -183,7 +186,7 @@ class Trainer:
         """Read one micro-batch of this rank onto the device."""
         began = time.perf_counter()
         windows = [self.windows[index] for index in share.indices]
-        batch = self.data.batch(windows, self.objective.fields)
+        batch = self.source.batch(windows, self.objective.fields)
         self.watchdog.check_batch(share.indices, batch)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         self.monitor.note_data(len(windows), time.perf_counter() - began)

@@ -13,7 +13,7 @@ import torch
 
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import (
     CheckpointError,
     DivergedError,
@@ -172,13 +172,15 @@ def assemble(
         sampler.load_state_dict(saved.state["sampler"])
         progress = Progress(**saved.state["progress"])
     card = make_card(config, store, split, tokeniser)
-    _announce(config, model, train_data, total_steps, ranks)
+    source = _make_source(config, train_data, objective, device)
+    _announce(config, model, train_data, source, total_steps, ranks)
     return Trainer(
         config=config,
         engine=engine,
         objective=objective,
         scored=scored,
         data=train_data,
+        source=source,
         sampler=sampler,
         validator=Validator(
             train_data, validation_data, store_regions(store), config.optimisation, ranks, device
@@ -218,6 +220,16 @@ def _make_monitor(
         flops_per_window=count_step_flops(objective, window).total,
         peak=measure_peak_flops(device, compute_dtype(config.engine)),
     )
+
+
+def _make_source(
+    config: TrainConfig, data: WindowData, objective: Objective, device: torch.device
+) -> WindowData | DeviceWindows:
+    """Copy the training data to the device where that is asked for, or fits."""
+    cache = config.data.cache
+    if cache == "device" or (cache == "auto" and DeviceWindows.fits(data, device)):
+        return DeviceWindows(data, objective.fields, device)
+    return data
 
 
 def _make_objective(config: TrainConfig, model: torch.nn.Module, store: Store) -> Objective:
@@ -354,9 +366,11 @@ def _announce(
     config: TrainConfig,
     model: torch.nn.Module,
     data: WindowData,
+    source: WindowData | DeviceWindows,
     total_steps: int,
     ranks: Ranks,
 ) -> None:
+    place = "in RAM" if data.cached else "mapped from the store"
     logger.info(
         "%s, %s recipe: %s parameters, %d windows, %d steps, %s, %d rank(s) by %s, volumes %s",
         config.model.name,
@@ -367,5 +381,5 @@ def _announce(
         effective_precision(config.engine),
         ranks.world_size,
         ranks.launcher,
-        "in RAM" if data.cached else "mapped from the store",
+        "on the device" if isinstance(source, DeviceWindows) else place,
     )

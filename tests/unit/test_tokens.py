@@ -7,7 +7,7 @@ from stores import make_store
 
 from eeg2fmri_dist.config.model import CaeConfig, TransformerConfig
 from eeg2fmri_dist.config.train import DataConfig, SplitConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data import DeviceWindows, WindowData
 from eeg2fmri_dist.models.build import build_model
 from eeg2fmri_dist.normalise import fit_scaling
 from eeg2fmri_dist.splits import make_split
@@ -88,3 +88,14 @@ def test_a_place_that_cannot_be_written_only_costs_time(parts, tmp_path):
     train, validation = data()
     prepare_tokens(model, train, validation, cache, CPU)
     assert np.isfinite(tokens_of(validation)).all()
+
+
+def test_a_copy_on_the_device_gives_the_same_batches(parts):
+    model, data = parts
+    train, validation = data()
+    prepare_tokens(model, train, validation, None, CPU)
+    fields = ("eeg", "bold", "tokens")
+    windows = train.training_windows()[::-1]
+    copied = DeviceWindows(train, fields, CPU).batch(windows, fields)
+    for field, expected in train.batch(windows, fields).items():
+        assert torch.equal(copied[field], expected), field
