@@ -5,10 +5,9 @@ fail() {
     exit 4
 }
 
-# Go to the repository (Slurm runs a copy of the batch file from elsewhere) and read site.env.
+# Go to the repository (Slurm runs a copy of the batch file from elsewhere) and get ready.
 begin_job() {
-    cd "${SLURM_SUBMIT_DIR:-.}" && [ -f slurm/site.env ] ||
-        fail "no slurm/site.env in $PWD; call sbatch in the folder of the repository"
+    cd "$SLURM_SUBMIT_DIR" || exit 4
     . slurm/site.env
     prepare_node
     ${PYTHON} -c '' || fail "PYTHON=$PYTHON does not run on $(hostname); set it in slurm/site.env"
@@ -80,10 +79,14 @@ end_job() {
 
 find_dead_nodes() {
     local node
+    ! answers --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 || return 0
     for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
-        timeout 60 srun --nodes=1 --ntasks=1 --nodelist="$node" --mpi=none true >/dev/null 2>&1 ||
-            printf '%s ' "$node"
+        answers --nodes=1 --ntasks=1 --ntasks-per-node=1 --nodelist="$node" || printf '%s ' "$node"
     done
+}
+
+answers() {
+    timeout 60 srun "$@" --mpi=none true >/dev/null 2>&1
 }
 
 requeue() {

@@ -35,8 +35,8 @@ def submit(slurm, folder, *arguments, options=(), batch="train", environment=())
     settings |= {} if slurm.nodes.separate else {"MASTER_ADDR": "127.0.0.1"}
     settings |= dict(environment)
     return slurm.call(
-        *("env", *(f"{name}={value}" for name, value in settings.items())),
-        *("sbatch", "--parsable", f"--chdir={ROOT}", f"--output={folder}/%x-%A_%a-%j.out"),
+        *("env", f"--chdir={ROOT}", *(f"{name}={value}" for name, value in settings.items())),
+        *("sbatch", "--parsable", f"--output={folder}/%x-%j.out"),
         *("--nodes=2", "--cpus-per-task=1", *options, f"slurm/{batch}.sbatch", *arguments),
     )
 
