@@ -75,7 +75,9 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     ranks = discover_ranks(config.world_size)
     if not ranks.is_first:
         logging.getLogger("eeg2fmri_dist").setLevel(logging.WARNING)
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // ranks.local_size))
+    torch.set_num_threads(
+        config.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size)
+    )
     device = start_process_group(ranks)
     heartbeat = Heartbeat(ranks, config.watchdog.stall_timeout_s)
     try:
