@@ -75,6 +75,8 @@ def _zero_section(engine: EngineConfig, world_size: int) -> dict[str, Any]:
         "stage": effective_zero_stage(engine, world_size),
         "reduce_bucket_size": _BUCKET_NUMBERS,
         "allgather_bucket_size": _BUCKET_NUMBERS,
+        # DeepSpeed's own linear layer of stage 3 rounds weight gradients to bf16.
+        "memory_efficient_linear": False,
     }
     if engine.offload_optimizer:
         section["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}

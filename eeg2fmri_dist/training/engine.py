@@ -6,7 +6,6 @@ parameter, of the parameter's shape.
 
 from __future__ import annotations
 
-import datetime
 import logging
 import math
 import os
@@ -22,6 +21,8 @@ from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainCo
 from eeg2fmri_dist.errors import LaunchError
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config, effective_zero_stage
+from eeg2fmri_dist.training.joining import join_ranks
+from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.sharding import gather_whole, held_part, is_sharded, local_part
 
 if TYPE_CHECKING:
@@ -29,29 +30,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)  # the watchdog names the rank before that
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def start_process_group(ranks: Ranks) -> torch.device:
+def start_process_group(ranks: Ranks, stop: StopRequest | None = None) -> torch.device:
     """Join the other ranks; return this rank's device.
 
     Parameters
     ----------
     ranks : Ranks
         Already written into the environment by `discover_ranks`.
+    stop : StopRequest or None
+        Heeded while other ranks are waited for.
+
+    Raises
+    ------
+    StopAskedError
+        If a signal came before all ranks were there.
+    LaunchError
+        If a rank did not come.
     """
-    deepspeed = _import_deepspeed()
     on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda", ranks.local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
-        torch.cuda.set_device(ranks.local_rank)
-    deepspeed.init_distributed(
-        dist_backend="nccl" if on_gpu else "gloo",
-        auto_mpi_discovery=False,
-        timeout=_COLLECTIVE_TIMEOUT,
-        verbose=False,
-    )
-    return torch.device("cuda", ranks.local_rank) if on_gpu else torch.device("cpu")
+        torch.cuda.set_device(device)
+    join_ranks(ranks, "nccl" if on_gpu else "gloo", stop)
+    _import_deepspeed().init_distributed(auto_mpi_discovery=False, verbose=False)
+    return device
 
 
 def leave_process_group() -> None:

@@ -79,6 +79,7 @@ class Heartbeat:
         )
 
     def _run(self) -> None:
+        self._tell()
         while not self._ended.wait(self._interval_s):
             self._tell()
             if time.monotonic() - self._moved > self._timeout_s:

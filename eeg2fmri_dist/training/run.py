@@ -78,7 +78,10 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     torch.set_num_threads(
         config.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size)
     )
-    device = start_process_group(ranks)
+    try:
+        device = start_process_group(ranks, stop)
+    except StopAskedError:
+        raise _stopped_early(stop) from None
     heartbeat = Heartbeat(ranks, config.watchdog.stall_timeout_s)
     try:
         progress = _train_with_rewinds(config, ranks, device, stop, heartbeat)
@@ -86,9 +89,7 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
             mark_finished(config.output, {"steps": progress.step, "best": progress.best_score})
             logger.info("%s is done after %d steps", config.output, progress.step)
     except StopAskedError:
-        raise StoppedError(
-            f"stopped by {stop.name} before the first step", remedy="the same command starts again"
-        ) from None
+        raise _stopped_early(stop) from None
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
@@ -100,6 +101,12 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     finally:
         heartbeat.close()
         leave_process_group()
+
+
+def _stopped_early(stop: StopRequest) -> StoppedError:
+    return StoppedError(
+        f"stopped by {stop.name} before the first step", remedy="the same command starts again"
+    )
 
 
 def _train_with_rewinds(

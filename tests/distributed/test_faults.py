@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from processes import ROOT, finish, run_ranks, start_ranks
@@ -119,6 +120,30 @@ def test_a_signal_is_heeded_at_any_time_and_nothing_is_lost(folder, undisturbed,
     assert "stopped by SIGUSR2" in output
     run_ranks(command(folder, run.name, CAE), 1)
     assert_same_run(run, undisturbed)
+
+
+def test_a_signal_ends_the_wait_for_a_rank_that_never_comes(folder):
+    alone, never = start_ranks(command(folder, "alone", CAE), 2)
+    never.kill()
+    time.sleep(8)  # long enough to be waiting; too early would be heeded as well
+    alone.send_signal(signal.SIGTERM)
+    codes, output = finish([alone, never], timeout_s=60)
+    assert codes[0] == 75, output
+    assert "stopped by SIGTERM before the first step" in output
+
+
+def test_a_signal_in_the_first_moments_is_heeded_too(folder):
+    run = folder / "signal-at-once"
+    (process,) = start_ranks(command(folder, run.name, CAE), 1)
+    status = Path(f"/proc/{process.pid}/status")
+    while True:  # until Python itself is up
+        caught = next(line for line in status.read_text().splitlines() if "SigCgt" in line)
+        if int(caught.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1:
+            break
+    process.send_signal(signal.SIGUSR1)
+    codes, output = finish([process])
+    assert codes == [75], output
+    assert "stopped by SIGUSR1" in output
 
 
 @pytest.mark.parametrize(
