@@ -25,7 +25,7 @@ test: lint  ## all tests
 test-slurm: setup  ## the tests on a real Slurm alone, with the time of each part
 	$(RUN) -m pytest tests/slurm --durations=0 -rs
 
-test-faults: setup  ## long fault-injection matrix
+test-faults: setup  ## long fault-injection matrix and slower proofs
 	$(RUN) -m pytest -m faults
 
 bench: setup  ## measure speed beside the alternatives (ONLY="name ..." for some), into runs/bench

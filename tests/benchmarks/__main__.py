@@ -19,6 +19,7 @@ from tests.benchmarks import (
     generation,
     layers,
     resuming,
+    sweeping,
     throughput,
 )
 from tests.benchmarks.measuring import Measurement
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "generation-cached": generation.cached_against_recomputed,
     "resume-first-step": resuming.time_to_first_step,
     "checkpoint-bytes": resuming.bytes_per_checkpoint,
+    "sweep-local": sweeping.against_trials_by_hand,
     "cluster-prediction": clusters.prediction,
 }
 OUTPUT = Path("runs/bench/bench.json")

@@ -53,7 +53,7 @@ def wait_for(path, timeout_s=120):
     [
         ("nan_data", "the training loss of rank 1 became nan at step 6"),
         ("nan_weight", "weights of rank 1 are not finite after step 5"),
-        ("nan_gradient", "step 6"),
+        pytest.param("nan_gradient", "step 6", marks=pytest.mark.faults),
     ],
 )
 def test_numbers_that_are_not_finite_end_the_run_before_a_checkpoint_holds_them(
@@ -80,7 +80,7 @@ def test_a_rewind_leaves_the_bad_batch_out_and_goes_on(folder):
     )
 
 
-@pytest.mark.parametrize("fault", ["stall", "freeze"])
+@pytest.mark.parametrize("fault", [pytest.param("stall", marks=pytest.mark.faults), "freeze"])
 def test_a_rank_that_stands_still_is_named_and_all_end(folder, fault):
     processes = start_ranks(
         broken(fault, folder, fault, TRANSFORMER, "watchdog.stall_timeout_s=20"), 2
@@ -109,7 +109,14 @@ def test_a_rank_that_dies_is_named_by_the_others(folder):
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("fault", ["slow_start", "slow_validation", "slow_save"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "slow_validation",
+        pytest.param("slow_start", marks=pytest.mark.faults),
+        pytest.param("slow_save", marks=pytest.mark.faults),
+    ],
+)
 def test_a_signal_is_heeded_at_any_time_and_nothing_is_lost(folder, undisturbed, moment, fault):
     run = folder / f"signal-in-{fault}"
     processes = start_ranks(broken(fault, folder, run.name, CAE), 1)
@@ -147,7 +154,11 @@ def test_a_signal_in_the_first_moments_is_heeded_too(folder):
 
 
 @pytest.mark.parametrize(
-    "mode", ["checkpoints.asynchronous=false", "checkpoints.asynchronous=true"]
+    "mode",
+    [
+        pytest.param("checkpoints.asynchronous=false", marks=pytest.mark.faults),
+        "checkpoints.asynchronous=true",
+    ],
 )
 def test_a_checkpoint_half_written_at_a_kill_is_never_loaded(folder, undisturbed, moment, mode):
     run = folder / f"killed-in-save-{mode[-4:]}"

@@ -46,7 +46,11 @@ def estimate_and_measure(config, world_size, zero_stage):
 
 @pytest.mark.parametrize(
     ("kind", "world_size", "zero_stage"),
-    [("cae", 1, 0), ("transformer", 1, 0), ("cae", 2, 3)],
+    [
+        ("transformer", 1, 0),
+        pytest.param("cae", 1, 0, marks=pytest.mark.faults),
+        pytest.param("cae", 2, 3, marks=pytest.mark.faults),
+    ],
 )
 def test_memory_that_is_planned_is_the_memory_that_is_used(
     store, tmp_path, kind, world_size, zero_stage

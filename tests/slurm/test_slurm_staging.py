@@ -42,6 +42,7 @@ def test_each_node_gets_a_copy_by_mpi(slurm, mpi, folder):
     assert "reading its copy in" in output
 
 
+@pytest.mark.faults
 def test_without_mpi_each_node_reads_for_itself(slurm, folder):
     output = train_from(slurm, folder, "alone", slurm.nodes.local / "other")
     assert output.count("read by this node (no MPI)") == 2
