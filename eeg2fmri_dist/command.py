@@ -81,11 +81,9 @@ def run_verb(
         else:
             (show or act)(config)
     except SuiteError as error:
-        return _fail(error, debug=arguments.debug)
+        return _fail(error, arguments)
     except OSError as error:
-        if not _is_disk_full(error):
-            raise
-        return _fail(_disk_full(error), debug=arguments.debug)
+        return _fail(_disk_full(error) if _is_disk_full(error) else _unusable(error), arguments)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -139,11 +137,19 @@ def _as_comment(text: str) -> str:
     return "".join(f"# {line}\n" for line in text.splitlines())
 
 
-def _fail(error: SuiteError, *, debug: bool) -> int:
-    if debug:
+def _fail(error: SuiteError, arguments: argparse.Namespace) -> int:
+    if arguments.debug:
         logging.getLogger(__name__).exception("traceback, as asked for by --debug")
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def _unusable(error: OSError) -> LaunchError:
+    return LaunchError(
+        f"the operating system refuses this ({error.strerror or error})",
+        where=error.filename,
+        remedy="check the path and its permissions; --debug shows where it happened",
+    )
 
 
 def _is_disk_full(error: OSError) -> bool:

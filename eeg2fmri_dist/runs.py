@@ -65,8 +65,8 @@ def claim_run(config: TrainConfig, inputs: dict[str, str]) -> None:
 def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
     """Refuse a run folder of another config or of other inputs (see `claim_run`)."""
     folder = config.output
-    stored = yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8"))
-    wanted = yaml.safe_load(to_yaml(config))
+    # Through the schema, so that keys which did not exist then have their defaults.
+    stored, wanted = _comparable(load_run_config(folder)), _comparable(config)
     changes = [
         f"{key}: {old!r} there, {new!r} now"
         for key, old, new in differences(stored, wanted)
@@ -78,7 +78,7 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
             where=folder,
             remedy="give another output=..., or delete the folder to begin again",
         )
-    made_from = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))["inputs"]
+    made_from = _read_json(folder / _PROVENANCE).get("inputs", {})
     for name, fingerprint in inputs.items():
         if made_from.get(name) != fingerprint:
             raise DataError(
@@ -86,6 +86,26 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
                 where=folder,
                 remedy="give another output=..., or delete the folder to begin again",
             )
+
+
+def _comparable(config: TrainConfig) -> dict[str, Any]:
+    """Resolved values; paths of inputs are absolute, however they were written."""
+    values = yaml.safe_load(to_yaml(config))
+    for key in ("store", "tokeniser"):
+        if isinstance(values[key], str):
+            values[key] = str(Path(values[key]).resolve())
+    return values
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the run folder is damaged ({error})",
+            where=path,
+            remedy="give another output=..., or delete the folder to begin again",
+        ) from None
 
 
 def is_finished(config: TrainConfig, inputs: dict[str, str]) -> bool:
@@ -103,19 +123,13 @@ def mark_finished(folder: Path, summary: dict[str, Any]) -> None:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return what `mark_finished` recorded; empty for a run that is not done."""
-    try:
-        return json.loads((folder / _FINISHED).read_text(encoding="utf-8"))
-    except OSError:
-        return {}
+    return _read_json(folder / _FINISHED) if (folder / _FINISHED).exists() else {}
 
 
 def read_skipped(folder: Path) -> set[tuple[int, int]]:
     """Return (epoch, windows consumed) of the batches that broke the training before."""
-    try:
-        text = (folder / _SKIPPED).read_text(encoding="utf-8")
-    except OSError:
-        return set()
-    return {(epoch, consumed) for epoch, consumed in json.loads(text)}
+    path = folder / _SKIPPED
+    return {(epoch, consumed) for epoch, consumed in _read_json(path)} if path.exists() else set()
 
 
 def write_skipped(folder: Path, batches: set[tuple[int, int]]) -> None:

@@ -68,17 +68,17 @@ def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
 
 def _identify(config: PredictConfig) -> dict:
     try:
-        status = config.eeg.stat()
+        config.eeg.stat()
     except OSError:
         raise DataError(
             "no such EEG header",
             where=config.eeg,
             remedy="give a BrainVision .vhdr file as eeg=...",
         ) from None
+    beside = sorted(path for path in config.eeg.parent.glob(f"{config.eeg.stem}.*"))
     return {
         "file": str(config.eeg),
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
+        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in beside],
         "marker": config.marker,
     }
 

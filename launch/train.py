@@ -17,9 +17,11 @@ def act(config: TrainConfig) -> None:
     """Train, or say that it is done."""
     from eeg2fmri_dist.runs import is_finished
     from eeg2fmri_dist.training.inputs import fingerprint_inputs
+    from eeg2fmri_dist.training.manifest import find_newest
 
     try:
-        if is_finished(config, fingerprint_inputs(config)):
+        done = is_finished(config, fingerprint_inputs(config))
+        if done and find_newest(config.output / "checkpoints"):
             logger.info("%s is up to date", config.output)
             return
         from eeg2fmri_dist.training.run import train

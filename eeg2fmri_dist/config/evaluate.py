@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from eeg2fmri_dist.config.schema import Schema
 
@@ -39,3 +40,19 @@ class PredictConfig(Schema):
         None, description="volume marker, where it differs from the one of the training data"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores")
+
+    @field_validator("output")
+    @classmethod
+    def _is_nifti(cls, path: Path) -> Path:
+        if not path.name.endswith((".nii", ".nii.gz")):
+            raise ValueError(f"output is a NIfTI file (.nii.gz or .nii), got {path.name}")
+        return path
+
+    @field_validator("marker")
+    @classmethod
+    def _is_expression(cls, marker: str | None) -> str | None:
+        try:
+            re.compile(marker or "")
+        except re.error as error:
+            raise ValueError(f"marker is no regular expression ({error})") from None
+        return marker

@@ -95,6 +95,8 @@ def _read_with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = values.pop("extends", None)
     if parent is None:
         return values
+    if not isinstance(parent, str):
+        raise ConfigError(f"extends names one config file, got {parent!r}", where=path)
     return _merge(_read_with_parents(path.parent / parent, (*seen, path.resolve())), values)
 
 

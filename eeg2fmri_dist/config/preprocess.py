@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.schema import Schema, SubjectId
 
 BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
 
@@ -25,8 +25,8 @@ class SourceConfig(Schema):
         "real", description="said in every report; simulated_eeg = real BOLD with simulated EEG"
     )
     task: str = Field("rest", description="BIDS: task entity to read")
-    subjects: list[str] | None = Field(
-        None, description='only these subjects, as strings such as ["32"]; null = all'
+    subjects: list[SubjectId] | None = Field(
+        None, min_length=1, description="only these subjects, such as [32, 35]; null = all"
     )
     tr_s: float | None = Field(
         None, gt=0, description="repetition time in s; overrides sidecar and NIfTI header"
@@ -83,7 +83,7 @@ class EegConfig(Schema):
 class BoldConfig(Schema):
     """BOLD run -> volumes on the grid of the store."""
 
-    grid: tuple[int, int, int] = Field(
+    grid: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (64, 64, 30), description="voxels of the store's grid over the MNI152 field of view"
     )
     transform: Literal["affine", "syn"] = Field(

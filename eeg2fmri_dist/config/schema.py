@@ -1,9 +1,22 @@
 """Base of all config models."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _as_text(value: Any) -> Any:
+    # YAML reads 32 as a number.
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+SubjectId = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Schema(BaseModel):
     """A section of a config: unknown keys are refused, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.schema import Schema, SubjectId
 
 SOURCE_SFREQ_HZ = 250
 
@@ -48,7 +48,7 @@ class SimulateConfig(Schema):
     """
 
     output: Path = Field(description="folder that gets EEG1/, EEG2/, fMRI/ and truth/")
-    subjects: list[str] = Field(
+    subjects: list[SubjectId] = Field(
         min_length=1, description="ids; those of NODDI get the names that they have there"
     )
     n_volumes: int = Field(300, ge=8, description="BOLD volumes per subject")
@@ -73,14 +73,6 @@ class SimulateConfig(Schema):
     workers: int | None = Field(
         None, ge=1, description="processes, one subject each; null = one per core"
     )
-
-    @field_validator("subjects", mode="before")
-    @classmethod
-    def _ids_are_text(cls, values: object) -> object:
-        if not isinstance(values, list):
-            return values
-        # YAML reads [32, 35] as numbers.
-        return [str(value) if isinstance(value, int) else value for value in values]
 
     @field_validator("subjects")
     @classmethod

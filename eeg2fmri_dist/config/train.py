@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.monitor import MonitorConfig
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.schema import Schema, SubjectId
 
 
 class DataConfig(Schema):
@@ -55,7 +55,7 @@ class SplitConfig(Schema):
     seed: int | None = Field(
         None, ge=0, description="shuffles subjects before the split; null keeps their order"
     )
-    test_subject: str | None = Field(
+    test_subject: SubjectId | None = Field(
         None, description="leave_one_subject_out: the subject that is left out"
     )
     folds: int | None = Field(

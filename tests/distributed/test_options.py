@@ -62,7 +62,7 @@ def trained_weights(checkpoint):
     return weights
 
 
-@pytest.mark.parametrize("model", [CAE, TRANSFORMER])
+@pytest.mark.parametrize("model", [CAE, pytest.param(TRANSFORMER, marks=pytest.mark.faults)])
 def test_channels_last_recomputation_and_fused_adam_change_nothing_but_rounding(folder, model):
     options = [
         "engine.activation_checkpointing=true",

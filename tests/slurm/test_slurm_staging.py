@@ -48,6 +48,7 @@ def test_without_mpi_each_node_reads_for_itself(slurm, folder):
     assert output.count("read by this node (no MPI)") == 2
 
 
+@pytest.mark.faults
 def test_without_a_usable_disk_the_shared_store_is_read(slurm, folder):
     output = train_from(slurm, folder, "none", "/proc/nowhere")
     assert output.count("reading the shared one") == 2

@@ -132,3 +132,14 @@ def test_print_config_of_a_training_shows_what_deepspeed_is_told_and_is_a_config
     again = tmp_path / "again.yaml"
     again.write_text(printed)
     assert print_config(str(again)) == printed
+
+
+def test_a_path_that_cannot_be_used_is_an_environment_error(tmp_path, capsys):
+    config = tmp_path / "settings.yaml"
+    config.write_text("size: 2\n")
+
+    def act(_):
+        (config / "below").mkdir(parents=True)
+
+    assert call([str(config)], act) == 4
+    assert "Not a directory" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from eeg2fmri_dist.config.evaluate import EvaluateConfig, PredictConfig
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.config.simulate import SimulateConfig
 from eeg2fmri_dist.config.sweep import SweepConfig
-from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.config.train import SplitConfig, TrainConfig
 from eeg2fmri_dist.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -137,3 +137,35 @@ def test_a_transformer_needs_a_tokeniser(tmp_path):
     path.write_text("store: s\noutput: o\nmodel: {name: transformer}\n")
     with pytest.raises(ConfigError, match="tokeniser is required"):
         load_config(TrainConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "message"),
+    [
+        (PredictConfig, {"run": "r", "eeg": "e.vhdr", "output": "p.txt"}, "NIfTI file"),
+        (
+            PredictConfig,
+            {"run": "r", "eeg": "e.vhdr", "output": "p.nii.gz", "marker": "("},
+            "no regular expression",
+        ),
+        (SplitConfig, {"fractions": [0.5, 0.25, float("inf")]}, "finite number"),
+    ],
+)
+def test_values_that_would_fail_late_are_refused_at_once(tmp_path, schema, values, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=message):
+        load_config(schema, path)
+
+
+def test_numeric_subject_ids_are_text(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("kind: leave_one_subject_out\ntest_subject: 32\n")
+    assert load_config(SplitConfig, path).test_subject == "32"
+
+
+def test_extends_that_is_no_name_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("extends: 5\n")
+    with pytest.raises(ConfigError, match="extends names one config file"):
+        load_config(SplitConfig, path)
