@@ -10,7 +10,7 @@ from processes import run_ranks
 ROUNDED = ("clipped", "accumulated", "channels-last")
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("world_size", [pytest.param(1, marks=pytest.mark.faults), 2])
 def test_weights_equal_those_of_ddp_after_twenty_steps(world_size):
     """ZeRO 0-3, in fp32, bf16 and fp16, with what saves memory: bit for bit, or to rounding."""
     if 0 < torch.cuda.device_count() < world_size:

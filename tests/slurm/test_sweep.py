@@ -76,6 +76,7 @@ def running_jobs(slurm):
     return [line.split() for line in lines if line]
 
 
+@pytest.mark.faults
 def test_twelve_trials_survive_a_dead_node_a_preemption_and_two_kills(slurm, config_path):
     config = load_config(SweepConfig, config_path)
     folder = SweepFolder(config.output)
