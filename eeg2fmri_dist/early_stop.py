@@ -1,12 +1,14 @@
-"""Signals that arrive while there is nothing to save: leave at once, to be started again."""
+"""Leaving at once: signals that arrive while there is nothing to save, and threads that hang."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from types import FrameType
+from typing import NoReturn
 
-from eeg2fmri_dist.errors import StoppedError
+from eeg2fmri_dist.errors import StoppedError, SuiteError
 
 # Of a batch system. Ctrl-C keeps its usual meaning.
 BATCH_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -21,6 +23,18 @@ def leave_on_signals() -> None:
     """
     for number in BATCH_SIGNALS:
         signal.signal(number, _leave)
+
+
+def end_process(error: SuiteError) -> NoReturn:
+    """End this process now with an error's message and exit code, whatever its threads do.
+
+    Parameters
+    ----------
+    error : SuiteError
+        What the user is told.
+    """
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from eeg2fmri_dist.early_stop import end_process
 from eeg2fmri_dist.errors import DivergedError
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.agreement import from_first, several_ranks
@@ -124,14 +125,14 @@ class Heartbeat:
         return f"{Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].name})"
 
     def _end(self) -> None:
-        error = DivergedError(
-            f"no progress for {self._timeout_s:.0f} s; what each rank is doing:\n"
-            + (self.look_around() if self._store is not None else f"  in {self._frame()}"),
-            remedy="look at the rank that does something else than the others, or is silent; the "
-            "last checkpoint is kept and the same command continues from it",
+        where = self.look_around() if self._store is not None else f"  in {self._frame()}"
+        end_process(
+            DivergedError(
+                f"no progress for {self._timeout_s:.0f} s; what each rank is doing:\n{where}",
+                remedy="look at the rank that does something else than the others, or is silent; "
+                "the last checkpoint is kept and the same command continues from it",
+            )
         )
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(error.exit_code)
 
 
 def is_lost_peer(error: RuntimeError) -> bool:

@@ -8,7 +8,8 @@ import threading
 
 import torch.distributed as dist
 
-from eeg2fmri_dist.errors import LaunchError
+from eeg2fmri_dist.early_stop import end_process
+from eeg2fmri_dist.errors import LaunchError, StoppedError
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
 
@@ -20,7 +21,9 @@ _POLL_S = 0.05
 def join_ranks(ranks: Ranks, backend: str, stop: StopRequest | None) -> None:
     """Make the process group of all ranks.
 
-    Torch waits where no signal handler of Python runs, so it waits in a thread.
+    Torch waits where no signal handler of Python runs, so it waits in a thread. A signal that
+    comes while it waits ends the process with exit code 75: there is nothing to save, and a thread
+    in torch's waiting would abort a process that ends in the usual way.
 
     Parameters
     ----------
@@ -29,12 +32,12 @@ def join_ranks(ranks: Ranks, backend: str, stop: StopRequest | None) -> None:
     backend : str
         ``gloo`` or ``nccl``.
     stop : StopRequest or None
-        Heeded while waiting: there is nothing to save yet.
+        Heeded while waiting.
 
     Raises
     ------
     StopAskedError
-        If a signal came first.
+        If a signal came and the others are gone.
     LaunchError
         If not all ranks came within five minutes.
     """
@@ -58,7 +61,9 @@ def join_ranks(ranks: Ranks, backend: str, stop: StopRequest | None) -> None:
     while thread.is_alive():
         thread.join(_POLL_S)
         if stop is not None and stop.received and thread.is_alive():
-            raise StopAskedError
+            end_process(stopped_before_start(stop))
+    if failures and stop is not None and stop.received:
+        raise StopAskedError
     if failures:
         raise LaunchError(
             f"rank {ranks.rank} of {ranks.world_size} could not join the others "
@@ -67,3 +72,10 @@ def join_ranks(ranks: Ranks, backend: str, stop: StopRequest | None) -> None:
             remedy="look for a rank that ended before; a firewall or the wrong network interface "
             "between nodes has the same effect",
         ) from failures[0]
+
+
+def stopped_before_start(stop: StopRequest) -> StoppedError:
+    """Return what a training ends with that was asked to stop before its first step."""
+    return StoppedError(
+        f"stopped by {stop.name} before the first step", remedy="the same command starts again"
+    )

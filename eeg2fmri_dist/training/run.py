@@ -18,7 +18,6 @@ from eeg2fmri_dist.errors import (
     CheckpointError,
     DivergedError,
     LaunchError,
-    StoppedError,
     StoreError,
 )
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
@@ -39,6 +38,7 @@ from eeg2fmri_dist.training.engine import leave_process_group, start_engine, sta
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.joining import stopped_before_start
 from eeg2fmri_dist.training.loop import Progress, Trainer
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 from eeg2fmri_dist.training.monitor import Monitor
@@ -81,7 +81,7 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     try:
         device = start_process_group(ranks, stop)
     except StopAskedError:
-        raise _stopped_early(stop) from None
+        raise stopped_before_start(stop) from None
     heartbeat = Heartbeat(ranks, config.watchdog.stall_timeout_s)
     try:
         progress = _train_with_rewinds(config, ranks, device, stop, heartbeat)
@@ -89,7 +89,7 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
             mark_finished(config.output, {"steps": progress.step, "best": progress.best_score})
             logger.info("%s is done after %d steps", config.output, progress.step)
     except StopAskedError:
-        raise _stopped_early(stop) from None
+        raise stopped_before_start(stop) from None
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
@@ -101,12 +101,6 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     finally:
         heartbeat.close()
         leave_process_group()
-
-
-def _stopped_early(stop: StopRequest) -> StoppedError:
-    return StoppedError(
-        f"stopped by {stop.name} before the first step", remedy="the same command starts again"
-    )
 
 
 def _train_with_rewinds(

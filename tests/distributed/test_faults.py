@@ -139,6 +139,36 @@ def test_a_signal_ends_the_wait_for_a_rank_that_never_comes(folder):
     assert "stopped by SIGTERM before the first step" in output
 
 
+RANK_1_WAITS_AND_RANK_0_NEVER_JOINS = """
+from eeg2fmri_dist.training.preemption import StopRequest
+stop = StopRequest()
+import os, time
+from pathlib import Path
+from torch.distributed import TCPStore
+from eeg2fmri_dist.ranks import discover_ranks
+from eeg2fmri_dist.training.joining import join_ranks
+if os.environ["RANK"] == "0":
+    port = int(os.environ["MASTER_PORT"])
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    time.sleep(600)
+Path(os.environ["MOMENT"]).touch()
+join_ranks(discover_ranks(2), "gloo", stop)
+"""
+
+
+def test_a_rank_whose_peer_ends_at_the_same_signal_still_stops_cleanly(moment):
+    never, waiting = start_ranks(["-c", RANK_1_WAITS_AND_RANK_0_NEVER_JOINS], 2)
+    wait_for(moment)
+    time.sleep(1)  # into torch's waiting
+    waiting.send_signal(signal.SIGUSR1)
+    time.sleep(0.1)
+    never.kill()
+    codes, output = finish([never, waiting], timeout_s=60)
+    assert codes[1] == 75, output
+    assert "stopped by SIGUSR1 before the first step" in output
+    assert "terminate" not in output, output
+
+
 def test_a_signal_in_the_first_moments_is_heeded_too(folder):
     run = folder / "signal-at-once"
     (process,) = start_ranks(command(folder, run.name, CAE), 1)
