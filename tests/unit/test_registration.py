@@ -3,12 +3,14 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
 from eeg2fmri_dist.errors import DataError
+from preprocessing import registration
 from preprocessing.registration import register
 from preprocessing.simulation import geometry
 from preprocessing.simulation.anatomy import EPI_SHAPE, build_anatomy
@@ -58,6 +60,65 @@ def test_syn_is_kept_where_it_helps(seed, largest_warp_mm, kept, mean_mm, monkey
     assert error <= mean_mm
     assert error <= by_affine + 0.01
     assert found.quality["jacobian_min"] > 0
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Register with stages whose results are given: affine's, and in what SyN's differ."""
+
+    def register_with(config=None, **syn):
+        by_affine = registration._Candidate(
+            ["affine"], dice=0.93, mutual_information=0.3, correlation=0.5, coverage=0.98
+        )
+        better = {"dice": 0.95, "mutual_information": 0.4, "correlation": 0.6, "jacobian_min": 0.4}
+        by_syn = replace(by_affine, transforms=["syn"], **(better | syn))
+        stages = {
+            "_import_ants": None,
+            "_prepare": None,
+            "_affine": by_affine,
+            "_syn": by_syn,
+        }
+        for name, result in stages.items():
+            monkeypatch.setattr(registration, name, lambda *_, result=result: result)
+        monkeypatch.setattr(registration, "_native_points", lambda _, transforms: transforms)
+        return register(np.ones((2, 2, 2)), np.eye(4), config or BoldConfig(transform="syn"))
+
+    return register_with
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        {"dice": 0.90},
+        {"mutual_information": 0.29},
+        {"correlation": 0.49},
+        {"jacobian_min": -0.1},
+        {"dice": 0.90, "mutual_information": 0.2, "correlation": 0.4},
+    ],
+    ids=lambda worse: "+".join(worse),
+)
+def test_syn_that_is_worse_in_anything_leaves_affine_and_a_flag(gate, worse):
+    found = gate(**worse)
+    assert found.native_mm == ["affine"]
+    assert found.quality["transform"] == "affine"
+    assert found.quality["syn_rejected"] is True
+    assert found.quality["dice"] == found.quality["dice_affine"] == 0.93
+    assert found.quality["dice_syn"] == worse.get("dice", 0.95)
+
+
+def test_syn_that_is_better_in_all_is_kept_without_a_flag(gate):
+    found = gate()
+    assert found.native_mm == ["syn"]
+    assert found.quality["transform"] == "syn"
+    assert found.quality["syn_rejected"] is False
+    assert found.quality["dice"] == 0.95
+
+
+def test_the_gate_judges_the_transform_that_is_kept(gate):
+    strict = BoldConfig(transform="syn", min_dice=0.94)
+    assert gate(strict).quality["transform"] == "syn"
+    with pytest.raises(DataError, match=r"failed its gate: .* by 0\.930 \(Dice\), at least 0\.94"):
+        gate(strict, correlation=0.49)
 
 
 def test_two_processes_find_the_same_transform(monkeypatch):
