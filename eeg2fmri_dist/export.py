@@ -17,6 +17,7 @@ from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.models.shapes import describe_misfit
 from eeg2fmri_dist.normalise import Scaling
 
 CARD_VERSION = 1
@@ -110,9 +111,32 @@ def load_model(path: Path) -> TrainedModel:
         If the file cannot be read or its weights do not fit the model that its card describes.
     """
     tensors, card = _read(path)
-    mask = tensors.pop(_MASK).numpy()
+    try:
+        mask = tensors.pop(_MASK).numpy()
+        scaling = Scaling(
+            **{
+                field.name: _plain(tensors.pop(_SCALING_PREFIX + field.name))
+                for field in fields(Scaling)
+            }
+        )
+        model = _build(card, mask)
+    except (KeyError, ValueError) as error:
+        raise _unusable(path, error) from None
+    misfit = describe_misfit(_shapes(tensors), _shapes(model.state_dict()))
+    if misfit is not None:
+        raise CheckpointError(
+            f"weights do not fit the model that their card describes ({misfit})",
+            where=path,
+            remedy="train again with this version",
+        )
+    model.load_state_dict(tensors)
+    return TrainedModel(model.eval(), card, scaling, mask)
+
+
+def _build(card: ModelCard, mask: np.ndarray) -> nn.Module:
+    """Model of a card, without its weights."""
     x, y, z = mask.shape
-    model = build_model(
+    return build_model(
         TypeAdapter(ModelConfig).validate_python(card.model),
         card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),  # type: ignore[arg-type]
         DataSizes(
@@ -123,21 +147,10 @@ def load_model(path: Path) -> TrainedModel:
             tr_s=card.tr_s,
         ),
     )
-    scaling = Scaling(
-        **{
-            field.name: _plain(tensors.pop(_SCALING_PREFIX + field.name))
-            for field in fields(Scaling)
-        }
-    )
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"weights do not fit the model ({str(error).splitlines()[0]})",
-            where=path,
-            remedy="train again with this version",
-        ) from None
-    return TrainedModel(model.eval(), card, scaling, mask)
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
@@ -155,11 +168,16 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
             )
         return tensors, ModelCard(**card)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"not a model of this suite, or damaged ({error})",
-            where=path,
-            remedy="give a run folder of launch/train.py",
-        ) from None
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: Exception) -> CheckpointError:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return CheckpointError(
+        f"not a model of this suite, or damaged ({reason})",
+        where=path,
+        remedy="give a run folder of launch/train.py",
+    )
 
 
 def _plain(tensor: torch.Tensor) -> Any:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from eeg2fmri_dist.errors import CheckpointError, LaunchError
 from eeg2fmri_dist.files import flush_to_disk, write_json, write_text
+from eeg2fmri_dist.models.shapes import describe_misfit
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.agreement import from_first, share_objects, wait_for_all
 from eeg2fmri_dist.training.engine import (
@@ -89,13 +90,11 @@ class SavedCheckpoint:
         CheckpointError
             If they do not fit it.
         """
-        averaged = self.state["averaged"]
+        self._check_fit(objective)
         with torch.no_grad():
-            for name, parameter in objective.named_parameters():
-                if parameter.requires_grad:
-                    value = self._tensor(name, _TRAINED) if averaged else self._scored(name)
-                    self._check_shape(name, value, parameter)
-                    parameter.copy_(value)
+            for name, parameter in _trained(objective):
+                averaged = self.state["averaged"]
+                parameter.copy_(self._tensor(name, _TRAINED) if averaged else self._scored(name))
 
     def load_training(self, engine: DeepSpeedEngine, scored: ScoredModel) -> None:
         """Give a fresh engine the state of optimiser, schedule and loss scale."""
@@ -112,35 +111,40 @@ class SavedCheckpoint:
         if self.state["averaged"]:
             scored.restore_average(self._scored)
 
+    def _check_fit(self, objective: nn.Module) -> None:
+        """Compare names and shapes of everything that will be loaded, before anything is."""
+        kinds = (*MOMENTS, _TRAINED) if self.state["averaged"] else MOMENTS
+        wanted: dict[str, tuple[int, ...]] = {}
+        for name, parameter in _trained(objective):
+            keys = [_scored_name(name), *(f"{name}.{kind}" for kind in kinds)]
+            wanted |= dict.fromkeys(keys, tuple(parameter.shape))
+        stored = {}
+        for key, path in self._places.items():
+            if key in wanted:
+                with safe_open(path, framework="pt") as file:
+                    stored[key] = tuple(file.get_slice(key).get_shape())
+        misfit = describe_misfit(stored, wanted)
+        if misfit is not None:
+            raise self._misfit(misfit)
+
     def _scored(self, name: str) -> Tensor:
-        with safe_open(self.folder / WEIGHTS, framework="pt") as file:
-            return self._read(file, name.removeprefix("model."))
+        return self._read(_scored_name(name))
 
     def _tensor(self, name: str, kind: str) -> Tensor:
-        key = f"{name}.{kind}"
-        if key not in self._places:
-            raise self._misfit(f"it has no {key}")
+        return self._read(f"{name}.{kind}")
+
+    def _read(self, key: str) -> Tensor:
         with safe_open(self._places[key], framework="pt") as file:
             return file.get_tensor(key)
 
     @cached_property
     def _places(self) -> dict[str, Path]:
+        """File of each tensor."""
         places = {}
-        for path in sorted(self.folder.glob("training-*.safetensors")):
+        for path in (self.folder / WEIGHTS, *sorted(self.folder.glob("training-*.safetensors"))):
             with safe_open(path, framework="pt") as file:
                 places.update(dict.fromkeys(file.keys(), path))
         return places
-
-    def _read(self, file: Any, name: str) -> Tensor:
-        if name not in file.keys():  # noqa: SIM118 (not a dict)
-            raise self._misfit(f"it has no {name}")
-        return file.get_tensor(name)
-
-    def _check_shape(self, name: str, value: Tensor, parameter: Tensor) -> None:
-        if value.shape != parameter.shape:
-            raise self._misfit(
-                f"{name} is {tuple(value.shape)} there, {tuple(parameter.shape)} here"
-            )
 
     def _misfit(self, why: str) -> CheckpointError:
         return CheckpointError(
@@ -148,6 +152,17 @@ class SavedCheckpoint:
             where=self.folder,
             remedy="train in a new run folder (output=...)",
         )
+
+
+def _trained(objective: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+
+
+def _scored_name(name: str) -> str:
+    """Name in the file of the scored model, which knows no objective around it."""
+    return name.removeprefix("model.")
 
 
 class Checkpoints:
