@@ -82,9 +82,11 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
     for name, fingerprint in inputs.items():
         if made_from.get(name) != fingerprint:
             raise DataError(
-                f"the run was made from another {name}",
+                f"the run was made from another {name} (fingerprint "
+                f"{str(made_from.get(name))[:12]} there, {fingerprint[:12]} now)",
                 where=folder,
-                remedy="give another output=..., or delete the folder to begin again",
+                remedy=f"restore that {name}, give another output=..., or delete the folder to "
+                "begin again",
             )
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 
 import pytest
@@ -98,6 +100,31 @@ def test_another_store_is_refused(folder, undisturbed_cae):
     codes, output = finish(start_ranks(wrong, 1))
     assert codes == [2]
     assert "other.h5" in output
+
+
+def test_a_store_that_changed_under_its_path_is_refused(folder):
+    once = ("optimisation.epochs=1", f"store={folder / 'changing.h5'}")
+    train = command(folder, "changing", CAE, *once)
+    make_store(folder / "changing.h5", n_subjects=4, n_volumes=40)
+    run_ranks(train, 1)
+    make_store(folder / "changing.h5", n_subjects=4, n_volumes=40, seed=5)
+    made_from = json.loads((folder / "changing" / "provenance.json").read_text())["inputs"]
+    for finished in (True, False):
+        if not finished:
+            (folder / "changing" / "finished.json").unlink()
+        codes, output = finish(start_ranks(train, 1))
+        assert codes == [3], output
+        assert f"made from another store (fingerprint {made_from['store'][:12]} there," in output
+        assert "What to do: restore that store" in output
+        assert "Traceback" not in output
+
+
+def test_checkpoints_of_a_model_of_another_shape_are_refused(folder, undisturbed_cae):
+    shutil.copytree(undisturbed_cae / "checkpoints", folder / "wider" / "checkpoints")
+    codes, output = finish(start_ranks(command(folder, "wider", CAE, "model.widths=[8,32]"), 1))
+    assert codes == [3], output
+    assert re.search(r"does not fit the model \(\S+ is \(.*16.*\) there, \(.*32.*\) here", output)
+    assert "Traceback" not in output
 
 
 def stop_after(processes, run, epochs):
