@@ -24,7 +24,7 @@ from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate
 from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
-from eeg2fmri_dist.export import TrainedModel, load_model
+from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model
 from eeg2fmri_dist.models.ridge import LaggedRidge
 from eeg2fmri_dist.normalise import Scaling, fit_scaling, normalise_eeg, to_volumes
 from eeg2fmri_dist.predict import objective_of, predict_from_normalised
@@ -181,7 +181,8 @@ def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]])
     for (path, trained), run_config in zip(runs, configs, strict=True):
         if trained.card.store_fingerprint != store.fingerprint:
             raise CheckpointError(
-                f"the run was trained on another store than {store.path}",
+                f"the run was trained on another store than {store.path} "
+                f"({_store_difference(trained.card, store)})",
                 where=path,
                 remedy="restore the store it was trained on, or train again",
             )
@@ -202,6 +203,17 @@ def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]])
         recordings=tuple(_load(store, segment, regions) for segment in chosen),
         ssim_every=config.ssim_every,
     )
+
+
+def _store_difference(card: ModelCard, store: Store) -> str:
+    here = store.layout.channel_names
+    missing = [name for name in card.channel_names if name not in here]
+    if missing:
+        return f"it has no EEG channel {', '.join(missing)}"
+    unknown = [name for name in here if name not in card.channel_names]
+    if unknown:
+        return f"the model knows no EEG channel {', '.join(unknown)}"
+    return f"fingerprint {card.store_fingerprint[:12]} then, {store.fingerprint[:12]} now"
 
 
 def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSection:

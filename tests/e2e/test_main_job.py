@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,36 @@ def test_eeg_without_the_channels_of_the_model_is_refused(job, tmp_path):
     output = verb(*predict_command(job, tmp_path, eeg=tmp_path / "few.vhdr"), expect=3)
     assert "53 of the 63 channels" in output
     assert "CPz" in output
+
+
+def respelled_eeg(job, folder, spell):
+    """Test subject's EEG under other channel names; returns its header."""
+    header = eeg_of_test_subject(job)
+    for path in header.parent.glob(f"{header.stem}.*"):
+        if path != header:
+            (folder / f"respelled{path.suffix}").symlink_to(path)
+    text = header.read_text(encoding="utf-8")
+    names = re.compile(r"^(Ch\d+=)([^,]+)", re.MULTILINE)
+    (folder / "respelled.vhdr").write_text(
+        names.sub(lambda found: found[1] + spell(found[2]), text), encoding="utf-8"
+    )
+    return folder / "respelled.vhdr"
+
+
+def test_eeg_with_channels_in_capitals_gives_the_same_prediction(job, tmp_path):
+    output = verb(*predict_command(job, tmp_path, eeg=respelled_eeg(job, tmp_path, str.upper)))
+    assert "channels taken by another spelling: FP1 as Fp1" in output
+    ours, theirs = (
+        nib.load(path).get_fdata() for path in (tmp_path / "p.nii.gz", job / "predicted.nii.gz")
+    )
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_channel_that_the_model_does_not_know_is_named(job, tmp_path):
+    eeg = respelled_eeg(job, tmp_path, lambda name: "Vertex" if name == "Cz" else name)
+    output = verb(*predict_command(job, tmp_path, eeg=eeg), expect=3)
+    assert "1 of the 63 channels that the model was trained on are missing: Cz;" in output
+    assert "Vertex" in output
 
 
 def predict_command(job, tmp_path, **changes):
