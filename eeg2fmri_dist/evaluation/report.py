@@ -32,6 +32,7 @@ MAIN_SCORES = (
     "psnr_peer_db",
     "ssim2d_peer",
 )
+_SUBJECT_SCORES = ("std_ratio", "psnr_paper_db", "ssim2d_peer")
 _OVERVIEW_LABEL = "r of regional means with the truth"
 _MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
 _RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
@@ -157,6 +158,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "scores": SCORES,
         "main_scores": [name for name in MAIN_SCORES if name in present],
         "other_scores": [name for name in SCORES if name in present and name not in MAIN_SCORES],
+        "subject_scores": _SUBJECT_SCORES,
         "learning_curves": [_learning_curves(run) for run in report.runs],
         "explained_rows": list({row.name: row for row in every_row}.values()),
         "interval_note": (

@@ -1,7 +1,6 @@
 """Models of known kind get the verdict that they deserve; the page is whole and loads nothing."""
 
 import base64
-import functools
 import io
 import json
 from html.parser import HTMLParser
@@ -9,35 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from reports import SUBJECTS, make_report, row, run
 
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.report import render_html, to_json, write_report
-from eeg2fmri_dist.evaluation.results import (
-    Curve,
-    DataFacts,
-    FigureGroup,
-    Origin,
-    ReportInput,
-    RunSection,
-    ScoreRow,
-)
+from eeg2fmri_dist.evaluation.results import Origin, ReportInput, ScoreRow
 from eeg2fmri_dist.evaluation.verdict import Finding, verdict
-
-SUBJECTS = ("43", "48", "49", "50")
-
-
-def row(name, r, p=0.5, std_ratio=0.6, subjects=SUBJECTS, **others):
-    """A row whose r varies a little over subjects around `r`."""
-    spread = np.linspace(-0.01, 0.01, len(subjects)) if len(subjects) > 1 else [0.0]
-    scores = {
-        subject: {"r_region": r + delta, "std_ratio": std_ratio, **others}
-        for subject, delta in zip(subjects, spread, strict=True)
-    }
-    return ScoreRow(name, scores, p)
-
-
-def run(*rows, **options):
-    return RunSection("transformer", "own", "transformer", 1234567, rows, **options)
 
 
 def decide(*rows, baselines=()):
@@ -215,55 +191,9 @@ class _Page(HTMLParser):
             self.text.append(data)
 
 
-@functools.cache
-def _figure_groups():
-    rng = np.random.default_rng(0)
-    true, predicted = 700 + rng.normal(size=(2, 30, 8))
-    volumes = rng.uniform(500, 900, size=(2, 8, 9, 7))
-    mask = np.ones((8, 9, 7), bool)
-    curves = figures.regional_curves(predicted, true, list("abcdefgh"), 2.16, count=2)
-    return [
-        FigureGroup("Volumes", "", [figures.volume_slices(*volumes, mask, (3, 3, 6))]),
-        FigureGroup("Curves", "", curves),
-        FigureGroup("FC", "", figures.correlation_matrices(predicted, true, list("abcdefgh"))),
-    ]
-
-
-def _report(**changes):
-    rows = (
-        row("free", 0.4, 1e-4, psnr_peer_db=np.inf, ssim2d_peer=np.nan),
-        row("shuffled", 0.0),
-    )
-    section = run(
-        *rows,
-        curves=[Curve("loss", [(1, 0.5), (2, 0.4)], [(1, 0.6), (2, 0.5)]), Curve("empty")],
-        chosen_epoch=2,
-        figures=_figure_groups(),
-        facts={"Note": "<script>alert(1)</script>"},
-    )
-    facts = {
-        "origin": Origin.SIMULATED,
-        "store": "store.h5",
-        "fingerprint": "abc",
-        "train": ["32"],
-        "validation": ["35"],
-        "test": SUBJECTS,
-        "split": "by_subject",
-        "leaks": False,
-        "atlas": "four slabs",
-        "n_volumes": 60,
-        "tr_s": 2.16,
-        "grid": (8, 9, 7),
-        **changes,
-    }
-    autoencoder = RunSection("cae", "own", "cae", 10, [row("reconstruction", 0.9)])
-    baselines = [row("training_mean", 0.0, 1.0, 0.0)]
-    return ReportInput("Demo", DataFacts(**facts), [section, autoencoder], baselines)
-
-
 @pytest.fixture(scope="module")
 def html():
-    return render_html(_report())
+    return render_html(make_report())
 
 
 def test_page_is_well_formed_and_loads_nothing(html):
@@ -306,22 +236,22 @@ def test_what_a_user_wrote_is_shown_and_not_run(html):
 
 
 def test_same_results_give_the_same_page(html):
-    assert render_html(_report()) == html
+    assert render_html(make_report()) == html
 
 
 def test_leaking_split_and_real_data_are_said_in_the_title():
-    html = render_html(_report(leaks=True, origin=Origin.REAL, split="by_sample"))
+    html = render_html(make_report(leaks=True, origin=Origin.REAL, split="by_sample"))
     title = html.partition("<title>")[2].partition("</title>")[0]
     assert title == "Demo: real data (leaking split: test subjects are in the training data)"
     assert "This split leaks." in html
 
 
 def test_metrics_json_is_valid_and_holds_every_subject(tmp_path):
-    write_report(_report(), tmp_path)
+    write_report(make_report(), tmp_path)
     written = json.loads(
         (tmp_path / "metrics.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
-    assert written == json.loads(json.dumps(to_json(_report())))
+    assert written == json.loads(json.dumps(to_json(make_report())))
     free = written["runs"][0]["variants"]["free"]
     assert set(free["scores"]["r_region"]["subjects"]) == set(SUBJECTS)
     assert free["scores"]["r_region"]["mean"] == pytest.approx(0.4)
@@ -334,7 +264,7 @@ def test_metrics_json_is_valid_and_holds_every_subject(tmp_path):
 
 
 def test_report_of_an_autoencoder_alone():
-    report = _report()
+    report = make_report()
     alone = ReportInput("CAE", report.data, report.runs[1:])
     html = render_html(alone)
     assert "No model here takes EEG." in html
