@@ -163,7 +163,8 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "explained_rows": list({row.name: row for row in every_row}.values()),
         "interval_note": (
             f"expanded percentile bootstrap over subjects (Hesterberg 2015), Student's t below "
-            f"{SMALLEST_BOOTSTRAP} subjects, where a bootstrap is too narrow."
+            f"{SMALLEST_BOOTSTRAP} subjects, where a bootstrap is too narrow (of the logarithm for "
+            "ratios and squared errors, which cannot be negative)."
         ),
     }
 

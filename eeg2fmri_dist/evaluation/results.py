@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from eeg2fmri_dist.evaluation.baselines import BASELINES
-from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
+from eeg2fmri_dist.evaluation.significance import Interval, Scale, subject_interval
 
 VARIANTS = {
     "free": ("True EEG", "free-running: the model gets EEG and no fMRI"),
@@ -48,12 +48,15 @@ class Score:
         One sentence, with data range, mask and dimensionality.
     digits : int
         Decimals shown.
+    scale : {"linear", "log"}
+        Of its intervals; ``log`` where it cannot be negative.
     """
 
     label: str
     unit: str
     meaning: str
     digits: int = 2
+    scale: Scale = "linear"
 
 
 _PAPER = "volumes z-scored with the training mean and deviation, data range max − min of the truth"
@@ -75,6 +78,7 @@ SCORES = {
         "",
         "Temporal standard deviation of regional means, prediction / truth. Near 0 = one constant "
         "image; above 1.5 = it wanders.",
+        scale="log",
     ),
     "fc_similarity": Score(
         "FC similarity",
@@ -96,10 +100,10 @@ SCORES = {
     "ssim3d_peer_masked": Score(
         "SSIM 3-D, [0,\u00a01], brain", "", f"3-D window, brain; {_PEER}.", 3
     ),
-    "mse_paper": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4),
-    "mse_paper_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4),
-    "mse_peer": Score("MSE, [0,\u00a01]", "", f"Whole grid; {_PEER}.", 4),
-    "mse_peer_masked": Score("MSE, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 4),
+    "mse_paper": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
+    "mse_paper_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
+    "mse_peer": Score("MSE, [0,\u00a01]", "", f"Whole grid; {_PEER}.", 4, "log"),
+    "mse_peer_masked": Score("MSE, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 4, "log"),
 }
 
 
@@ -165,7 +169,12 @@ class ScoreRow:
 
     def interval(self, score: str) -> Interval:
         """Return mean and confidence interval over subjects."""
-        return subject_interval(list(self.values(score).values()))
+        return score_interval(score, list(self.values(score).values()))
+
+
+def score_interval(score: str, values: Sequence[float]) -> Interval:
+    """Return mean and confidence interval of a score over subjects, on the scale of the score."""
+    return subject_interval(values, scale=SCORES[score].scale if score in SCORES else "linear")
 
 
 def gain(row: ScoreRow, other: ScoreRow, score: str = "r_region") -> Interval:

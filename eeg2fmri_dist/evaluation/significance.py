@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -12,6 +13,8 @@ from eeg2fmri_dist.scores.temporal import unit_series
 
 MIN_SUBJECTS = 3
 SMALLEST_BOOTSTRAP = 8
+
+Scale = Literal["linear", "log"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Interval:
     n : int
         Number of subjects.
     method : str
-        ``bootstrap``, ``Student's t`` or ``none``.
+        ``bootstrap``, ``Student's t``, ``Student's t, log scale`` or ``none``.
     """
 
     mean: float
@@ -43,19 +46,29 @@ class Interval:
 
 
 def subject_interval(
-    values: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: Sequence[float],
+    *,
+    scale: Scale = "linear",
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """Confidence interval of a mean over subjects.
 
     From 8 subjects on: percentile bootstrap with expanded percentiles (Hesterberg, The American
     Statistician 69(4), 2015), which corrects for the narrowness of the plain one. Below 8:
     Student's t, because resampling four values cannot cover (a 95 % percentile bootstrap of 4
-    normal values covers 79 %, Student's t 94 %).
+    normal values covers 79 %, Student's t 94 %). On the log scale Student's t is that of the
+    mean's logarithm, by the delta method: ``mean * exp(+-t * standard error / mean)``. The mean
+    stays inside, the lower end cannot fall below 0, and skewed scores are covered better (4
+    log-normal values of sigma 0.5: 94 %, against 92 % with one in six intervals below 0).
 
     Parameters
     ----------
     values : sequence of float
         One score per subject.
+    scale : {"linear", "log"}
+        ``log`` for scores that cannot be negative, such as ratios.
     level : float
         Confidence level.
     resamples : int
@@ -75,7 +88,10 @@ def subject_interval(
     t_quantile = stats.t.ppf((1 + level) / 2, n - 1)
     if n < SMALLEST_BOOTSTRAP:
         half = float(t_quantile * scores.std(ddof=1) / np.sqrt(n))
-        return Interval(mean, mean - half, mean + half, n, "Student's t")
+        if scale == "linear":
+            return Interval(mean, mean - half, mean + half, n, "Student's t")
+        factor = np.exp(half / mean) if mean else 1.0
+        return Interval(mean, mean / factor, mean * factor, n, "Student's t, log scale")
     tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * t_quantile)
     rng = np.random.default_rng(seed)
     means = scores[rng.integers(0, n, size=(resamples, n))].mean(axis=1)

@@ -158,14 +158,14 @@ def folds_table(task: Folds) -> dict[str, dict[str, dict[str, Any]]]:
     """Return who predicts -> score -> ``mean``, ``low``, ``high``, ``n``, ``method``, ``subjects``.
 
     ``low`` and ``high`` are the ends of the 95 % interval over subjects
-    (`evaluation.significance.subject_interval`).
+    (`evaluation.results.score_interval`).
     """
-    from eeg2fmri_dist.evaluation.significance import subject_interval
+    from eeg2fmri_dist.evaluation.results import score_interval
 
     return {
         label: {
             name: {
-                **vars(subject_interval([v for v in subjects.values() if v is not None])),
+                **vars(score_interval(name, [v for v in subjects.values() if v is not None])),
                 "subjects": subjects,
             }
             for name, subjects in scores.items()

@@ -164,6 +164,14 @@ def test_recordings_of_a_subject_are_averaged():
     assert averaged.values("r_region") == pytest.approx({"43": 0.3, "48": 0.6})
 
 
+def test_ratios_and_squared_errors_have_no_interval_below_zero():
+    scores = [{"std_ratio": value, "mse_paper": value, "r_region": value} for value in (0, 0, 1)]
+    uneven = ScoreRow("free", dict(zip(SUBJECTS, scores, strict=False)))
+    assert uneven.interval("r_region").low < 0
+    assert uneven.interval("std_ratio").low > 0
+    assert uneven.interval("mse_paper").low > 0
+
+
 class _Page(HTMLParser):
     """Text, tags that are open, and every address that the page names."""
 

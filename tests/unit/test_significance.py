@@ -86,6 +86,36 @@ def test_interval_below_eight_subjects_is_that_of_student():
     assert interval.method == "Student's t"
 
 
+@pytest.mark.parametrize("subjects", [4, 7])
+def test_interval_on_the_log_scale_covers_the_mean_of_ratios(subjects):
+    rng = np.random.default_rng(subjects)
+    inside = 0
+    for _ in range(600):
+        interval = subject_interval(np.exp(rng.normal(0, 0.5, subjects)), scale="log")
+        inside += interval.low <= np.exp(0.5**2 / 2) <= interval.high
+    assert 0.9 < inside / 600 < 0.98
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 10), min_size=3, max_size=10))
+def test_interval_on_the_log_scale_holds_the_mean_and_nothing_below_zero(values):
+    interval = subject_interval(values, scale="log", resamples=200)
+    assert 0 <= interval.low <= interval.high
+    if interval.method != "bootstrap":
+        assert interval.low <= interval.mean <= interval.high
+
+
+def test_interval_on_the_log_scale_by_hand():
+    # t(3) = 3.182 at 97.5 %; the mean is 0.5.
+    interval = subject_interval([0.0, 0.0, 1.0, 1.0], scale="log")
+    error = np.std([0, 0, 1, 1], ddof=1) / 2
+    assert subject_interval([0.0, 0.0, 1.0, 1.0]).low < 0
+    assert interval.low == pytest.approx(0.5 * np.exp(-3.18245 * error / 0.5), rel=1e-4)
+    assert interval.high == pytest.approx(0.5 * np.exp(3.18245 * error / 0.5), rel=1e-4)
+    assert interval.method == "Student's t, log scale"
+    assert subject_interval([0.0, 0.0, 0.0], scale="log").high == 0
+
+
 def test_interval_is_repeatable_and_says_how_it_was_made():
     values = np.random.default_rng(0).normal(size=12)
     assert subject_interval(values, seed=3) == subject_interval(values, seed=3)
