@@ -123,11 +123,19 @@ def open_brainvision(header_path: Path) -> BrainVision:
         If the header cannot be read, or if the binary is missing or truncated.
     """
     settings = _read_settings(header_path)
-    data_path = _linked_file(header_path, settings.get("datafile"), (".eeg", ".dat"))
+    link = settings.get("datafile")
+    if not link:
+        raise DataError(
+            "the EEG header cannot be read (it names no DataFile, as a BrainVision header does)",
+            where=header_path,
+            remedy="give the .vhdr file of a BrainVision recording; export it again if it is "
+            "damaged",
+        )
+    data_path = _linked_file(header_path, link, (".eeg", ".dat"))
     if data_path is None:
         raise DataError(
-            f"the EEG binary is missing: neither {settings.get('datafile')!r} (the header's "
-            f"DataFile) nor {header_path.stem}.eeg or .dat is there",
+            f"the EEG binary is missing: neither {link!r} (the header's DataFile) nor "
+            f"{header_path.stem}.eeg or .dat is there",
             where=header_path,
             remedy="copy the binary beside the header, under the header's name",
         )

@@ -161,6 +161,17 @@ def test_missing_header(tmp_path):
         open_brainvision(tmp_path / "nothing.vhdr")
 
 
+@pytest.mark.parametrize("name", ["recording.eeg", "notes.txt", "empty.vhdr"])
+def test_another_file_than_the_header_is_called_that(header, tmp_path, name):
+    (tmp_path / "notes.txt").write_text("EEG of subject 3\n")
+    (tmp_path / "empty.vhdr").write_text("")
+    with pytest.raises(DataError) as caught:
+        open_brainvision(tmp_path / name)
+    assert f"{name}: the EEG header cannot be read (it names no DataFile" in str(caught.value)
+    assert "give the .vhdr file" in str(caught.value)
+    assert "None" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "last", [b"Brain", b"DataFile=", b"DataOrientation=", b"[Channel Infos]", b"Ch3=", b"Ch4="]
 )
