@@ -96,9 +96,15 @@ def _parser(schema: type[Schema], views: Sequence[View]) -> argparse.ArgumentPar
         epilog="keys of the config:\n  " + "\n  ".join(describe(schema)) + "\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", help="YAML file, such as those under configs/")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="config values, parsed as YAML"
+        "config", metavar="CONFIG.yaml", help="YAML file, such as those under configs/"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],  # without it argparse lists them as required
+        metavar="key.path=value",
+        help="config values, parsed as YAML",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved config and stop"

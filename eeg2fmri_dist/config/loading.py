@@ -41,6 +41,7 @@ def load_config(
     values = _read_with_parents(Path(path), seen=())
     for override in overrides:
         _apply_override(values, override)
+    _refuse_keys_that_are_no_text(values, path)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -122,6 +123,24 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             values[parent] = {}
         values = values[parent]
     values[last] = value
+
+
+def _refuse_keys_that_are_no_text(value: Any, path: str | Path, place: str = "") -> None:
+    """YAML reads yes, on, 1 and 2020-01-01 as something else than words."""
+    if isinstance(value, list):
+        for item in value:
+            _refuse_keys_that_are_no_text(item, path, place)
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if not isinstance(key, str):
+            raise ConfigError(
+                f"a key{f' of {place!r}' if place else ''} is not text: YAML reads it as "
+                f"{key!r} ({type(key).__name__})",
+                where=path,
+                remedy="write it in quotes, or as one of the keys that --help lists",
+            )
+        _refuse_keys_that_are_no_text(inner, path, f"{place}.{key}" if place else key)
 
 
 def _explain(problem: Any, schema: type[BaseModel]) -> str:

@@ -101,6 +101,18 @@ def test_help_lists_keys_and_imports_nothing_heavy(verb):
     assert "75 stopped cleanly" in done.stdout
 
 
+def test_without_arguments_only_the_config_is_asked_for(capsys):
+    with pytest.raises(SystemExit) as stop:
+        call([])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith("arguments are required: CONFIG.yaml\n")
+
+
+def test_overrides_may_stand_between_flags(config_file, capsys):
+    assert call(["--print-config", config_file, "size=3", "--debug"]) == 0
+    assert capsys.readouterr().out == "size: 3\n"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_missing_config_file_is_exit_code_2(verb):
     done = subprocess.run(

@@ -169,3 +169,29 @@ def test_extends_that_is_no_name_is_refused(tmp_path):
     path.write_text("extends: 5\n")
     with pytest.raises(ConfigError, match="extends names one config file"):
         load_config(SplitConfig, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1: 2", "a key is not text: YAML reads it as 1 (int)"),
+        (
+            "model: {name: cae, yes: 3}",
+            "a key of 'model' is not text: YAML reads it as True (bool)",
+        ),
+        ("deepspeed: {a: {null: 4}}", "a key of 'deepspeed.a' is not text: YAML reads it as None"),
+        ("deepspeed: {a: [{2020-01-01: 4}]}", "as datetime.date(2020, 1, 1) (date)"),
+    ],
+)
+def test_keys_that_are_no_text_are_named(tmp_path, content, message):
+    path = tmp_path / "train.yaml"
+    path.write_text(f"store: s\noutput: o\n{content}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, path)
+    assert message in str(caught.value)
+    assert "write it in quotes" in str(caught.value)
+
+
+def test_an_override_with_a_key_that_is_no_text_is_refused(config_file):
+    with pytest.raises(ConfigError, match="a key of 'eeg' is not text"):
+        load_config(PreprocessConfig, config_file, ["eeg={1: 2}"])
