@@ -20,10 +20,8 @@ peer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.scores.networks import (
@@ -32,10 +30,9 @@ from eeg2fmri_dist.scores.networks import (
     matrix_similarity,
     regional_means,
 )
+from eeg2fmri_dist.scores.ssim import interior_mean, ssim_map
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
 
-SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
-_SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 _VOXELS_PER_BLOCK = 4096
 
 VolumePairs = Iterator[tuple[int, np.ndarray, np.ndarray]]
@@ -67,54 +64,6 @@ def psnr(
         In dB; infinite where prediction and truth are identical.
     """
     return float(_psnr_db(np.array(mse(predicted, true, mask)), data_range))
-
-
-def ssim_2d(
-    predicted: np.ndarray, true: np.ndarray, data_range: float, mask: np.ndarray | None = None
-) -> float:
-    """Structural similarity with an 11 x 11 Gaussian window in axial slices, mean over volumes.
-
-    Wang et al. 2004 (sigma 1.5, K1 = 0.01, K2 = 0.03); scikit-image's
-    ``structural_similarity(..., gaussian_weights=True, use_sample_covariance=False)`` of each
-    slice gives the same.
-
-    Parameters
-    ----------
-    predicted, true : ndarray of shape (volume, x, y, z)
-        Same unit.
-    data_range : float
-        Largest minus smallest value that the data can take, in that unit.
-    mask : ndarray of bool, shape (x, y, z), optional
-        Average the map over these voxels. Without it: over all whose window lies inside the grid,
-        as scikit-image does (the map at the border sees reflected voxels).
-
-    Returns
-    -------
-    float
-        NaN without a mask on a grid smaller than the window.
-    """
-    return _ssim(predicted, true, data_range, mask, dimensions=2)
-
-
-def ssim_3d(
-    predicted: np.ndarray, true: np.ndarray, data_range: float, mask: np.ndarray | None = None
-) -> float:
-    """Structural similarity with an 11 x 11 x 11 Gaussian window; otherwise as `ssim_2d`."""
-    return _ssim(predicted, true, data_range, mask, dimensions=3)
-
-
-def ssim_map(
-    predicted: np.ndarray, true: np.ndarray, data_range: float, dimensions: Literal[2, 3]
-) -> np.ndarray:
-    """Structural similarity around each voxel, (volume, x, y, z), float64."""
-    predicted, true = predicted.astype(np.float64), true.astype(np.float64)
-    mean_p, mean_t = _smooth(predicted, dimensions), _smooth(true, dimensions)
-    var_p = _smooth(predicted * predicted, dimensions) - mean_p * mean_p
-    var_t = _smooth(true * true, dimensions) - mean_t * mean_t
-    covariance = _smooth(predicted * true, dimensions) - mean_p * mean_t
-    c1, c2 = _SSIM_C1 * data_range**2, _SSIM_C2 * data_range**2
-    likeness = (2 * mean_p * mean_t + c1) * (2 * covariance + c2)
-    return likeness / ((mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2))
 
 
 def voxelwise_r(
@@ -358,7 +307,7 @@ def _score_volumes(
         block = {"mse": squared.mean(axis=(1, 2, 3)), "mse_masked": squared[:, mask].mean(axis=1)}
         for dimensions in (2, 3):
             similarity = ssim_map(predicted[chosen], true[chosen], data_range, dimensions)
-            block[f"ssim{dimensions}d"] = _interior_mean(similarity, dimensions)
+            block[f"ssim{dimensions}d"] = interior_mean(similarity, dimensions)
             block[f"ssim{dimensions}d_masked"] = similarity[:, mask].mean(axis=1)
         for name, values in block.items():
             scores.setdefault(name, []).append(values)
@@ -373,47 +322,6 @@ def _mean_ssim(volumes: dict[str, np.ndarray], convention: str) -> dict[str, flo
         for dimensions in (2, 3)
         for masked in ("", "_masked")
     }
-
-
-def _ssim(
-    predicted: np.ndarray,
-    true: np.ndarray,
-    data_range: float,
-    mask: np.ndarray | None,
-    dimensions: Literal[2, 3],
-) -> float:
-    """Mean over volumes, one at a time."""
-    scores = []
-    for index in range(len(true)):
-        volume = slice(index, index + 1)
-        similarity = ssim_map(predicted[volume], true[volume], data_range, dimensions)
-        scores.append(
-            _interior_mean(similarity, dimensions) if mask is None else similarity[:, mask].mean()
-        )
-    return float(np.mean(scores))
-
-
-def _interior_mean(similarity: np.ndarray, dimensions: int) -> np.ndarray:
-    """Mean of each volume over voxels whose window lies inside the grid; NaN if none does."""
-    inside = slice(SSIM_RADIUS, -SSIM_RADIUS)
-    interior = similarity[:, inside, inside, inside if dimensions == 3 else slice(None)]
-    if interior[0:1].size == 0:
-        return np.full(len(similarity), np.nan)
-    return interior.mean(axis=(1, 2, 3))
-
-
-def _smooth(volumes: np.ndarray, dimensions: int) -> np.ndarray:
-    """Gaussian window along x, y (and z) as products with small matrices: many times faster."""
-    count, size_x, size_y, size_z = volumes.shape
-    along_x = _gaussian(size_x) @ volumes.reshape(count, size_x, size_y * size_z)
-    along_y = _gaussian(size_y) @ along_x.reshape(count * size_x, size_y, size_z)
-    smoothed = along_y if dimensions == 2 else along_y @ _gaussian(size_z).T
-    return smoothed.reshape(volumes.shape)
-
-
-def _gaussian(size: int) -> np.ndarray:
-    """Matrix that filters a line of voxels, borders reflected."""
-    return gaussian_filter1d(np.eye(size), SSIM_SIGMA, axis=0, mode="reflect", radius=SSIM_RADIUS)
 
 
 def _psnr_db(error: np.ndarray, data_range: float) -> np.ndarray:

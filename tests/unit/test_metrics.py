@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation import baselines
-from eeg2fmri_dist.scores import metrics, temporal
+from eeg2fmri_dist.scores import metrics, ssim, temporal
 from eeg2fmri_dist.scores.networks import Regions
 
 GRID = (16, 14, 13)
@@ -79,8 +79,8 @@ def test_ssim_3d_equals_scikit_image(recording):
     ]
     mean = np.mean([value for value, _ in references])
     masked = np.mean([full[mask].mean() for _, full in references])
-    assert metrics.ssim_3d(predicted[:3], true[:3], 1200.0) == pytest.approx(mean, abs=1e-9)
-    assert metrics.ssim_3d(predicted[:3], true[:3], 1200.0, mask) == pytest.approx(masked, abs=1e-9)
+    assert ssim.ssim_3d(predicted[:3], true[:3], 1200.0) == pytest.approx(mean, abs=1e-9)
+    assert ssim.ssim_3d(predicted[:3], true[:3], 1200.0, mask) == pytest.approx(masked, abs=1e-9)
 
 
 def test_ssim_2d_equals_scikit_image_on_each_slice(recording):
@@ -93,18 +93,18 @@ def test_ssim_2d_equals_scikit_image_on_each_slice(recording):
     mean = np.mean([value for value, _ in references])
     maps = np.stack([full for _, full in references]).reshape(2, GRID[2], *GRID[:2])
     masked = np.moveaxis(maps, 1, -1)[:, mask].mean()
-    assert metrics.ssim_2d(predicted[:2], true[:2], 1200.0) == pytest.approx(mean, abs=1e-9)
-    assert metrics.ssim_2d(predicted[:2], true[:2], 1200.0, mask) == pytest.approx(masked, abs=1e-9)
+    assert ssim.ssim_2d(predicted[:2], true[:2], 1200.0) == pytest.approx(mean, abs=1e-9)
+    assert ssim.ssim_2d(predicted[:2], true[:2], 1200.0, mask) == pytest.approx(masked, abs=1e-9)
 
 
 def test_ssim_without_a_mask_is_the_mean_over_whole_windows(recording):
     true, predicted, _, _ = recording
     interior = np.zeros(GRID, bool)
     interior[5:-5, 5:-5, 5:-5] = True
-    unmasked = metrics.ssim_3d(predicted, true, 1200.0)
-    assert unmasked == pytest.approx(metrics.ssim_3d(predicted, true, 1200.0, interior))
+    unmasked = ssim.ssim_3d(predicted, true, 1200.0)
+    assert unmasked == pytest.approx(ssim.ssim_3d(predicted, true, 1200.0, interior))
     small = np.ones((1, 8, 8, 8)), np.ones((1, 8, 8, 8))
-    assert np.isnan(metrics.ssim_3d(*small, 1.0))
+    assert np.isnan(ssim.ssim_3d(*small, 1.0))
 
 
 def test_paper_convention_is_what_its_name_says(recording):
