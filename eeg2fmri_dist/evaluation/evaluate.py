@@ -7,117 +7,32 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate
-from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
-from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model
+from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.models.ridge import LaggedRidge
-from eeg2fmri_dist.normalise import Scaling, fit_scaling, normalise_eeg, to_volumes
+from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
 from eeg2fmri_dist.predict import objective_of, predict_from_normalised
 from eeg2fmri_dist.provenance import git_state, package_versions
 from eeg2fmri_dist.runs import load_run_config, read_summary
-from eeg2fmri_dist.scores.metrics import score_recording
-from eeg2fmri_dist.scores.networks import Regions, regional_means
-from eeg2fmri_dist.scores.temporal import detrend
-from eeg2fmri_dist.splits import PARTS, Segment, Split, make_split
-from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.splits import PARTS, Segment
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 from eeg2fmri_dist.training.objectives import TokenGeneration
 from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
-from eeg2fmri_dist.training.run import store_regions
 
 logger = logging.getLogger(__name__)
-
-DETREND_ORDER = 1
-
-
-@dataclass(frozen=True)
-class TestRecording:
-    """One recording that is scored.
-
-    Attributes
-    ----------
-    subject : str
-        Who.
-    segment : Segment
-        Its samples in the store.
-    power : ndarray of shape (volume, channel, frequency)
-        EEG features as stored.
-    true : ndarray of shape (volume, x, y, z)
-        BOLD as stored.
-    true_regions : ndarray of shape (volume, region)
-        Detrended regional means.
-    """
-
-    subject: str
-    segment: Segment
-    power: np.ndarray
-    true: np.ndarray
-    true_regions: np.ndarray
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """What all runs of a report are scored on."""
-
-    store: Store
-    split: Split
-    scaling: Scaling
-    regions: Regions
-    recordings: tuple[TestRecording, ...]
-    ssim_every: int
-
-    def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
-        """Score one way to predict on every recording."""
-
-        def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray]:
-            predicted = np.asarray(predict(recording), dtype=np.float32)
-            series = self.regional_series(predicted)
-            shifts = shift_correlations(series, recording.true_regions)
-            return self._score(predicted, recording), shifts
-
-        # Scores are numpy on large arrays, which lets go of the interpreter lock; one recording a
-        # thread is twice as fast as threads inside each small product.
-        workers = torch.get_num_threads()
-        with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(score, self.recordings))
-        subjects = [recording.subject for recording in self.recordings]
-        scores = zip(subjects, (scores for scores, _ in results), strict=True)
-        p_value = circular_shift_p([shifts for _, shifts in results])
-        row = ScoreRow.from_recordings(name, scores, p_value)
-        logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
-        return row
-
-    def regional_series(self, volumes: np.ndarray) -> np.ndarray:
-        """Return detrended regional means, (volume, region)."""
-        means = regional_means(volumes, self.regions.labels, len(self.regions))
-        return detrend(means, DETREND_ORDER)
-
-    def _score(self, predicted: np.ndarray, recording: TestRecording) -> dict[str, float]:
-        return score_recording(
-            predicted,
-            recording.true,
-            self.store.layout.mask,
-            self.regions,
-            bold_mean=self.scaling.bold_mean,
-            bold_std=self.scaling.bold_std,
-            detrend_order=DETREND_ORDER,
-            ssim_every=self.ssim_every,
-        )
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -172,48 +87,6 @@ def is_up_to_date(config: EvaluateConfig, key: str) -> bool:
         return False
     report = config.output / "report.html"
     return report.exists() and metrics["provenance"].get("inputs") == key
-
-
-def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]]) -> TestSet:
-    """Read the recordings that are scored; refuse runs that cannot be compared."""
-    configs = [load_run_config(path) for path, _ in runs]
-    store, split_config = Store(configs[0].store), configs[0].split
-    for (path, trained), run_config in zip(runs, configs, strict=True):
-        if trained.card.store_fingerprint != store.fingerprint:
-            raise CheckpointError(
-                f"the run was trained on another store than {store.path} "
-                f"({_store_difference(trained.card, store)})",
-                where=path,
-                remedy="restore the store it was trained on, or train again",
-            )
-        if run_config.split != split_config:
-            raise ConfigError(
-                f"the run has another split than {runs[0][0]}",
-                where=path,
-                remedy="evaluate runs with different splits one by one",
-            )
-    split = make_split(store.recordings, split_config)
-    regions = store_regions(store)
-    chosen = [_shorten(segment, config.max_volumes) for segment in split.part(config.subjects)]
-    return TestSet(
-        store=store,
-        split=split,
-        scaling=fit_scaling(store, split.train, DataConfig()),
-        regions=regions,
-        recordings=tuple(_load(store, segment, regions) for segment in chosen),
-        ssim_every=config.ssim_every,
-    )
-
-
-def _store_difference(card: ModelCard, store: Store) -> str:
-    here = store.layout.channel_names
-    missing = [name for name in card.channel_names if name not in here]
-    if missing:
-        return f"it has no EEG channel {', '.join(missing)}"
-    unknown = [name for name in here if name not in card.channel_names]
-    if unknown:
-        return f"the model knows no EEG channel {', '.join(unknown)}"
-    return f"fingerprint {card.store_fingerprint[:12]} then, {store.fingerprint[:12]} now"
 
 
 def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSection:
@@ -379,24 +252,6 @@ def _remarks(test_set: TestSet) -> list[str]:
         if note:
             remarks.append(f"{entry.key}: {note}")
     return remarks
-
-
-def _load(store: Store, segment: Segment, regions: Regions) -> TestRecording:
-    true = store.bold(segment.start, segment.stop)
-    means = regional_means(true, regions.labels, len(regions))
-    return TestRecording(
-        subject=store.recordings[segment.recording].subject,
-        segment=segment,
-        power=store.eeg(segment.start, segment.stop),
-        true=true,
-        true_regions=detrend(means, DETREND_ORDER),
-    )
-
-
-def _shorten(segment: Segment, max_volumes: int | None) -> Segment:
-    if max_volumes is None:
-        return segment
-    return replace(segment, stop=min(segment.stop, segment.start + max_volumes))
 
 
 def _provenance(key: str) -> dict[str, str]:

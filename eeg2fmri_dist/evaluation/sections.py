@@ -88,39 +88,50 @@ def illustrate(
     in_time : bool
         Whether the prediction is of change over time, shown by regional curves and matrices.
     """
+    groups = [_volumes(predicted, true, layout, subject)]
+    if in_time:
+        groups += _time_courses(
+            regional_series(predicted), regional_series(true), regions, subject, tr_s
+        )
+    return groups
+
+
+def _volumes(predicted: np.ndarray, true: np.ndarray, layout: Layout, subject: str) -> FigureGroup:
+    """Slices of the middle volume, and of its change from the mean."""
     middle = len(true) // 2
     voxel_mm = np.sqrt((layout.affine[:3, :3] ** 2).sum(axis=0)).tolist()
-    where = f"Subject {subject}, volume {middle}."
-    groups = [
+    return FigureGroup(
+        "Volumes",
+        f"Subject {subject}, volume {middle}. Above: intensity. Below: percent change from the "
+        "recording's mean.",
+        [
+            figures.volume_slices(predicted[middle], true[middle], layout.mask, voxel_mm),
+            figures.change_slices(
+                figures.temporal_change(predicted, middle),
+                figures.temporal_change(true, middle),
+                layout.mask,
+                voxel_mm,
+            ),
+        ],
+    )
+
+
+def _time_courses(
+    predicted: np.ndarray, true: np.ndarray, regions: Regions, subject: str, tr_s: float
+) -> list[FigureGroup]:
+    """Curves and correlation matrices of regional means, (volume, region)."""
+    return [
         FigureGroup(
-            "Volumes",
-            f"{where} Above: intensity. Below: percent change from the recording's mean.",
-            [
-                figures.volume_slices(predicted[middle], true[middle], layout.mask, voxel_mm),
-                figures.change_slices(
-                    figures.temporal_change(predicted, middle),
-                    figures.temporal_change(true, middle),
-                    layout.mask,
-                    voxel_mm,
-                ),
-            ],
-        )
+            "Regional BOLD",
+            f"Subject {subject}, from the best predicted region to the worst.",
+            figures.regional_curves(predicted, true, regions.names, tr_s),
+        ),
+        FigureGroup(
+            "Correlation matrices",
+            f"Subject {subject}, {len(regions)} regions.",
+            figures.correlation_matrices(predicted, true, regions.names),
+        ),
     ]
-    if in_time:
-        of_predicted, of_true = regional_series(predicted), regional_series(true)
-        groups += [
-            FigureGroup(
-                "Regional BOLD",
-                f"Subject {subject}, from the best predicted region to the worst.",
-                figures.regional_curves(of_predicted, of_true, regions.names, tr_s),
-            ),
-            FigureGroup(
-                "Correlation matrices",
-                f"Subject {subject}, {len(regions)} regions.",
-                figures.correlation_matrices(of_predicted, of_true, regions.names),
-            ),
-        ]
-    return groups
 
 
 def _points(log: list[dict[str, float]], name: str) -> list[tuple[float, float]]:

@@ -92,14 +92,17 @@ class _Evidence:
 
     @property
     def follows(self) -> bool:
+        """Whether the prediction follows the truth beyond circular shifts of itself."""
         return self.p < MAX_P and self.r.mean > 0
 
     @property
     def depends_on_eeg(self) -> bool:
+        """Whether shuffling the EEG costs it a good part of its r."""
         return self.r_shuffled.mean < COPIED_SHARE * self.r.mean
 
     @property
     def copies(self) -> bool:
+        """Whether it scores with the true past whatever the EEG."""
         if self.teacher is None or self.teacher_shuffled is None:
             return False
         high = self.teacher >= HIGH_TEACHER_FORCED_R

@@ -1,0 +1,167 @@
+"""What the runs of a report are scored on: recordings of subjects that they have never seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.errors import CheckpointError, ConfigError
+from eeg2fmri_dist.evaluation.results import ScoreRow
+from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
+from eeg2fmri_dist.export import ModelCard, TrainedModel
+from eeg2fmri_dist.normalise import Scaling, fit_scaling
+from eeg2fmri_dist.runs import load_run_config
+from eeg2fmri_dist.scores.metrics import score_recording
+from eeg2fmri_dist.scores.networks import Regions, regional_means
+from eeg2fmri_dist.scores.temporal import detrend
+from eeg2fmri_dist.splits import Segment, Split, make_split
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.run import store_regions
+
+logger = logging.getLogger(__name__)
+
+DETREND_ORDER = 1
+
+
+@dataclass(frozen=True)
+class TestRecording:
+    """One recording that is scored.
+
+    Attributes
+    ----------
+    subject : str
+        Who.
+    segment : Segment
+        Its samples in the store.
+    power : ndarray of shape (volume, channel, frequency)
+        EEG features as stored.
+    true : ndarray of shape (volume, x, y, z)
+        BOLD as stored.
+    true_regions : ndarray of shape (volume, region)
+        Detrended regional means.
+    """
+
+    subject: str
+    segment: Segment
+    power: np.ndarray
+    true: np.ndarray
+    true_regions: np.ndarray
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What all runs of a report are scored on."""
+
+    store: Store
+    split: Split
+    scaling: Scaling
+    regions: Regions
+    recordings: tuple[TestRecording, ...]
+    ssim_every: int
+
+    def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
+        """Score one way to predict on every recording."""
+
+        def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray]:
+            predicted = np.asarray(predict(recording), dtype=np.float32)
+            series = self.regional_series(predicted)
+            shifts = shift_correlations(series, recording.true_regions)
+            return self._score(predicted, recording), shifts
+
+        # Scores are numpy on large arrays, which lets go of the interpreter lock; one recording a
+        # thread is twice as fast as threads inside each small product.
+        workers = torch.get_num_threads()
+        with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+            results = list(pool.map(score, self.recordings))
+        subjects = [recording.subject for recording in self.recordings]
+        scores = zip(subjects, (scores for scores, _ in results), strict=True)
+        p_value = circular_shift_p([shifts for _, shifts in results])
+        row = ScoreRow.from_recordings(name, scores, p_value)
+        logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
+        return row
+
+    def regional_series(self, volumes: np.ndarray) -> np.ndarray:
+        """Return detrended regional means, (volume, region)."""
+        means = regional_means(volumes, self.regions.labels, len(self.regions))
+        return detrend(means, DETREND_ORDER)
+
+    def _score(self, predicted: np.ndarray, recording: TestRecording) -> dict[str, float]:
+        return score_recording(
+            predicted,
+            recording.true,
+            self.store.layout.mask,
+            self.regions,
+            bold_mean=self.scaling.bold_mean,
+            bold_std=self.scaling.bold_std,
+            detrend_order=DETREND_ORDER,
+            ssim_every=self.ssim_every,
+        )
+
+
+def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]]) -> TestSet:
+    """Read the recordings that are scored; refuse runs that cannot be compared."""
+    configs = [load_run_config(path) for path, _ in runs]
+    store, split_config = Store(configs[0].store), configs[0].split
+    for (path, trained), run_config in zip(runs, configs, strict=True):
+        if trained.card.store_fingerprint != store.fingerprint:
+            raise CheckpointError(
+                f"the run was trained on another store than {store.path} "
+                f"({_store_difference(trained.card, store)})",
+                where=path,
+                remedy="restore the store it was trained on, or train again",
+            )
+        if run_config.split != split_config:
+            raise ConfigError(
+                f"the run has another split than {runs[0][0]}",
+                where=path,
+                remedy="evaluate runs with different splits one by one",
+            )
+    split = make_split(store.recordings, split_config)
+    regions = store_regions(store)
+    chosen = [_shorten(segment, config.max_volumes) for segment in split.part(config.subjects)]
+    return TestSet(
+        store=store,
+        split=split,
+        scaling=fit_scaling(store, split.train, DataConfig()),
+        regions=regions,
+        recordings=tuple(_load(store, segment, regions) for segment in chosen),
+        ssim_every=config.ssim_every,
+    )
+
+
+def _store_difference(card: ModelCard, store: Store) -> str:
+    here = store.layout.channel_names
+    missing = [name for name in card.channel_names if name not in here]
+    if missing:
+        return f"it has no EEG channel {', '.join(missing)}"
+    unknown = [name for name in here if name not in card.channel_names]
+    if unknown:
+        return f"the model knows no EEG channel {', '.join(unknown)}"
+    return f"fingerprint {card.store_fingerprint[:12]} then, {store.fingerprint[:12]} now"
+
+
+def _load(store: Store, segment: Segment, regions: Regions) -> TestRecording:
+    true = store.bold(segment.start, segment.stop)
+    means = regional_means(true, regions.labels, len(regions))
+    return TestRecording(
+        subject=store.recordings[segment.recording].subject,
+        segment=segment,
+        power=store.eeg(segment.start, segment.stop),
+        true=true,
+        true_regions=detrend(means, DETREND_ORDER),
+    )
+
+
+def _shorten(segment: Segment, max_volumes: int | None) -> Segment:
+    if max_volumes is None:
+        return segment
+    return replace(segment, stop=min(segment.stop, segment.start + max_volumes))
