@@ -34,7 +34,7 @@ def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     from eeg2fmri_dist.runs import load_run_config
     from eeg2fmri_dist.store import Store
     from eeg2fmri_dist.training.deepspeed_config import effective_zero_stage
-    from eeg2fmri_dist.training.run import store_sizes
+    from eeg2fmri_dist.training.model import store_sizes
 
     tokeniser: Any = config.tokeniser
     if isinstance(tokeniser, Path):

@@ -34,9 +34,9 @@ from eeg2fmri_dist.training.footprint import (
     simulate_micro_batches,
 )
 from eeg2fmri_dist.training.memory import checkpoint_activations
+from eeg2fmri_dist.training.model import store_sizes
 from eeg2fmri_dist.training.objectives import Batch, Objective, make_objective
 from eeg2fmri_dist.training.rehearsal import Rehearsal, free_memory, rehearse
-from eeg2fmri_dist.training.run import store_sizes
 from eeg2fmri_dist.training.tokens import attach_tokens
 from eeg2fmri_dist.windows import training_windows
 

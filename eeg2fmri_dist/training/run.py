@@ -5,34 +5,29 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import DeviceWindows, WindowData
-from eeg2fmri_dist.errors import (
-    CheckpointError,
-    DivergedError,
-    LaunchError,
-    StoreError,
-)
-from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
-from eeg2fmri_dist.models.build import DataSizes, build_model, count_parameters
-from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.errors import DivergedError, LaunchError, StoreError
+from eeg2fmri_dist.export import ModelCard, save_model
+from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.ranks import Ranks, discover_ranks
 from eeg2fmri_dist.runs import claim_run, mark_finished, read_skipped, write_skipped
 from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.scores.networks import Regions
-from eeg2fmri_dist.splits import PARTS, Split, make_split
+from eeg2fmri_dist.splits import Split, make_split
 from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import wait_for_all
-from eeg2fmri_dist.training.checkpoint import Checkpoints
+from eeg2fmri_dist.training.checkpoint import Checkpoints, SavedCheckpoint
 from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
 from eeg2fmri_dist.training.engine import leave_process_group, start_engine, start_process_group
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
@@ -40,14 +35,16 @@ from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.joining import stopped_before_start
 from eeg2fmri_dist.training.loop import Progress, Trainer
-from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+from eeg2fmri_dist.training.model import make_card, make_model
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Objective, make_objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
-from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
 from eeg2fmri_dist.training.validation import Validator
 from eeg2fmri_dist.training.watchdog import Watchdog
 from eeg2fmri_dist.training.weights import ScoredModel
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
 
 logger = logging.getLogger(__name__)
 
@@ -139,55 +136,37 @@ def assemble(
     store = Store(staged_copy(config.store))
     if ranks.is_first:
         claim_run(config, fingerprint_inputs(config))
-    split = make_split(store.recordings, config.split)
-    if split.leaks:
-        logger.warning(_LEAK_WARNING)
-    scaling = fit_scaling(store, split.train, config.data)
-    _warn_of_static_target(config, scaling)
-    train_data = WindowData(store, split.train, config.data, scaling, ranks.local_size)
-    validation_data = WindowData(store, split.validation, config.data, scaling, ranks.local_size)
+    data = _open_data(config, store, ranks)
     stop.agree()
-    torch.manual_seed(config.optimisation.seed)
-    model, tokeniser = _make_model(config, store, train_data, validation_data, ranks, device)
+    optimisation = config.optimisation
+    torch.manual_seed(optimisation.seed)
+    model, tokeniser = make_model(config, store, data.train, data.validation, ranks, device)
     stop.agree()
     heartbeat.note_progress()
     objective = _make_objective(config, model, store).to(device)
     scored_copy = copy.deepcopy(objective)
-    sampler = BatchSampler(
-        len(train_data.training_windows()), config.optimisation.batch_size, config.optimisation.seed
-    )
-    total_steps = sampler.batches_per_epoch * config.optimisation.epochs
-    checkpoints = Checkpoints(
-        config.output / "checkpoints",
-        config.checkpoints.keep,
-        config.checkpoints.asynchronous,
-        ranks,
-    )
+    n_windows = len(data.train.training_windows())
+    sampler = BatchSampler(n_windows, optimisation.batch_size, optimisation.seed)
+    total_steps = sampler.batches_per_epoch * optimisation.epochs
+    checkpoints = _open_checkpoints(config, ranks)
     saved = checkpoints.open_newest()
     if saved is not None:
         saved.load_weights(objective)
-    monitor = _make_monitor(config, objective, train_data, ranks, device, total_steps)
+    monitor = _make_monitor(config, objective, data.train, ranks, device, total_steps)
     engine = start_engine(objective, config, ranks.world_size, total_steps)
-    scored = ScoredModel(engine, scored_copy, config.optimisation.ema_decay)
-    progress = Progress()
-    if saved is not None:
-        saved.load_training(engine, scored)
-        sampler.load_state_dict(saved.state["sampler"])
-        progress = Progress(**saved.state["progress"])
-    card = make_card(config, store, split, tokeniser)
-    source = _make_source(config, train_data, objective, device)
-    _announce(config, model, train_data, source, total_steps, ranks)
+    scored = ScoredModel(engine, scored_copy, optimisation.ema_decay)
+    progress = Progress() if saved is None else _go_on(saved, engine, scored, sampler)
+    source = _make_source(config, data.train, objective, device)
+    _announce(config, model, data.train, source, total_steps, ranks)
     return Trainer(
         config=config,
         engine=engine,
         objective=objective,
         scored=scored,
-        data=train_data,
+        data=data.train,
         source=source,
         sampler=sampler,
-        validator=Validator(
-            train_data, validation_data, store_regions(store), config.optimisation, ranks, device
-        ),
+        validator=_make_validator(config, store, data, ranks, device),
         checkpoints=checkpoints,
         monitor=monitor,
         watchdog=Watchdog(config.watchdog),
@@ -195,12 +174,68 @@ def assemble(
         stop=stop,
         ranks=ranks,
         device=device,
-        write_model=lambda path, weights, epoch, step: save_model(
-            path, weights, replace(card, epoch=epoch, step=step), scaling, store.layout.mask
-        ),
+        write_model=_model_writer(make_card(config, store, data.split, tokeniser), data, store),
         skipped_batches=frozenset(read_skipped(config.output)),
         progress=progress,
     )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Windows of the split, scaled by what training recordings tell."""
+
+    split: Split
+    scaling: Scaling
+    train: WindowData
+    validation: WindowData
+
+
+def _open_data(config: TrainConfig, store: Store, ranks: Ranks) -> _Data:
+    split = make_split(store.recordings, config.split)
+    if split.leaks:
+        logger.warning(_LEAK_WARNING)
+    scaling = fit_scaling(store, split.train, config.data)
+    _warn_of_static_target(config, scaling)
+    return _Data(
+        split,
+        scaling,
+        WindowData(store, split.train, config.data, scaling, ranks.local_size),
+        WindowData(store, split.validation, config.data, scaling, ranks.local_size),
+    )
+
+
+def _open_checkpoints(config: TrainConfig, ranks: Ranks) -> Checkpoints:
+    settings = config.checkpoints
+    return Checkpoints(config.output / "checkpoints", settings.keep, settings.asynchronous, ranks)
+
+
+def _go_on(
+    saved: SavedCheckpoint, engine: DeepSpeedEngine, scored: ScoredModel, sampler: BatchSampler
+) -> Progress:
+    """Bring engine, average and sampler to where a checkpoint left them."""
+    saved.load_training(engine, scored)
+    sampler.load_state_dict(saved.state["sampler"])
+    return Progress(**saved.state["progress"])
+
+
+def _make_validator(
+    config: TrainConfig, store: Store, data: _Data, ranks: Ranks, device: torch.device
+) -> Validator:
+    regions = store_regions(store)
+    return Validator(data.train, data.validation, regions, config.optimisation, ranks, device)
+
+
+def _model_writer(
+    card: ModelCard, data: _Data, store: Store
+) -> Callable[[Path, dict[str, Tensor], int, int], None]:
+    """What writes the model as evaluation and prediction load it."""
+
+    def write(path: Path, weights: dict[str, Tensor], epoch: int, step: int) -> None:
+        save_model(
+            path, weights, replace(card, epoch=epoch, step=step), data.scaling, store.layout.mask
+        )
+
+    return write
 
 
 def _make_monitor(
@@ -241,17 +276,6 @@ def _make_objective(config: TrainConfig, model: torch.nn.Module, store: Store) -
     return make_objective(model, counted, config.optimisation)
 
 
-def store_sizes(store: Store, context: int) -> DataSizes:
-    """Return what a model must know of a store."""
-    return DataSizes(
-        grid=store.layout.grid,
-        num_channels=len(store.layout.channel_names),
-        num_frequencies=len(store.layout.frequencies_hz),
-        context=context,
-        tr_s=store.recordings[0].tr_s,
-    )
-
-
 def store_regions(store: Store) -> Regions:
     """Return the regions of the store's first atlas, inside its mask."""
     if not store.layout.atlases:
@@ -264,96 +288,6 @@ def store_regions(store: Store) -> Regions:
     return Regions.within(
         store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
     )
-
-
-def make_card(
-    config: TrainConfig, store: Store, split: Split, tokeniser: dict[str, Any] | None
-) -> ModelCard:
-    """Describe the model of a training for those who load it."""
-    layout = store.layout
-    return ModelCard(
-        recipe=config.recipe,
-        model=config.model.model_dump(mode="json"),
-        tokeniser=tokeniser,
-        data=config.data.model_dump(mode="json"),
-        preprocessing=dict(layout.preprocessing),
-        channel_names=list(layout.channel_names),
-        frequencies_hz=[float(frequency) for frequency in layout.frequencies_hz],
-        tr_s=store.recordings[0].tr_s,
-        affine=layout.affine.tolist(),
-        space=layout.space,
-        store_fingerprint=store.fingerprint,
-        subjects={
-            part: sorted({store.recordings[s.recording].subject for s in split.part(part)})
-            for part in PARTS
-        },
-    )
-
-
-def _make_model(
-    config: TrainConfig,
-    store: Store,
-    train_data: WindowData,
-    validation_data: WindowData,
-    ranks: Ranks,
-    device: torch.device,
-) -> tuple[torch.nn.Module, dict[str, Any] | None]:
-    """Build the model; a Transformer gets its tokeniser, and the data their tokens."""
-    sizes = store_sizes(store, config.data.context)
-    if config.tokeniser is None:
-        return build_model(config.model, None, sizes), None
-    if isinstance(config.tokeniser, PrincipalComponentsConfig):
-        tokeniser_config: CaeConfig | PrincipalComponentsConfig = config.tokeniser
-        weights, cache = None, None
-    else:
-        trained = load_tokeniser(config.tokeniser, config, store)
-        tokeniser_config = CaeConfig.model_validate(trained.card.model)
-        weights = trained.model.state_dict()
-        cache = TokenCache(
-            config.tokeniser / "tokens",
-            weights_sha256(resolve_weights(config.tokeniser, "best")),
-            may_write=ranks.is_first,
-        )
-    model = build_model(config.model, tokeniser_config, sizes)
-    assert isinstance(model, TransformerCNN)
-    if weights is not None:
-        assert isinstance(model.tokeniser, torch.nn.Module)
-        model.tokeniser.load_state_dict(weights)
-    prepare_tokens(model, train_data, validation_data, cache, device)
-    return model, tokeniser_config.model_dump(mode="json")
-
-
-def load_tokeniser(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
-    """Load a trained CAE; refuse one whose volumes are not those of this training.
-
-    Raises
-    ------
-    CheckpointError
-        If it is no CAE, or it was trained on another store, split or normalisation.
-    """
-    trained = load_model(resolve_weights(run, "best"))
-    card, ours = trained.card, config.data
-    differences = {
-        "model": (card.model["name"], "cae"),
-        "store": (card.store_fingerprint, store.fingerprint),
-        "data.normalise": (trained.data.normalise, ours.normalise),
-        "data.detrend_order": (trained.data.detrend_order, ours.detrend_order),
-        "training subjects": (
-            card.subjects["train"],
-            make_card(config, store, make_split(store.recordings, config.split), None).subjects[
-                "train"
-            ],
-        ),
-    }
-    for name, (theirs, wanted) in differences.items():
-        if theirs != wanted:
-            raise CheckpointError(
-                f"the tokeniser does not fit: its {name} is {theirs}, here it is {wanted}",
-                where=run,
-                remedy="train the CAE with the same store, split and data section, and name its "
-                "run folder as tokeniser",
-            )
-    return trained
 
 
 def _warn_of_static_target(config: TrainConfig, scaling: Scaling) -> None:

@@ -12,7 +12,7 @@ from eeg2fmri_dist.models.build import build_model
 from eeg2fmri_dist.normalise import fit_scaling
 from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.run import store_sizes
+from eeg2fmri_dist.training.model import store_sizes
 from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
 
 CPU = torch.device("cpu")

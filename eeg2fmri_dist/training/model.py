@@ -1,0 +1,148 @@
+"""The model of a training: its sizes, its tokeniser, the card that goes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model
+from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.splits import PARTS, Split, make_split
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
+
+
+def make_model(
+    config: TrainConfig,
+    store: Store,
+    train_data: WindowData,
+    validation_data: WindowData,
+    ranks: Ranks,
+    device: torch.device,
+) -> tuple[torch.nn.Module, dict[str, Any] | None]:
+    """Build the model of a training; a Transformer gets its tokeniser, and the data their tokens.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What is trained.
+    store : Store
+        What it is trained on.
+    train_data, validation_data : WindowData
+        Of the split.
+    ranks : Ranks
+        The first one writes the cache of tokens.
+    device : torch.device
+        Where tokens are computed.
+
+    Returns
+    -------
+    nn.Module
+        With initial weights; the tokeniser with those that it was trained to.
+    dict or None
+        Config of the tokeniser, for the card.
+
+    Raises
+    ------
+    CheckpointError
+        If the tokeniser does not fit (see `load_tokeniser`).
+    """
+    sizes = store_sizes(store, config.data.context)
+    if config.tokeniser is None:
+        return build_model(config.model, None, sizes), None
+    if isinstance(config.tokeniser, PrincipalComponentsConfig):
+        tokeniser_config: CaeConfig | PrincipalComponentsConfig = config.tokeniser
+        weights, cache = None, None
+    else:
+        trained = load_tokeniser(config.tokeniser, config, store)
+        tokeniser_config = CaeConfig.model_validate(trained.card.model)
+        weights = trained.model.state_dict()
+        cache = TokenCache(
+            config.tokeniser / "tokens",
+            weights_sha256(resolve_weights(config.tokeniser, "best")),
+            may_write=ranks.is_first,
+        )
+    model = build_model(config.model, tokeniser_config, sizes)
+    assert isinstance(model, TransformerCNN)
+    if weights is not None:
+        assert isinstance(model.tokeniser, torch.nn.Module)
+        model.tokeniser.load_state_dict(weights)
+    prepare_tokens(model, train_data, validation_data, cache, device)
+    return model, tokeniser_config.model_dump(mode="json")
+
+
+def load_tokeniser(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
+    """Load a trained CAE; refuse one whose volumes are not those of this training.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no CAE, or it was trained on another store, split or normalisation.
+    """
+    trained = load_model(resolve_weights(run, "best"))
+    card, ours = trained.card, config.data
+    differences = {
+        "model": (card.model["name"], "cae"),
+        "store": (card.store_fingerprint, store.fingerprint),
+        "data.normalise": (trained.data.normalise, ours.normalise),
+        "data.detrend_order": (trained.data.detrend_order, ours.detrend_order),
+        "training subjects": (
+            card.subjects["train"],
+            make_card(config, store, make_split(store.recordings, config.split), None).subjects[
+                "train"
+            ],
+        ),
+    }
+    for name, (theirs, wanted) in differences.items():
+        if theirs != wanted:
+            raise CheckpointError(
+                f"the tokeniser does not fit: its {name} is {theirs}, here it is {wanted}",
+                where=run,
+                remedy="train the CAE with the same store, split and data section, and name its "
+                "run folder as tokeniser",
+            )
+    return trained
+
+
+def store_sizes(store: Store, context: int) -> DataSizes:
+    """Return what a model must know of a store."""
+    return DataSizes(
+        grid=store.layout.grid,
+        num_channels=len(store.layout.channel_names),
+        num_frequencies=len(store.layout.frequencies_hz),
+        context=context,
+        tr_s=store.recordings[0].tr_s,
+    )
+
+
+def make_card(
+    config: TrainConfig, store: Store, split: Split, tokeniser: dict[str, Any] | None
+) -> ModelCard:
+    """Describe the model of a training for those who load it."""
+    layout = store.layout
+    return ModelCard(
+        recipe=config.recipe,
+        model=config.model.model_dump(mode="json"),
+        tokeniser=tokeniser,
+        data=config.data.model_dump(mode="json"),
+        preprocessing=dict(layout.preprocessing),
+        channel_names=list(layout.channel_names),
+        frequencies_hz=[float(frequency) for frequency in layout.frequencies_hz],
+        tr_s=store.recordings[0].tr_s,
+        affine=layout.affine.tolist(),
+        space=layout.space,
+        store_fingerprint=store.fingerprint,
+        subjects={
+            part: sorted({store.recordings[s.recording].subject for s in split.part(part)})
+            for part in PARTS
+        },
+    )
