@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
+from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.models.build import DataSizes, build_model
@@ -83,6 +84,23 @@ class TrainedModel:
     def data(self) -> DataConfig:
         """How its inputs are normalised."""
         return DataConfig.model_validate(self.card.data)
+
+    @property
+    def eeg(self) -> EegConfig:
+        """How the EEG of its training data was preprocessed.
+
+        Raises
+        ------
+        CheckpointError
+            If the store that it was trained on did not say so.
+        """
+        try:
+            return EegConfig.model_validate(self.card.preprocessing["eeg"])
+        except (KeyError, ValueError):
+            raise CheckpointError(
+                "the store that the model was trained on does not say how its EEG was preprocessed",
+                remedy="train on a store of launch/preprocess.py of this version",
+            ) from None
 
 
 def save_model(

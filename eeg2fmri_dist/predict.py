@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data import EegWindows
 from eeg2fmri_dist.errors import CheckpointError, DataError
 from eeg2fmri_dist.export import TrainedModel
-from eeg2fmri_dist.files import replacing, write_json
 from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
 from eeg2fmri_dist.training.objectives import Objective, make_objective
 from eeg2fmri_dist.training.prediction import predict_windows
@@ -134,54 +132,3 @@ def _find_channel(name: str, channel_names: tuple[str, ...]) -> int | None:
 
 def _plain_name(name: str) -> str:
     return _RENAMED.get(name.lower(), name.lower())
-
-
-def write_prediction(
-    path: Path, volumes: np.ndarray, trained: TrainedModel, provenance: dict[str, Any]
-) -> None:
-    """Write predicted volumes as a 4-D NIfTI in template space, with a JSON sidecar.
-
-    Parameters
-    ----------
-    path : Path
-        ``.nii.gz`` or ``.nii``; both files appear whole or not at all.
-    volumes : ndarray of shape (volume, x, y, z)
-        Of `predict_bold`.
-    trained : TrainedModel
-        Its card gives affine and TR.
-    provenance : dict
-        Goes into the sidecar.
-    """
-    import nibabel as nib
-
-    card = trained.card
-    image = nib.Nifti1Image(np.moveaxis(volumes, 0, -1), np.array(card.affine))
-    image.header.set_xyzt_units("mm", "sec")
-    image.header.set_zooms((*image.header.get_zooms()[:3], card.tr_s))
-    image.set_sform(image.affine, code="mni")
-    image.set_qform(image.affine, code="mni")
-    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else ".nii"
-    with replacing(path) as temporary:
-        # nibabel chooses the format by the file name.
-        named = temporary.with_name(temporary.name + suffix)
-        image.to_filename(named)
-        named.rename(temporary)
-    write_json(
-        sidecar_path(path),
-        {
-            "Description": "BOLD predicted from EEG alone",
-            "RepetitionTime": card.tr_s,
-            "SpatialReference": card.space,
-            "DroppedVolumes": card.preprocessing.get("drop_volumes"),
-            "Model": card.model["name"],
-            "Recipe": card.recipe,
-            "ReferenceImage": "mean image of the training subjects",
-            "TrainingSubjects": card.subjects["train"],
-            **provenance,
-        },
-    )
-
-
-def sidecar_path(path: Path) -> Path:
-    """Return the JSON that lies beside a NIfTI file."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")

@@ -1,6 +1,5 @@
 """EEG -> predicted BOLD: python launch/predict.py configs/predict/demo.yaml [eeg=...]."""
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -11,18 +10,18 @@ end_quietly()  # importing the rest takes a moment
 
 from eeg2fmri_dist.command import run_verb  # noqa: E402
 from eeg2fmri_dist.config.evaluate import PredictConfig  # noqa: E402
-from eeg2fmri_dist.errors import DataError  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
 
 
 def act(config: PredictConfig) -> None:
     """Predict, unless the same prediction is there."""
-    from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+    from eeg2fmri_dist.predicted_run import describe_inputs, is_up_to_date
+    from eeg2fmri_dist.training.manifest import resolve_weights
 
     weights = resolve_weights(config.run, config.checkpoint)
-    made_from = {"Weights": weights_sha256(weights), "EEG": _identify(config)}
-    if _is_there(config.output, made_from):
+    made_from = describe_inputs(config, weights)
+    if is_up_to_date(config.output, made_from):
         logger.info("%s is up to date", config.output)
         return
     _predict(config, weights, made_from)
@@ -30,19 +29,21 @@ def act(config: PredictConfig) -> None:
 
 def plan(config: PredictConfig) -> list[str]:
     """Say what would be predicted."""
+    from eeg2fmri_dist.predicted_run import describe_inputs
     from eeg2fmri_dist.training.manifest import resolve_weights
 
     weights = resolve_weights(config.run, config.checkpoint)
-    _identify(config)
+    describe_inputs(config, weights)
     return [f"{weights}", f"  + {config.eeg}", f"  -> {config.output}"]
 
 
 def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
+    # Here, because prediction and preprocessing do not know each other.
     import torch
 
-    from eeg2fmri_dist.config.preprocess import EegConfig
     from eeg2fmri_dist.export import load_model
-    from eeg2fmri_dist.predict import order_channels, predict_bold, write_prediction
+    from eeg2fmri_dist.predict import order_channels, predict_bold
+    from eeg2fmri_dist.predicted_run import write_predicted_run
     from eeg2fmri_dist.provenance import collect_provenance
     from preprocessing.eeg import eeg_features
     from preprocessing.recordings import Recording
@@ -50,47 +51,19 @@ def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     trained = load_model(weights)
-    settings = trained.card.preprocessing
-    eeg_config = EegConfig.model_validate(settings["eeg"])
+    card = trained.card
+    settings = trained.eeg
     if config.marker is not None:
-        eeg_config = eeg_config.model_copy(update={"marker": config.marker})
+        settings = settings.model_copy(update={"marker": config.marker})
     recording = Recording(subject="", eeg_path=config.eeg, bold_path=Path())
-    features = eeg_features(
-        recording, None, trained.card.tr_s, eeg_config, settings["drop_volumes"]
-    )
+    drop_volumes = card.preprocessing["drop_volumes"]
+    features = eeg_features(recording, None, card.tr_s, settings, drop_volumes)
     power = order_channels(features.power, features.channel_names, trained, config.eeg)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     volumes = predict_bold(trained, power, device)
     provenance = {"MadeFrom": made_from, "Provenance": collect_provenance()}
-    write_prediction(config.output, volumes, trained, provenance)
+    write_predicted_run(config.output, volumes, card, provenance)
     logger.info("predicted %d volumes: %s", len(volumes), config.output)
-
-
-def _identify(config: PredictConfig) -> dict:
-    try:
-        config.eeg.stat()
-    except OSError:
-        raise DataError(
-            "no such EEG header",
-            where=config.eeg,
-            remedy="give a BrainVision .vhdr file as eeg=...",
-        ) from None
-    beside = sorted(path for path in config.eeg.parent.glob(f"{config.eeg.stem}.*"))
-    return {
-        "file": str(config.eeg),
-        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in beside],
-        "marker": config.marker,
-    }
-
-
-def _is_there(output: Path, made_from: dict) -> bool:
-    from eeg2fmri_dist.predict import sidecar_path
-
-    try:
-        sidecar = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return output.exists() and sidecar.get("MadeFrom") == made_from
 
 
 if __name__ == "__main__":

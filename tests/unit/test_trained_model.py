@@ -22,7 +22,7 @@ from eeg2fmri_dist.normalise import fit_scaling
 from eeg2fmri_dist.predict import order_channels, predict_bold
 from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.run import make_card, store_sizes
+from eeg2fmri_dist.training.model import make_card, store_sizes
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,13 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="it has no 'card'"):
         load_model(path)
+
+
+@pytest.mark.parametrize("preprocessing", [{}, {"eeg": {"window": 2}}, {"eeg": None}])
+def test_a_model_that_does_not_say_how_its_eeg_was_made_is_refused(trained, preprocessing):
+    untold = replace(trained, card=replace(trained.card, preprocessing=preprocessing))
+    with pytest.raises(CheckpointError, match="does not say how its EEG was preprocessed"):
+        _ = untold.eeg
 
 
 @settings(max_examples=20, deadline=None)
