@@ -62,26 +62,37 @@ class KeyValueCache:
     capacity : int
         Steps that will be generated.
     span : int or None
-        Return only this many latest steps; None returns all.
+        Hold only this many latest steps, so that memory does not grow with the capacity; None
+        holds all.
     """
 
     def __init__(self, capacity: int, span: int | None):
-        self.capacity = capacity
-        self.span = capacity if span is None else span
-        self.length = 0
+        self.span = capacity if span is None else min(span, capacity)
+        # Twice the span: held steps move to the front once per span, not at each step.
+        self.size = min(2 * self.span, capacity)
+        self.end = 0
         self.buffers: tuple[Tensor, Tensor] | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add one step (batch, head, 1, d_head); return those within the span, it included."""
         if self.buffers is None:
-            shape = (*keys.shape[:2], self.capacity, keys.shape[3])
+            shape = (*keys.shape[:2], self.size, keys.shape[3])
             self.buffers = keys.new_empty(shape), values.new_empty(shape)
+        if self.end == self.size:
+            self._move_to_front(self.buffers)
         for buffer, step in zip(self.buffers, (keys, values), strict=True):
-            buffer[:, :, self.length] = step[:, :, 0]
-        self.length += 1
-        first = max(0, self.length - self.span)
-        kept_keys, kept_values = (buffer[:, :, first : self.length] for buffer in self.buffers)
+            buffer[:, :, self.end] = step[:, :, 0]
+        self.end += 1
+        first = max(0, self.end - self.span)
+        kept_keys, kept_values = (buffer[:, :, first : self.end] for buffer in self.buffers)
         return kept_keys, kept_values
+
+    def _move_to_front(self, buffers: tuple[Tensor, Tensor]) -> None:
+        """Keep the steps that the next one still sees."""
+        seen = self.span - 1
+        for buffer in buffers:
+            buffer[:, :, :seen] = buffer[:, :, self.end - seen : self.end].clone()
+        self.end = seen
 
 
 class Attention(nn.Module):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import (
+    choices,
     clusters,
     data_waiting,
     engine_steps,
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "engine-zero0-1-rank": engine_steps.zero0_on_one_rank,
     "engine-zero1-2-ranks": engine_steps.zero1_on_two_ranks,
     "engine-zero2-2-ranks": engine_steps.zero2_on_two_ranks,
+    "engine-options": engine_steps.options,
     "two-ranks-against-one": engine_steps.two_ranks_against_one,
     "data-wait-ram": data_waiting.from_ram,
     "data-wait-mapped": data_waiting.from_mapped_store,
@@ -41,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "resume-first-step": resuming.time_to_first_step,
     "checkpoint-bytes": resuming.bytes_per_checkpoint,
     "sweep-local": sweeping.against_trials_by_hand,
+    "choices": choices.quality,
     "cluster-prediction": clusters.prediction,
 }
 OUTPUT = Path("runs/bench/bench.json")

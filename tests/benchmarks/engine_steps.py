@@ -47,6 +47,24 @@ def two_ranks_against_one() -> Measurement:
     )
 
 
+def options() -> Measurement:
+    """Engine with torch.compile and with channels-last, each against a plain eager loop."""
+    ratios, notes = {}, []
+    for option in ("compile", "channels_last"):
+        for model in ("cae", "transformer"):
+            pair = _run(1, 0, model, f"engine.{option}=true")
+            measured = pair.measurement(HAND_WRITTEN, "")
+            ratios[f"{option}, {model}"] = measured.value
+            notes.append(f"{option}, {model}: {measured.value:.3f}, {measured.notes[0]}")
+    best = min(ratios, key=lambda name: ratios[name])
+    return Measurement(
+        value=ratios[best],
+        unit=f"ratio ({best})",
+        against=HAND_WRITTEN,
+        notes=[*notes, "one thread, one rank"],
+    )
+
+
 def _worse_of_both(world_size: int, stage: int, against: str, target: str) -> Measurement:
     pairs = {model: _run(world_size, stage, model) for model in ("cae", "transformer")}
     found = {model: pair.measurement(against, target) for model, pair in pairs.items()}
@@ -64,10 +82,10 @@ def _worse_of_both(world_size: int, stage: int, against: str, target: str) -> Me
     )
 
 
-def _run(world_size: int, stage: int, model: str) -> Pair:
+def _run(world_size: int, stage: int, model: str, *overrides: str) -> Pair:
     """Time steps on real ranks, engine and plain in turn, in the same processes."""
     os.environ["PYTHONPATH"] = str(ROOT)
-    script = ["tests/benchmarks/step_times.py", model, str(stage)]
+    script = ["tests/benchmarks/step_times.py", model, str(stage), *overrides]
     output = run_ranks(script, world_size)
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     return Pair(**json.loads(line.removeprefix("RESULT ")))

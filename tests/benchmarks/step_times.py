@@ -1,4 +1,4 @@
-"""Time training steps by the engine and by plain PyTorch in turn: step_times.py MODEL STAGE."""
+"""Time steps by the engine and by plain PyTorch in turn: step_times.py MODEL STAGE [KEY=VALUE]."""
 
 from __future__ import annotations
 
@@ -61,13 +61,17 @@ def plain_step(config, ranks, batch, device):
 
 def main():
     """Print the times of both, as JSON."""
-    model, stage = sys.argv[1:]
+    model, stage, *overrides = sys.argv[1:]
     ranks = discover_ranks()
     torch.set_num_threads(1)
     device = start_process_group(ranks)
     fused = str(ranks.world_size == 1).lower()
     config = default_config(
-        model, f"engine.zero_stage={stage}", "data.window=32", f"engine.fused_adam={fused}"
+        model,
+        f"engine.zero_stage={stage}",
+        "data.window=32",
+        f"engine.fused_adam={fused}",
+        *overrides,
     )
     windows = BATCH[model] // ranks.world_size
     batch = random_batch(make_noddi_objective(config), config, windows)

@@ -134,18 +134,29 @@ def stop_after(processes, run, epochs):
     assert codes == [75] * len(processes), output
 
 
+MOVING = ["optimisation.ema_decay=0.9", "checkpoints.asynchronous=true"]
+
+
 @pytest.mark.parametrize(
-    "more",
+    ("legs", "more"),
     [
-        pytest.param([], marks=pytest.mark.faults),
-        ["optimisation.ema_decay=0.9", "checkpoints.asynchronous=true"],
+        pytest.param([(1, 0), (3, 3)], MOVING, id="1-3-1"),
+        pytest.param(
+            [(1, 0), (2, 2), (3, 3), (2, 1)], [], marks=pytest.mark.faults, id="1-2-3-2-1"
+        ),
+        pytest.param(
+            [(1, 0), (2, 2), (3, 3), (2, 1)],
+            MOVING,
+            marks=pytest.mark.faults,
+            id="1-2-3-2-1-moving",
+        ),
     ],
 )
-def test_ranks_and_zero_stage_may_change_at_each_resume(folder, more):
-    """1 rank, 2 with ZeRO 2, 3 with ZeRO 3, 2 with ZeRO 1, 1: the losses are those of 1 rank."""
-    straight, winding = f"straight-{len(more)}", f"winding-{len(more)}"
+def test_ranks_and_zero_stage_may_change_at_each_resume(folder, legs, more):
+    """Each leg has its number of ranks and its ZeRO stage, the last is 1 rank with ZeRO 0."""
+    straight, winding = (f"{way}-{len(legs)}-{len(more)}" for way in ("straight", "winding"))
     run_ranks(command(folder, straight, CAE, *more), 1)
-    for leg, (world_size, stage) in enumerate([(1, 0), (2, 2), (3, 3), (2, 1)]):
+    for leg, (world_size, stage) in enumerate(legs):
         engine = [f"engine.zero_stage={stage}"]
         processes = start_ranks(command(folder, winding, CAE, *engine, *more), world_size)
         stop_after(processes, folder / winding, 2 * leg + 2)

@@ -16,6 +16,7 @@ def test_nodes_have_their_own_name_and_local_folder(slurm):
     assert sorted(shown.splitlines()) == ["0: mark-n1", "1: mark-n2"]
 
 
+@pytest.mark.faults
 def test_a_dead_node_is_noticed_and_its_job_requeued(slurm, tmp_path):
     output = tmp_path / "out"
     job_id = slurm.call(

@@ -85,20 +85,28 @@ def kill_a_node(slurm, job_id):
         slurm.revive_node("n2")
 
 
-CUTS = (
-    signal_all_ranks,
-    signal_one_rank,
-    signal_the_batch_shell,
-    preempt,
-    reach_the_time_limit,
-    kill_a_node,
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        pytest.param((signal_one_rank, kill_a_node), id="twice"),
+        pytest.param(
+            (
+                signal_all_ranks,
+                signal_one_rank,
+                signal_the_batch_shell,
+                preempt,
+                reach_the_time_limit,
+                kill_a_node,
+            ),
+            id="six-times",
+            marks=pytest.mark.faults,
+        ),
+    ],
 )
-
-
-def test_a_training_cut_six_times_ends_as_if_it_had_not_been_cut(slurm, folder, uncut):
-    run = folder / "cut"
+def test_a_training_that_is_cut_ends_as_if_it_had_not_been_cut(slurm, folder, uncut, cuts):
+    run = folder / f"cut-{len(cuts)}"
     job_id = submit(slurm, folder, *training(folder, run.name))
-    for number, cut in enumerate(CUTS, 1):
+    for number, cut in enumerate(cuts, 1):
         done = epochs_done(run)
         slurm.wait(job_id, lambda _, done=done: epochs_done(run) > done)
         cut(slurm, job_id)
@@ -107,7 +115,7 @@ def test_a_training_cut_six_times_ends_as_if_it_had_not_been_cut(slurm, folder, 
     job = slurm.wait_for_end(job_id)
     output = slurm.tail(job)
     assert job["JobState"] == "COMPLETED", output
-    assert job["Restarts"] == str(len(CUTS)), output
+    assert job["Restarts"] == str(len(cuts)), output
     assert "resumed from" in output
     assert_same_run(run, uncut)
 

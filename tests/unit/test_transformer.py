@@ -9,6 +9,7 @@ from nilearn.glm.first_level import spm_hrf
 
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, TransformerConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
+from eeg2fmri_dist.models.attention import KeyValueCache
 from eeg2fmri_dist.models.build import (
     DataSizes,
     build_model,
@@ -60,6 +61,18 @@ VARIANTS = {
     "no span": {"attention_span": None},
     "queries only": {"teacher_keep": 0.0},
 }
+
+
+@pytest.mark.parametrize(("capacity", "span"), [(1, 1), (9, 1), (9, 4), (7, 4), (3, 8), (9, None)])
+def test_the_cache_returns_the_latest_steps_and_holds_no_more_than_two_spans(capacity, span):
+    cache = KeyValueCache(capacity, span)
+    steps = torch.arange(float(capacity)).view(1, 1, capacity, 1)
+    for t in range(capacity):
+        keys, values = cache.append(steps[:, :, t : t + 1], -steps[:, :, t : t + 1])
+        first = 0 if span is None else max(0, t + 1 - span)
+        assert keys.flatten().tolist() == list(range(first, t + 1))
+        assert torch.equal(values, -keys)
+    assert cache.buffers[0].shape[2] <= 2 * (span or capacity)
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
