@@ -50,7 +50,8 @@ class Heartbeat:
         self._store = _open_store(ranks)
         self._told = 0
         self._ended = threading.Event()
-        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
 
     def at(self, step: int, act: str) -> None:
         """Note what the main thread does from now on, such as ``reading a batch``."""
@@ -64,6 +65,7 @@ class Heartbeat:
     def close(self) -> None:
         """Stop watching."""
         self._ended.set()
+        self._thread.join(_STORE_TIMEOUT.total_seconds())  # a process must not end within torch
 
     def look_around(self) -> str:
         """Wait for signs of life; return one line per rank: what it does, or that it is gone."""

@@ -169,6 +169,50 @@ def test_a_rank_whose_peer_ends_at_the_same_signal_still_stops_cleanly(moment):
     assert "terminate" not in output, output
 
 
+RANK_2_NEVER_COMES = """
+from eeg2fmri_dist.training.preemption import StopRequest
+stop = StopRequest()
+import os, sys
+from pathlib import Path
+from torch import distributed
+from eeg2fmri_dist.errors import SuiteError
+from eeg2fmri_dist.ranks import discover_ranks
+from eeg2fmri_dist.training.joining import join_ranks
+join = distributed.init_process_group
+def tell_and_join(*arguments, **options):
+    Path(os.environ["MOMENT"] + os.environ["RANK"]).touch()
+    join(*arguments, **options)
+distributed.init_process_group = tell_and_join
+try:
+    join_ranks(discover_ranks(3), "gloo", stop)
+except SuiteError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("victim", "number", "codes", "message"),
+    [
+        (0, signal.SIGUSR1, [75, 75], "another rank was stopped before the first step"),
+        (1, signal.SIGTERM, [75, 75], "another rank was stopped before the first step"),
+        (0, signal.SIGKILL, [-signal.SIGKILL, 4], "rank 1 of 3 could not join the others"),
+    ],
+)
+def test_what_happens_to_a_rank_while_it_joins_is_noticed_by_all(
+    moment, victim, number, codes, message
+):
+    *waiting, never = start_ranks(["-c", RANK_2_NEVER_COMES], 3)
+    never.kill()
+    for rank in range(2):
+        wait_for(moment.with_name(f"{moment.name}{rank}"))
+    waiting[victim].send_signal(number)
+    found, output = finish([*waiting, never], timeout_s=60)
+    assert found[:2] == codes, output
+    assert message in output
+    assert "terminate" not in output, output
+
+
 def test_a_signal_in_the_first_moments_is_heeded_too(folder):
     run = folder / "signal-at-once"
     (process,) = start_ranks(command(folder, run.name, CAE), 1)

@@ -6,6 +6,7 @@ was left alone.
 
 import random
 import signal
+import subprocess
 import time
 
 import pytest
@@ -43,10 +44,19 @@ def kill_once(folder, run, kind, victims, number, delay_s, extra):
     time.sleep(delay_s)
     for victim in victims:
         processes[victim].send_signal(number)
-    if number == signal.SIGKILL and len(victims) < 2:
-        time.sleep(1)  # what a launcher does when one of its ranks has gone
-        processes[1 - victims[0]].terminate()
+    if len(victims) < 2:
+        end_the_other(processes[victims[0]], processes[1 - victims[0]], number)
     return finish(processes)
+
+
+def end_the_other(victim, other, number):
+    """Do what a launcher does when one of its ranks has gone; a stop by a signal is common."""
+    patience_s = 1 if number == signal.SIGKILL else 30
+    victim.wait()
+    try:
+        other.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        other.terminate()
 
 
 @pytest.mark.parametrize("seed", range(24))
