@@ -4,6 +4,7 @@ Each is started again until it is finished, and must end with the losses and wei
 was left alone.
 """
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -50,13 +51,16 @@ def kill_once(folder, run, kind, victims, number, delay_s, extra):
 
 
 def end_the_other(victim, other, number):
-    """Do what a launcher does when one of its ranks has gone; a stop by a signal is common."""
-    patience_s = 1 if number == signal.SIGKILL else 30
+    """Do what launchers do when a rank has gone: wait, SIGTERM, wait, SIGKILL."""
     victim.wait()
-    try:
-        other.wait(patience_s)
-    except subprocess.TimeoutExpired:
-        other.terminate()
+    # A signal stops both. A death is noticed at once, but not while ranks are starting.
+    patience_s = 1 if number == signal.SIGKILL else 30
+    for end in (other.terminate, other.kill):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            other.wait(patience_s)
+            return
+        end()
+        patience_s = 30
 
 
 @pytest.mark.parametrize("seed", range(24))
