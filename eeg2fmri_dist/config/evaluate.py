@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.schema import MAX_THREADS, Schema
 
 
 class EvaluateConfig(Schema):
@@ -26,7 +26,9 @@ class EvaluateConfig(Schema):
     max_volumes: int | None = Field(
         None, ge=2, description="score only so many first volumes of each recording; null = all"
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores")
+    threads: int | None = Field(
+        None, ge=1, le=MAX_THREADS, description="CPU threads; null = all cores"
+    )
 
 
 class PredictConfig(Schema):
@@ -39,7 +41,9 @@ class PredictConfig(Schema):
     marker: str | None = Field(
         None, description="volume marker, where it differs from the one of the training data"
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads; null = all cores")
+    threads: int | None = Field(
+        None, ge=1, le=MAX_THREADS, description="CPU threads; null = all cores"
+    )
 
     @field_validator("output")
     @classmethod

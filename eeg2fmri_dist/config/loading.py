@@ -16,6 +16,19 @@ from eeg2fmri_dist.errors import ConfigError
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
 
+_LIST = "a list is expected, such as [1, 2]"
+_SECTION = "keys of its own are expected below it, not a single value"
+# What pydantic says in Python's words, in those of YAML.
+_EXPECTED = {
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "dict_type": _SECTION,
+    "model_type": _SECTION,
+    "model_attributes_type": _SECTION,
+    "path_type": "a path is expected; in quotes if it looks like a number",
+    "string_type": "text is expected; in quotes if it looks like something else",
+}
+
 
 def load_config(
     schema: type[SchemaT], path: str | Path, overrides: typing.Sequence[str] = ()
@@ -42,6 +55,7 @@ def load_config(
     for override in overrides:
         _apply_override(values, override)
     _refuse_keys_that_are_no_text(values, path)
+    _refuse_config_of_another_kind(values, path, schema)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
@@ -143,6 +157,26 @@ def _refuse_keys_that_are_no_text(value: Any, path: str | Path, place: str = "")
         _refuse_keys_that_are_no_text(inner, path, f"{place}.{key}" if place else key)
 
 
+def _refuse_config_of_another_kind(
+    values: dict[str, Any], path: str | Path, schema: type[BaseModel]
+) -> None:
+    unknown = [key for key in values if key not in schema.model_fields]
+    missing = [
+        key
+        for key, field in schema.model_fields.items()
+        if field.is_required() and key not in values
+    ]
+    slips = len(unknown) < 2 or 2 * len(unknown) <= len(values)
+    if slips or not missing:
+        return
+    raise ConfigError(
+        f"most of its keys are unknown here ({', '.join(unknown)}): it looks like the config of "
+        "another command",
+        where=path,
+        remedy=f"give one for {(schema.__doc__ or '').strip().rstrip('.')}; --help lists the keys",
+    )
+
+
 def _explain(problem: Any, schema: type[BaseModel]) -> str:
     path, known = _locate(schema, [str(part) for part in problem["loc"]])
     key = ".".join(path)
@@ -150,9 +184,11 @@ def _explain(problem: Any, schema: type[BaseModel]) -> str:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key!r}, {hint}"
+    if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
+        return f"{key!r} = {problem['input']!r}: too few values"
     if problem["type"] == "missing":
         return f"key {key!r} is required"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if not key:
         return message
     return f"{key!r} = {problem.get('input')!r}: {message}"

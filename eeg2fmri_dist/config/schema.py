@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+MAX_THREADS = 1024  # far more end a process without a word
+
 
 def _as_text(value: Any) -> Any:
     # YAML reads 32 as a number.

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.monitor import MonitorConfig
-from eeg2fmri_dist.config.schema import Schema, SubjectId
+from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
 
 
 class DataConfig(Schema):
@@ -229,7 +229,10 @@ class TrainConfig(Schema):
         None, ge=1, description="ranks that must be there; null = as many as were started"
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads per rank; null = cores divided by ranks of the node"
+        None,
+        ge=1,
+        le=MAX_THREADS,
+        description="CPU threads per rank; null = cores divided by ranks of the node",
     )
     deepspeed: dict[str, Any] = Field(
         {}, description="merged over the derived DeepSpeed config, for experts"

@@ -93,6 +93,7 @@ def test_extends_in_a_circle_is_refused(tmp_path):
         ("cluster.kind=lsf", "'local', 'slurm' or 'mpi'"),
         ("eeg.band_hz=[30, 1]", "must rise"),
         ("eeg.marker='('", "not a regular expression"),
+        ("bold.grid=[32, 32]", "'bold.grid' = [32, 32]: too few values"),
         ("drop_volumes", "not of the form key.path=value"),
         ("drop_volumes=[", "not valid YAML"),
     ],
@@ -195,3 +196,30 @@ def test_keys_that_are_no_text_are_named(tmp_path, content, message):
 def test_an_override_with_a_key_that_is_no_text_is_refused(config_file):
     with pytest.raises(ConfigError, match="a key of 'eeg' is not text"):
         load_config(PreprocessConfig, config_file, ["eeg={1: 2}"])
+
+
+@pytest.mark.parametrize("kind", ["preprocess", "sweep", "simulate"])
+def test_a_config_of_another_command_is_called_that(kind):
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, CONFIGS / kind / "demo.yaml")
+    assert "looks like the config of another command" in str(caught.value)
+    assert "`launch/train.py`" in str(caught.value)
+    assert ", known here:" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.widths=7", "'model.widths' = 7: a list is expected, such as [1, 2]"),
+        ("model=cae", "'model' = 'cae': keys of its own are expected below it"),
+        ("monitor.profile=3", "'monitor.profile' = 3: keys of its own are expected below it"),
+        ("deepspeed=text", "'deepspeed' = 'text': keys of its own are expected below it"),
+        ("store=3", "'store' = 3: a path is expected; in quotes if it looks like a number"),
+        ("threads=100000000", "'threads' = 100000000: Input should be less than or equal to"),
+    ],
+)
+def test_wrong_types_are_explained_in_the_words_of_yaml(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, CONFIGS / "train" / "cae.yaml", [override])
+    assert message in str(caught.value)
+    assert "pathlib" not in str(caught.value)
