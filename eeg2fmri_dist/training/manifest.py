@@ -79,13 +79,24 @@ def resolve_weights(run: Path, which: str) -> Path:
     CheckpointError
         If there is none, or it is damaged.
     """
+    if not run.is_dir():
+        raise CheckpointError(
+            "no such run folder", where=run, remedy="give a run folder of launch/train.py"
+        )
     folder = run / "checkpoints"
+    names = sorted(path.name for path in folder.glob("step-*"))
+    if not names:
+        raise CheckpointError(
+            "the folder holds no checkpoint",
+            where=run,
+            remedy="give a run folder of launch/train.py that has saved one",
+        )
     name = read_pointer(folder, which) if which in ("best", "latest") else which
-    if name is None or not (folder / name).is_dir():
+    if name not in names:
         raise CheckpointError(
             f"no checkpoint {which!r}",
             where=run,
-            remedy="give the run folder of a finished launch/train.py",
+            remedy=f"choose from best, latest, {', '.join(names)}",
         )
     problem = find_damage(folder / name)
     if problem is not None:

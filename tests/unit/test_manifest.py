@@ -92,3 +92,20 @@ def test_weights_of_a_damaged_checkpoint_are_refused(make):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="damaged"):
         resolve_weights(folder.parents[1], "best")
+
+
+@pytest.mark.parametrize("which", ["step-00000002", "best", "..", ""])
+def test_a_checkpoint_that_is_not_there_is_named_beside_those_that_are(make, tmp_path, which):
+    make("step-00000001")
+    with pytest.raises(CheckpointError, match=f"no checkpoint '{which}'") as caught:
+        resolve_weights(tmp_path, which)
+    assert "choose from best, latest, step-00000001" in str(caught.value)
+
+
+def test_folders_that_are_no_runs_are_called_that(tmp_path):
+    (tmp_path / "store.h5").write_text("")
+    for name in ("nowhere", "store.h5"):
+        with pytest.raises(CheckpointError, match=f"{name}: no such run folder"):
+            resolve_weights(tmp_path / name, "best")
+    with pytest.raises(CheckpointError, match="the folder holds no checkpoint"):
+        resolve_weights(tmp_path, "best")
