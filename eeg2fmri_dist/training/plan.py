@@ -12,6 +12,7 @@ import torch
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.models.build import build_model, count_parameters
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.normalise import fit_scaling
@@ -277,6 +278,11 @@ class TrainingPlan:
 def _tokeniser_config(config: TrainConfig) -> CaeConfig | PrincipalComponentsConfig | None:
     if not isinstance(config.tokeniser, Path):
         return config.tokeniser
-    cae = load_run_config(config.tokeniser).model
-    assert isinstance(cae, CaeConfig)
-    return cae
+    model = load_run_config(config.tokeniser).model
+    if not isinstance(model, CaeConfig):
+        raise CheckpointError(
+            f"the tokeniser does not fit: its model is {model.name}, here it is cae",
+            where=config.tokeniser,
+            remedy="name the run folder of a CAE as tokeniser",
+        )
+    return model

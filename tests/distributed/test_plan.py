@@ -8,6 +8,8 @@ from processes import run_ranks
 from stores import make_store
 
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.runs import claim_run
 from eeg2fmri_dist.training.plan import TrainingPlan, plan_training
 
 CAE = {
@@ -78,6 +80,14 @@ def test_plan_tells_sizes_and_time_and_writes_nothing(store, tmp_path, kind):
     assert "s per step of 1 rank(s)" in text
     assert not (tmp_path / "run").exists()
     assert sorted(Path(store).parent.iterdir()) == before
+
+
+def test_plan_refuses_a_tokeniser_that_is_no_cae(store, tmp_path):
+    unet = {"store": str(store), "output": str(tmp_path / "unet"), "model": {"name": "unet"}}
+    claim_run(TrainConfig.model_validate(unet), {})
+    config = unet | {"model": {"name": "transformer"}, "tokeniser": str(tmp_path / "unet")}
+    with pytest.raises(CheckpointError, match="its model is unet, here it is cae"):
+        TrainingPlan(TrainConfig.model_validate(config))
 
 
 def test_plan_says_where_it_cannot_measure(store, tmp_path, monkeypatch):
