@@ -55,11 +55,17 @@ def claim_run(config: TrainConfig, inputs: dict[str, str]) -> None:
         If its run was made from another store or tokeniser.
     """
     folder = config.output
+    check_folder(config, inputs)
     if (folder / _CONFIG).exists():
-        check_run(config, inputs)
         return
     write_json(folder / _PROVENANCE, collect_provenance() | {"inputs": inputs})
     write_text(folder / _CONFIG, to_yaml(config))
+
+
+def check_folder(config: TrainConfig, inputs: dict[str, str]) -> None:
+    """Refuse a folder that another run has claimed (see `claim_run`)."""
+    if (config.output / _CONFIG).exists():
+        check_run(config, inputs)
 
 
 def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:

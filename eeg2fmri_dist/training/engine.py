@@ -6,6 +6,7 @@ parameter, of the parameter's shape.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
-from eeg2fmri_dist.errors import LaunchError
+from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config, effective_zero_stage
 from eeg2fmri_dist.training.joining import join_ranks
@@ -84,6 +85,8 @@ def start_engine(
 
     Raises
     ------
+    ConfigError
+        If DeepSpeed cannot use what `config.deepspeed` adds.
     LaunchError
         If `engine.compile` is asked for and there is no C++ compiler.
     """
@@ -97,17 +100,34 @@ def start_engine(
         weight_decay=optimisation.weight_decay,
         fused=config.engine.fused_adam or None,
     )
-    engine, *_ = _import_deepspeed().initialize(
-        model=module,
-        model_parameters=parameters,
-        optimizer=optimiser,
-        lr_scheduler=make_schedule(optimiser, optimisation, total_steps),
-        config=derive_deepspeed_config(config, world_size),
-    )
+    with _explaining_experts(config):
+        engine, *_ = _import_deepspeed().initialize(
+            model=module,
+            model_parameters=parameters,
+            optimizer=optimiser,
+            lr_scheduler=make_schedule(optimiser, optimisation, total_steps),
+            config=derive_deepspeed_config(config, world_size),
+        )
     wanted, used = config.engine.zero_stage, effective_zero_stage(config.engine, world_size)
     if wanted != used:
         logger.info("one rank: nothing to shard, ZeRO stage %d instead of %d", used, wanted)
     return engine
+
+
+@contextlib.contextmanager
+def _explaining_experts(config: TrainConfig) -> Iterator[None]:
+    """DeepSpeed checks its dictionary with assertions and in use; what we derive is right."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if not config.deepspeed:
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"DeepSpeed cannot use its config ({type(error).__name__}: {reason})",
+            where="deepspeed",
+            remedy="correct the `deepspeed:` mapping; --print-config shows what DeepSpeed is told",
+        ) from error
 
 
 def make_schedule(

@@ -20,7 +20,7 @@ from eeg2fmri_dist.export import ModelCard, save_model
 from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.ranks import Ranks, discover_ranks
-from eeg2fmri_dist.runs import claim_run, mark_finished, read_skipped, write_skipped
+from eeg2fmri_dist.runs import check_folder, claim_run, mark_finished, read_skipped, write_skipped
 from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.splits import Split, make_split
@@ -135,7 +135,7 @@ def assemble(
     """Build everything that a training is made of, as the newest checkpoint left it."""
     store = Store(staged_copy(config.store))
     if ranks.is_first:
-        claim_run(config, fingerprint_inputs(config))
+        check_folder(config, fingerprint_inputs(config))
     data = _open_data(config, store, ranks)
     stop.agree()
     optimisation = config.optimisation
@@ -154,6 +154,8 @@ def assemble(
         saved.load_weights(objective)
     monitor = _make_monitor(config, objective, data.train, ranks, device, total_steps)
     engine = start_engine(objective, config, ranks.world_size, total_steps)
+    if ranks.is_first:  # not before: what cannot be started must leave the folder free
+        claim_run(config, fingerprint_inputs(config))
     scored = ScoredModel(engine, scored_copy, optimisation.ema_decay)
     progress = Progress() if saved is None else _go_on(saved, engine, scored, sampler)
     source = _make_source(config, data.train, objective, device)

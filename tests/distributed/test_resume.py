@@ -127,6 +127,15 @@ def test_checkpoints_of_a_model_of_another_shape_are_refused(folder, undisturbed
     assert "Traceback" not in output
 
 
+def test_a_training_that_cannot_start_leaves_its_folder_free(folder):
+    once = command(folder, "mistaken", CAE, "optimisation.epochs=1")
+    codes, output = finish(start_ranks([*once, "deepspeed={bf16: 3}"], 1))
+    assert codes == [2], output
+    assert "DeepSpeed cannot use its config" in output
+    assert "Traceback" not in output
+    run_ranks(once, 1)
+
+
 def stop_after(processes, run, epochs):
     wait_for_epochs(run, epochs)
     processes[0].send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ import pytest
 from eeg2fmri_dist.config.model import CaeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
-from eeg2fmri_dist.runs import check_run, claim_run, read_skipped, read_summary
+from eeg2fmri_dist.runs import check_folder, check_run, claim_run, read_skipped, read_summary
 
 
 def make_config(tmp_path, **changes):
@@ -45,6 +45,16 @@ def test_a_run_from_before_a_key_existed_has_its_default(claimed):
     path.write_text("".join(lines[:at] + lines[at + 3 :]))
     assert "monitor" not in path.read_text()
     check_run(claimed, {"store": "a"})
+
+
+def test_a_folder_without_a_run_is_free(tmp_path):
+    check_folder(make_config(tmp_path), {"store": "a"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_another_run_is_not(claimed):
+    with pytest.raises(DataError, match="made from another store"):
+        check_folder(claimed, {"store": "b"})
 
 
 def read_whole_folder(config):
