@@ -151,6 +151,12 @@ def _fail(error: SuiteError, arguments: argparse.Namespace) -> int:
 
 
 def _unusable(error: OSError) -> LaunchError:
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return LaunchError(
+            f"a file stands where a folder is needed ({error.strerror})",
+            where=error.filename,
+            remedy="give another path, or move the file out of the way",
+        )
     return LaunchError(
         f"the operating system refuses this ({error.strerror or error})",
         where=error.filename,

@@ -48,6 +48,7 @@ def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
     from preprocessing.eeg import eeg_features
     from preprocessing.recordings import Recording
 
+    config.output.parent.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     if config.threads:
         torch.set_num_threads(config.threads)
     trained = load_model(weights)

@@ -54,6 +54,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if is_up_to_date(config, key):
         logger.info("%s is up to date", config.output / "report.html")
         return
+    config.output.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     if config.threads:
         torch.set_num_threads(config.threads)
     runs = [(path, load_model(resolve_weights(path, "best"))) for path in config.runs]

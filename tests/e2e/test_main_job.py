@@ -238,6 +238,16 @@ def test_a_damaged_model_is_refused(job, tmp_path):
     assert "model.safetensors differs" in output
 
 
+def test_an_output_that_cannot_be_written_ends_an_evaluation_before_the_work(job, tmp_path):
+    (tmp_path / "file").write_text("")
+    runs = f"runs=[{job / 'cae'}]"
+    output = verb(
+        "evaluate", "configs/evaluate/default.yaml", runs, f"output={tmp_path / 'file'}", expect=4
+    )
+    assert "a file stands where a folder is needed" in output
+    assert "r of regions" not in output
+
+
 def test_a_run_of_another_store_is_not_evaluated(job, tmp_path):
     make_store(tmp_path / "other.h5", n_subjects=3, n_volumes=20)
     shutil.copytree(job / "transformer", tmp_path / "run")

@@ -154,4 +154,6 @@ def test_a_path_that_cannot_be_used_is_an_environment_error(tmp_path, capsys):
         (config / "below").mkdir(parents=True)
 
     assert call([str(config)], act) == 4
-    assert "Not a directory" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "a file stands where a folder is needed (Not a directory)" in shown
+    assert "give another path" in shown
