@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _describe(store: Store) -> list[str]:
     layout = store.layout
     spacing_mm = " x ".join(f"{abs(layout.affine[axis, axis]):.2f}" for axis in range(3))
-    frequencies = layout.frequencies_hz
+    frequencies, confounds = layout.frequencies_hz, store.confounds
     lines = [
         f"{store.path}: store format version {FORMAT_VERSION}, {store.path.stat().st_size:,} bytes",
         f"fingerprint  {store.fingerprint}",
@@ -44,6 +44,7 @@ def _describe(store: Store) -> list[str]:
         f"BOLD         {' x '.join(map(str, layout.grid))} voxels of {spacing_mm} mm, "
         f"{layout.space}, {int(layout.mask.sum()):,} in the mask",
         f"atlases      {', '.join(sorted(layout.atlases)) or 'none'}",
+        f"confounds    {', '.join(confounds.names) if confounds else 'none'}",
         f"access       {'mapped into memory' if store.is_mapped else 'compressed'}",
     ]
     lines += [

@@ -15,11 +15,13 @@ import numpy as np
 
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.store import contents
+from eeg2fmri_dist.store.confounds import read_confounds
 from eeg2fmri_dist.store.schema import (
     FLOAT,
     FORMAT,
     FORMAT_VERSION,
     ROW_DATASETS,
+    Confounds,
     Layout,
     RecordingEntry,
 )
@@ -115,6 +117,12 @@ class Store:
     def bold_std(self, recording: int) -> np.ndarray:
         """Return the voxelwise standard deviation of one recording, (x, y, z)."""
         return self._read("bold_std", recording, recording + 1)[0]
+
+    @property
+    def confounds(self) -> Confounds | None:
+        """Nuisance regressors of the samples, read anew each time; None where there are none."""
+        with open_checked(self.path) as file:
+            return read_confounds(file)
 
     def close(self) -> None:
         """Let go of the file; it is opened again when next needed. Views stay valid."""

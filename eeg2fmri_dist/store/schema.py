@@ -37,6 +37,8 @@ DESCRIPTIONS = {
     "affine": "voxel index (from 0) -> mm in the space named by the attribute `space`, RAS+",
     "recordings": "one row a recording; its samples are [first_sample, first_sample + n_samples), "
     "counted from 0; sources and quality are JSON",
+    "confounds": "nuisance regressors of each sample, named by the attribute `names`; NaN where a "
+    "recording has none; optional, not part of the fingerprint",
     "checksums": "CRC-32 of the content of each row (float32, little-endian) of the data set "
     "of that name; of the whole for small data sets",
 }
@@ -59,6 +61,21 @@ class Atlas:
     labels: np.ndarray
     names: tuple[str, ...]
     source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Confounds:
+    """Nuisance regressors, such as the head's motion.
+
+    Attributes
+    ----------
+    names : tuple of str
+        With their units, such as "trans_x_mm".
+    values : ndarray of float32, (sample, name)
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
 
 
 @dataclass(frozen=True)

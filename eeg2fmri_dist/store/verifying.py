@@ -11,6 +11,7 @@ import numpy as np
 
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.store import contents
+from eeg2fmri_dist.store.confounds import damaged_confounds
 from eeg2fmri_dist.store.reading import DAMAGE, Store, open_checked
 from eeg2fmri_dist.store.schema import (
     FLOAT,
@@ -53,6 +54,7 @@ def _problems(file: h5py.File) -> Iterator[str]:
     for name, expected in small_checksums(layout, recordings).items():
         if not np.array_equal(file[f"checksums/{name}"][()], expected):
             yield f"/{name} does not match its checksum"
+    yield from damaged_confounds(file)
     if fingerprint(layout, recordings, checksums) != file.attrs["fingerprint"]:
         yield "the fingerprint does not match the contents"
 

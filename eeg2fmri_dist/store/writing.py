@@ -19,12 +19,20 @@ import numpy as np
 from eeg2fmri_dist.errors import DataError, LaunchError, StoreError
 from eeg2fmri_dist.files import replacing
 from eeg2fmri_dist.store import contents
+from eeg2fmri_dist.store.confounds import (
+    check_confounds,
+    damaged_confounds,
+    join_confounds,
+    read_confounds,
+    write_confounds,
+)
 from eeg2fmri_dist.store.reading import open_checked
 from eeg2fmri_dist.store.schema import (
     DESCRIPTIONS,
     FLOAT,
     ROW_DATASETS,
     Atlas,
+    Confounds,
     Layout,
     RecordingEntry,
     crc,
@@ -45,6 +53,7 @@ def write_shard(
     eeg: np.ndarray,
     bold: np.ndarray,
     compression: str = "none",
+    confounds: Confounds | None = None,
 ) -> None:
     """Write a store that holds one recording.
 
@@ -62,6 +71,8 @@ def write_shard(
         Volumes on the grid of `layout.mask`.
     compression : {"none", "gzip"}
         Chunks without compression can be mapped into memory by readers.
+    confounds : Confounds, optional
+        Nuisance regressors of the samples.
 
     Raises
     ------
@@ -75,13 +86,15 @@ def write_shard(
     _check_rows("bold", bold, layout, entry)
     if entry.first_sample != 0:
         raise DataError("the first sample of a shard is 0", where=entry.key)
+    if confounds is not None:
+        check_confounds(confounds, entry.n_samples, where=entry.key)
     rows = {"eeg": eeg, "bold": bold}
     rows["bold_mean"], rows["bold_std"] = _voxel_statistics(bold)
     with _whole_file(Path(path), needed_bytes=eeg.nbytes + bold.nbytes) as file:
         contents.write_layout(file, layout)
         contents.create_rows(file, layout, entry.n_samples, 1, compression)
         checksums = {name: _write_rows(file[name], rows[name]) for name in ROW_DATASETS}
-        _write_index(file, layout, [entry], checksums)
+        _write_index(file, layout, [entry], checksums, confounds)
 
 
 def merge(
@@ -121,7 +134,7 @@ def merge(
         contents.create_rows(file, layout, n_samples, len(recordings), compression)
         # Data set by data set, so that the chunks of each lie back to back.
         checksums = {name: _copy_rows(sources, file[name], name) for name in ROW_DATASETS}
-        _write_index(file, layout, recordings, checksums)
+        _write_index(file, layout, recordings, checksums, join_confounds(map(_confounds, sources)))
 
 
 def _write_index(
@@ -129,9 +142,12 @@ def _write_index(
     layout: Layout,
     recordings: Sequence[RecordingEntry],
     checksums: dict[str, np.ndarray],
+    confounds: Confounds | None,
 ) -> None:
     """Write what is known once the rows are there: recordings, checksums, fingerprint."""
     contents.write_recordings(file, recordings)
+    if confounds is not None:
+        write_confounds(file, confounds)
     for group in (checksums, small_checksums(layout, recordings)):
         contents.write_checksums(file, group)
     file["checksums"].attrs["description"] = DESCRIPTIONS["checksums"]
@@ -213,6 +229,13 @@ def _read_index(path: Path) -> tuple[Layout, str, tuple[RecordingEntry, ...]]:
             contents.compression_of(file),
             contents.read_recordings(file),
         )
+
+
+def _confounds(path: Path) -> tuple[Confounds | None, int]:
+    with open_checked(path) as file:
+        for problem in damaged_confounds(file):
+            raise ValueError(problem)
+        return read_confounds(file), len(file["bold"])
 
 
 def _difference(layout: Layout, other: Layout) -> str | None:
