@@ -184,6 +184,7 @@ def _recording(source: SourceConfig, key: RunKey, eeg_path: Path, bold_path: Pat
         bold_path=bold_path,
         t1_path=_anatomy(source.path, key),
         tr_s=source.tr_s or _sidecar_tr_s(bold_path, source.path),
+        slice_times_s=_sidecar_slice_times_s(bold_path, source.path),
     )
 
 
@@ -206,6 +207,20 @@ def _sidecar_tr_s(bold_path: Path, root: Path) -> float | None:
             )
         return float(value)
     return None
+
+
+def _sidecar_slice_times_s(bold_path: Path, root: Path) -> tuple[float, ...] | None:
+    """Times of the slices along the last axis; None where the sidecar says nothing usable."""
+    content: dict[str, object] = {}
+    for sidecar in _sidecars(bold_path, root):
+        content = _read_sidecar(sidecar) | content
+    times, direction = content.get("SliceTiming"), content.get("SliceEncodingDirection", "k")
+    if direction not in ("k", "k-") or not isinstance(times, list) or not times:
+        return None
+    if not all(isinstance(time, int | float) and 0 <= time < math.inf for time in times):
+        return None
+    # "k-": the first time belongs to the last slice.
+    return tuple(float(time) for time in (times if direction == "k" else times[::-1]))
 
 
 def _sidecars(bold_path: Path, root: Path) -> Iterator[Path]:

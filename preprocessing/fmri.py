@@ -2,22 +2,29 @@
 
 The paper warps each volume to the 2 mm template, masks it with the template's brain mask and
 resizes it to 64x64x30. All three are linear in the data, so their product is one sparse matrix per
-run: built once, applied to all volumes.
+run: built once, applied to all volumes. With motion correction there is one operator per volume:
+the warp samples where the head lies in that volume, so that nothing is interpolated twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
+from preprocessing.motion import RigidAligner, motion_quality
 from preprocessing.nifti import BoldRun
 from preprocessing.registration import Registration
+from preprocessing.slice_timing import shift_to_mid_tr
 from preprocessing.template import TEMPLATE_SHAPE, grid_affine, load_brain_mask
 
 _INSIDE = 0.5
+
+# Volumes (x, y, z, volume) of the run and their motion (volume, 6) -> (volume, voxel of the mask).
+Sampler = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -32,21 +39,29 @@ class BoldVolumes:
         Brain mask on the grid.
     affine : ndarray of shape (4, 4)
         Grid index -> MNI mm.
+    motion : ndarray of shape (volume, 6), float64
+        How the head moved, relative to the run's mean, as `motion.PARAMETERS` names it.
     quality : dict
-        ``tsnr_median`` (median over the mask of mean / standard deviation over time) and
-        ``unseen`` (share of the mask outside the EPI's field of view, where volumes are zero).
+        ``tsnr_median`` (median over the mask of mean / standard deviation over time), ``unseen``
+        (share of the mask outside the EPI's field of view, where volumes are zero), and what
+        `motion.motion_quality` says.
     """
 
     volumes: np.ndarray
     mask: np.ndarray
     affine: np.ndarray
+    motion: np.ndarray
     quality: dict[str, float]
 
 
 def preprocess_bold(
-    run: BoldRun, registration: Registration, config: BoldConfig, drop_volumes: int
+    run: BoldRun,
+    registration: Registration,
+    config: BoldConfig,
+    drop_volumes: int,
+    slice_times_s: np.ndarray | None = None,
 ) -> BoldVolumes:
-    """Bring the volumes of a run onto the grid.
+    """Bring the volumes of a run onto the grid, and measure how the head moved.
 
     Parameters
     ----------
@@ -55,19 +70,86 @@ def preprocess_bold(
     registration : Registration
         Of this run.
     config : BoldConfig
-        Grid.
+        Grid; whether motion is corrected.
     drop_volumes : int
         First volumes left out.
+    slice_times_s : ndarray of shape (z,), optional
+        Slices are shifted to the middle of their TR; without it they stay as acquired. The whole
+        run is then in memory.
     """
     mask = grid_mask(config.grid)
-    operator = sampling_operator(registration, run.shape, run.affine, config.grid)
+    aligner = RigidAligner(registration.mean_epi, run.affine, registration.epi_mask)
+    sample = _sampler(run, registration, config, aligner)
     volumes = np.zeros((run.n_volumes - drop_volumes, *config.grid), np.float32)
+    motion = np.zeros((len(volumes), 6))
     done = 0
-    for block in run.blocks(drop_volumes):
-        sampled = operator @ block.reshape(-1, block.shape[3], order="C")
-        volumes[done : done + block.shape[3], mask] = sampled.T
-        done += block.shape[3]
-    return BoldVolumes(volumes, mask, grid_affine(config.grid), _quality(volumes, operator, mask))
+    for acquired, wanted in _blocks(run, drop_volumes, slice_times_s):
+        now = slice(done, done + wanted.shape[3])
+        # Slices that were shifted in time are smoother than the head's movement.
+        motion[now] = aligner.align(acquired, motion[done - 1] if done else None)
+        volumes[now, mask] = sample(wanted, motion[now])
+        done = now.stop
+    quality = _quality(volumes, mask) | motion_quality(motion)
+    return BoldVolumes(volumes, mask, grid_affine(config.grid), motion, quality)
+
+
+def _blocks(
+    run: BoldRun, drop_volumes: int, slice_times_s: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Volumes (x, y, z, volume) as acquired, and the same with slices shifted where asked for."""
+    if slice_times_s is None:
+        for block in run.blocks(drop_volumes):
+            yield block, block
+        return
+    acquired = np.concatenate(list(run.blocks(drop_volumes)), axis=3)
+    yield acquired, shift_to_mid_tr(acquired, slice_times_s, run.tr_s)
+
+
+def _sampler(
+    run: BoldRun, registration: Registration, config: BoldConfig, aligner: RigidAligner
+) -> Sampler:
+    """One operator for all volumes, or one for each where motion is corrected."""
+    if config.motion == "correct":
+        return moving_sampler(registration, run.affine, config.grid, aligner)
+    operator = sampling_operator(registration, run.shape, run.affine, config.grid)
+
+    def sample(volumes: np.ndarray, _: np.ndarray) -> np.ndarray:
+        sampled: np.ndarray = operator @ volumes.reshape(-1, volumes.shape[3], order="C")
+        return sampled.T
+
+    return sample
+
+
+def moving_sampler(
+    registration: Registration,
+    native_affine: np.ndarray,
+    grid: tuple[int, int, int],
+    aligner: RigidAligner,
+) -> Sampler:
+    """Return the operators of volumes with a motion of their own, ready to apply.
+
+    The same product of warp, mask and resizing as `sampling_operator`, with the warp following
+    the head. Each is used once, so that its factors are applied in turn and never multiplied. What
+    moves out of the field of view takes the value at its border: falling to zero and coming back,
+    it would vary more than anything else.
+    """
+    brain = np.flatnonzero(np.asarray(load_brain_mask().dataobj) > 0)
+    inside = np.flatnonzero(grid_mask(grid))
+    resize_brain = sparse.csr_array(_resize_operator(grid)[inside][:, brain], dtype=np.float32)
+    to_native = np.linalg.inv(native_affine)
+    still = registration.native_mm @ to_native[:3, :3].T + to_native[:3, 3]
+    seen, _ = _in_view(still, registration.mean_epi.shape)
+
+    def sample(volumes: np.ndarray, motion: np.ndarray) -> np.ndarray:
+        sampled = np.empty((len(motion), len(inside)), np.float32)
+        for number, parameters in enumerate(motion):
+            moved_mm = aligner.displaced_mm(registration.native_mm, parameters)
+            index = moved_mm @ to_native[:3, :3].T + to_native[:3, 3]
+            values = trilinear_values(volumes[..., number], index)
+            sampled[number] = resize_brain @ np.where(seen, values, np.float32(0))
+        return sampled
+
+    return sample
 
 
 def grid_mask(grid: tuple[int, int, int]) -> np.ndarray:
@@ -122,8 +204,7 @@ def trilinear_operator(index: np.ndarray, shape: tuple[int, int, int]) -> sparse
         Of the volume (C order).
     """
     last = np.array(shape) - 1
-    seen = ((index >= -0.5) & (index <= last + 0.5)).all(axis=1)
-    clamped = np.clip(index, 0, last)
+    seen, clamped = _in_view(index, shape)
     low = np.minimum(np.floor(clamped).astype(np.int64), np.maximum(last - 1, 0))
     fraction = clamped - low
     rows = np.flatnonzero(seen)
@@ -141,6 +222,23 @@ def trilinear_operator(index: np.ndarray, shape: tuple[int, int, int]) -> sparse
     return operator
 
 
+def trilinear_values(volume: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Interpolate a volume linearly at points (n, 3); outside it takes the value at the border."""
+    from scipy.ndimage import map_coordinates
+
+    values: np.ndarray = map_coordinates(
+        volume, index.T, order=1, mode="nearest", output=np.float32
+    )
+    return values
+
+
+def _in_view(index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Which points count as inside a volume, and their positions clamped to it."""
+    last = np.array(shape) - 1
+    seen = np.asarray(((index >= -0.5) & (index <= last + 0.5)).all(axis=1))
+    return seen, np.clip(index, 0, last)
+
+
 def _resize_operator(grid: tuple[int, int, int]) -> sparse.csr_array:
     """Linear interpolation of the 2 mm template at the centres of the grid."""
     template = load_brain_mask()
@@ -149,10 +247,9 @@ def _resize_operator(grid: tuple[int, int, int]) -> sparse.csr_array:
     return trilinear_operator(voxels @ to_template[:3, :3].T + to_template[:3, 3], TEMPLATE_SHAPE)
 
 
-def _quality(volumes: np.ndarray, operator: sparse.csr_array, mask: np.ndarray) -> dict[str, float]:
+def _quality(volumes: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     series = volumes[:, mask]
     mean, std = series.mean(axis=0), series.std(axis=0)
     changing = std > 0
     tsnr = float(np.median(mean[changing] / std[changing])) if changing.any() else 0.0
-    empty_rows = np.diff(operator.indptr) == 0
-    return {"tsnr_median": tsnr, "unseen": float(empty_rows.mean())}
+    return {"tsnr_median": tsnr, "unseen": float((~series.any(axis=0)).mean())}

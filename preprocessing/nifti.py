@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -91,9 +92,19 @@ class BoldRun:
             total += block.sum(axis=3, dtype=np.float64)
         return (total / (self.n_volumes - first)).astype(np.float32)
 
+    def first_volumes(self, count: int) -> np.ndarray:
+        """Return the first volumes, at most `count`, as float32 (x, y, z, volume), unchecked."""
+        with self._damage_named():
+            return np.asarray(self.image.dataobj[..., :count], dtype=np.float32)
+
     def _stored(self) -> np.ndarray:
-        try:
+        with self._damage_named():
             return _read_whole(self.path, self.image)
+
+    @contextlib.contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(
                 f"the NIfTI file is truncated or damaged ({error})",

@@ -25,6 +25,8 @@ class Recording:
         Anatomy, where there is one.
     tr_s : float or None
         Repetition time that overrides the NIfTI header (config or BIDS sidecar), in seconds.
+    slice_times_s : tuple of float or None
+        When each slice of the last axis is acquired after the volume's start (BIDS sidecar).
     """
 
     subject: str
@@ -34,6 +36,7 @@ class Recording:
     run: str = ""
     t1_path: Path | None = None
     tr_s: float | None = None
+    slice_times_s: tuple[float, ...] | None = None
 
     @property
     def key(self) -> str:

@@ -29,6 +29,8 @@ _LEAST_CORRELATION_GAIN = 1.05
 _NEIGHBOURHOOD_MM = 12.0
 _LARGEST_CONTRAST = 3.0
 _BACKGROUND = -4.0
+# ITK takes no NaN as the value outside an image.
+_NOT_SCANNED = -1e9
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -44,10 +46,18 @@ class Registration:
         ``transform`` (affine or syn), ``dice_affine``, ``dice_syn``, ``mi_affine``, ``mi_syn``,
         ``correlation_affine``, ``correlation_syn`` (of local contrast inside the brain),
         ``jacobian_min``, ``jacobian_max``, ``coverage`` (share of the brain inside the EPI).
+    mean_epi, epi_mask : ndarray of shape (x, y, z), float32 and bool
+        What was registered, on the grid of the run: mean volume and the brain found in it.
+    warped_epi, warped_mask : ndarray of shape (91, 109, 91), float32 and bool
+        The same on the template, for a person to look at; the EPI is NaN outside its field of view.
     """
 
     native_mm: np.ndarray
     quality: dict[str, float | str | bool]
+    mean_epi: np.ndarray
+    epi_mask: np.ndarray
+    warped_epi: np.ndarray
+    warped_mask: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,13 @@ def register(mean_epi: np.ndarray, affine: np.ndarray, config: BoldConfig) -> Re
                 remedy="look at the mean EPI; if it is a whole brain in a plausible orientation, "
                 "lower bold.min_dice, otherwise leave the recording out",
             )
-        return Registration(_native_points(ants, chosen.transforms), quality)
+        return Registration(
+            _native_points(ants, chosen.transforms),
+            quality,
+            np.asarray(mean_epi, np.float32),
+            images.moving_mask.numpy() > 0,
+            *_on_template(ants, images, mean_epi, affine, chosen.transforms),
+        )
 
 
 def _import_ants(seed: int) -> Any:
@@ -289,6 +305,20 @@ def _quality(
             "syn_rejected": chosen is affine,
         }
     return quality
+
+
+def _on_template(
+    ants: Any, images: _Images, mean_epi: np.ndarray, affine: np.ndarray, transforms: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """EPI and its mask on the template."""
+    epi = ants.apply_transforms(
+        images.fixed, _to_ants(ants, mean_epi, affine), transforms, defaultvalue=_NOT_SCANNED
+    ).numpy()
+    mask = ants.apply_transforms(
+        images.fixed, images.moving_mask, transforms, interpolator="nearestNeighbor"
+    )
+    seen = np.where(epi > _NOT_SCANNED / 2, epi, np.nan).astype(np.float32)
+    return seen, mask.numpy() > 0
 
 
 def _native_points(ants: Any, transforms: list[str]) -> np.ndarray:

@@ -96,6 +96,16 @@ class BoldConfig(Schema):
         le=1,
         description="overlap of warped EPI mask and template mask; less is refused",
     )
+    motion: Literal["measure", "correct"] = Field(
+        "measure",
+        description="six rigid parameters per volume go to the quality page and to /confounds of "
+        "the store; correct: they are also taken out, within the same interpolation",
+    )
+    slice_timing: Literal["off", "sidecar", "ascending", "descending", "interleaved"] = Field(
+        "off",
+        description="shift each slice to the middle of its TR: its time from the BIDS sidecar, or "
+        "from an order of equal steps (interleaved: slices 0, 2, 4, ... then 1, 3, 5, ...)",
+    )
 
 
 class AtlasConfig(Schema):
@@ -132,6 +142,9 @@ class PreprocessConfig(Schema):
     eeg: EegConfig = Field(EegConfig(), description="EEG features")
     bold: BoldConfig = Field(BoldConfig(), description="BOLD volumes")
     atlas: AtlasConfig = Field(AtlasConfig(), description="region labels")
+    quality: bool = Field(
+        True, description="a page for each recording and an index, into NAME.quality/"
+    )
     compression: Literal["none", "gzip"] = Field(
         "none", description="of volumes in the store; none can be memory-mapped"
     )

@@ -29,7 +29,9 @@ def registration():
     voxels = np.argwhere(np.asarray(mask.dataobj) > 0)
     mni = voxels @ mask.affine[:3, :3].T + mask.affine[:3, 3]
     back = np.linalg.inv(TO_MNI)
-    return Registration((mni @ back[:3, :3].T + back[:3, 3]), {})
+    nothing = np.zeros(NATIVE_SHAPE, np.float32)
+    native_mm = mni @ back[:3, :3].T + back[:3, 3]
+    return Registration(native_mm, {}, nothing, nothing > 0, nothing, nothing > 0)
 
 
 @pytest.fixture(scope="module")
