@@ -18,6 +18,7 @@ from preprocessing import steps
 from preprocessing.atlas import find_atlas_files
 from preprocessing.cluster import Cluster, WorkerDiedError, open_cluster
 from preprocessing.merging import merge_shards, why_merge
+from preprocessing.quality.pages import update_pages
 from preprocessing.recordings import Recording, find_recordings
 from preprocessing.shards import Examined, examine, shard_folder, shard_place
 from preprocessing.sources import source_states
@@ -55,7 +56,9 @@ def preprocess(config: PreprocessConfig) -> Summary:
             _log_reasons(stale)
             _check_space(config, [item.place.recording for item in stale], recordings)
             rows |= _compute(cluster, stale, config)
-    ordered = tuple(rows[recording.key] for recording in recordings)
+        ordered = tuple(rows[recording.key] for recording in recordings)
+        if config.quality:
+            update_pages(cluster, ordered, config)
     failed = [row for row in ordered if row.state == "failed"]
     if failed and (config.on_error == "stop" or len(failed) == len(ordered)):
         _log_table(Summary(config.output, merged=False, rows=ordered))

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from preprocessing.quality.evidence import has_evidence
 from preprocessing.recordings import Recording
 from preprocessing.sources import FileState, file_state, source_states
 
 # Raise it when a change of the code changes what shards contain: all are then computed again.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def settings_of(config: PreprocessConfig) -> dict[str, Any]:
 
     Where recordings and results lie, which are selected, and where the job runs is left out.
     """
-    values = config.model_dump(mode="json", exclude={"output", "atlas", "on_error", "cluster"})
+    elsewhere = {"output", "atlas", "quality", "on_error", "cluster"}
+    values = config.model_dump(mode="json", exclude=elsewhere)
     for key in ("path", "subjects"):
         del values["source"][key]
     return values
@@ -107,13 +109,16 @@ def examine(place: ShardPlace) -> Examined:
     shard = file_state(place.path)
     if reason is None and not same_file(record["shard"], shard):
         reason = damage(place.path, record["shard"]["fingerprint"])
+    if reason is None and not has_evidence(place.path, record):
+        reason = "the evidence for its quality page is missing"
     if reason is not None:
         return Examined(place, sources, reason, {})
     return Examined(
         place,
         sources,
         None,
-        make_record(place, sources, record["row"], record["shard"]["fingerprint"]),
+        make_record(place, sources, record["row"], record["shard"]["fingerprint"])
+        | {key: record[key] for key in ("evidence",) if key in record},
     )
 
 
@@ -126,6 +131,7 @@ def make_record(
         "method": METHOD_VERSION,
         "settings": place.settings,
         "tr_s": place.recording.tr_s,
+        "slice_times_s": _slice_times(place),
         "sources": [source.hashed().to_json(place.root) for source in sources],
         "shard": {"size": shard.size, "mtime_ns": shard.mtime_ns, "fingerprint": fingerprint},
         "row": row,
@@ -168,9 +174,17 @@ def _changed_method(record: dict[str, Any], place: ShardPlace) -> Iterator[str]:
         yield f"it was made by method version {record.get('method')}, this is {METHOD_VERSION}"
     old, new = _flat(record["settings"]), _flat(place.settings)
     old["TR of the recording"], new["TR of the recording"] = record["tr_s"], place.recording.tr_s
+    old["slice times of the recording"] = record.get("slice_times_s")
+    new["slice times of the recording"] = _slice_times(place)
     for key in old | new:
         if old.get(key) != new.get(key):
             yield f"{key} changed from {old.get(key)} to {new.get(key)}"
+
+
+def _slice_times(place: ShardPlace) -> list[float] | None:
+    """Times of the sidecar, where they decide anything."""
+    used = place.settings.get("bold", {}).get("slice_timing") == "sidecar"
+    return list(place.recording.slice_times_s or ()) if used else None
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

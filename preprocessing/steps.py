@@ -59,19 +59,18 @@ def shard(
 ) -> Row:
     """Bring the run onto the grid, write the shard and its record; return the summary's row."""
     from eeg2fmri_dist.store import Store, write_shard
-    from preprocessing.fmri import preprocess_bold
+    from preprocessing.quality import evidence as quality_evidence
+    from preprocessing.quality.gathering import Preprocessed, confounds_of, gather
 
     began = time.perf_counter()
     place = item.place
     run = open_run(place.recording, config)
-    bold = preprocess_bold(run, registered[0], config.bold, config.drop_volumes)
+    bold = _bold(place.recording, run, registered[0], config)
     sources = [source.hashed() for source in item.sources]
-    quality = {
-        **registered[0].quality,
-        **bold.quality,
-        **{f"eeg_{name}": value for name, value in features[0].quality.items()},
-        "tr_mismatch": run.tr_mismatch,
-    }
+    confounds = confounds_of(bold)
+    evidence, quality = gather(
+        Preprocessed(place.recording, run, registered[0], bold, features[0]), confounds, config
+    )
     write_shard(
         place.path,
         _layout(place.settings, features[0], bold),
@@ -79,7 +78,9 @@ def shard(
         features[0].power,
         bold.volumes,
         config.compression,
+        confounds,
     )
+    quality_evidence.save_evidence(quality_evidence.evidence_path(place.path), evidence)
     row = Row(
         recording=place.recording.key,
         state="computed",
@@ -90,8 +91,19 @@ def shard(
         message="; ".join(_remarks(quality)),
     )
     record = make_record(place, sources, vars(row), Store(place.path).fingerprint)
-    write_json(record_path(place.path), record)
+    write_json(record_path(place.path), record | {"evidence": quality_evidence.VERSION})
     return row
+
+
+def _bold(
+    recording: Recording, run: BoldRun, registered: Registration, config: PreprocessConfig
+) -> BoldVolumes:
+    from preprocessing.fmri import preprocess_bold
+    from preprocessing.slice_timing import slice_times_s
+
+    order = config.bold.slice_timing
+    times_s = None if order == "off" else slice_times_s(recording, run, order)
+    return preprocess_bold(run, registered, config.bold, config.drop_volumes, times_s)
 
 
 def _layout(settings: dict[str, Any], features: EegFeatures, bold: BoldVolumes) -> Layout:

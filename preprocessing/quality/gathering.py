@@ -1,0 +1,232 @@
+"""Gather the evidence for a quality page while a recording is being preprocessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from preprocessing.fmri import BoldVolumes
+from preprocessing.motion import PARAMETERS, framewise_displacement_mm
+from preprocessing.nifti import BoldRun
+from preprocessing.quality import signal
+from preprocessing.quality.evidence import Evidence
+from preprocessing.recordings import Recording
+from preprocessing.registration import Registration
+from preprocessing.saturation import brightness_course, saturated_volumes
+from preprocessing.template import load_brain_mask
+
+if TYPE_CHECKING:
+    from eeg2fmri_dist.store import Confounds
+    from preprocessing.eeg import EegFeatures
+
+CONFOUNDS = (*PARAMETERS, "framewise_displacement_mm", "std_dvars", "global_signal_percent")
+# A volume whose EEG power is further from the median than this is an outlier.
+_OUTLIER_SPREADS = 4.0
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """A recording whose values are computed and not yet written."""
+
+    recording: Recording
+    run: BoldRun
+    registration: Registration
+    bold: BoldVolumes
+    features: EegFeatures
+
+
+def confounds_of(bold: BoldVolumes) -> Confounds:
+    """Return motion, framewise displacement, DVARS and global signal of each volume."""
+    from eeg2fmri_dist.store import Confounds
+
+    series = _series(bold)
+    columns = [
+        bold.motion,
+        framewise_displacement_mm(bold.motion)[:, None],
+        signal.std_dvars(series)[:, None],
+        signal.global_signal_percent(series)[:, None],
+    ]
+    return Confounds(CONFOUNDS, np.hstack(columns).astype(np.float32))
+
+
+def gather(
+    preprocessed: Preprocessed, confounds: Confounds, config: PreprocessConfig
+) -> tuple[Evidence, dict[str, float | str | bool]]:
+    """Return the evidence of a recording, and the numbers that belong into the store.
+
+    Parameters
+    ----------
+    preprocessed : Preprocessed
+    confounds : Confounds
+        As `confounds_of` returns them.
+    config : PreprocessConfig
+
+    Returns
+    -------
+    evidence : Evidence
+    quality : dict
+        All numbers of the recording, those of its steps included.
+    """
+    bold, features, registration = (
+        preprocessed.bold,
+        preprocessed.features,
+        preprocessed.registration,
+    )
+    series = _series(bold)
+    brightness = brightness_course(preprocessed.run, registration.epi_mask)
+    spacing_s = _marker_spacing_s(preprocessed, config)
+    power = features.power.astype(np.float64)
+    course = np.log10(np.maximum(power.sum(axis=2), 1e-12)).T
+    quality = _quality(preprocessed, confounds) | {
+        "saturated_volumes": saturated_volumes(brightness),
+        "eeg_outlier_share": _outlier_share(course),
+        **_slice_peak(preprocessed),
+        **_true_error(preprocessed, config),
+    }
+    picture, rows = signal.carpet(
+        series, signal.grid_tissues(bold.mask.shape, bold.mask), bold.mask
+    )
+    evidence = Evidence(
+        facts=_facts(preprocessed, confounds, config) | {"carpet_rows": rows},
+        quality=quality,
+        epi=_as_bytes(registration.warped_epi),
+        epi_mask=registration.warped_mask,
+        tsnr=signal.tsnr_map(series, bold.mask).astype(np.float16),
+        grid_affine=bold.affine,
+        carpet=picture,
+        confounds=confounds.values,
+        brightness=brightness.astype(np.float32),
+        frequencies_hz=features.frequencies_hz,
+        spectrum=np.median(power, axis=0).astype(np.float32),
+        power_course=course.astype(np.float32),
+        marker_spacing_s=spacing_s,
+        **_cleaning(features),
+    )
+    return evidence, quality
+
+
+def _series(bold: BoldVolumes) -> np.ndarray:
+    """Time courses (volume, voxel) inside the mask."""
+    series: np.ndarray = bold.volumes[:, bold.mask]
+    return series
+
+
+def _facts(
+    preprocessed: Preprocessed, confounds: Confounds, config: PreprocessConfig
+) -> dict[str, Any]:
+    cleaning = getattr(preprocessed.features, "cleaning", None)
+    return {
+        "key": preprocessed.recording.key,
+        "tr_s": preprocessed.run.tr_s,
+        "n_volumes": len(preprocessed.bold.volumes),
+        "drop_volumes": config.drop_volumes,
+        "origin": config.source.origin,
+        "motion": config.bold.motion,
+        "slice_timing": config.bold.slice_timing,
+        "channel_names": preprocessed.features.channel_names,
+        "eeg_unit": preprocessed.features.unit,
+        "confound_names": confounds.names,
+        "bad_channels": dict(getattr(cleaning, "bad_channels", None) or {}),
+    }
+
+
+def _quality(preprocessed: Preprocessed, confounds: Confounds) -> dict[str, float | str | bool]:
+    """Numbers of the steps, and how many volumes stand out."""
+    dvars = confounds.values[1:, confounds.names.index("std_dvars")]
+    return {
+        **preprocessed.registration.quality,
+        **preprocessed.bold.quality,
+        **{f"eeg_{name}": value for name, value in preprocessed.features.quality.items()},
+        "tr_mismatch": preprocessed.run.tr_mismatch,
+        "std_dvars_max": float(dvars.max()) if len(dvars) else 0.0,
+        "std_dvars_share_above_1.5": float((dvars > 1.5).mean()) if len(dvars) else 0.0,
+    }
+
+
+def _marker_spacing_s(preprocessed: Preprocessed, config: PreprocessConfig) -> np.ndarray:
+    from preprocessing.brainvision import open_brainvision
+    from preprocessing.markers import volume_onsets
+
+    run = preprocessed.run
+    eeg = open_brainvision(preprocessed.recording.eeg_path)
+    onsets = volume_onsets(eeg, config.eeg.marker, run.n_volumes, run.tr_s, config.eeg.window_s)
+    spacing_s: np.ndarray = np.diff(onsets) / eeg.sfreq_hz
+    return spacing_s
+
+
+def _outlier_share(course: np.ndarray) -> float:
+    """Share of volumes whose EEG power, median over channels, is far from the recording's."""
+    of_volume = np.median(course, axis=0)
+    deviation = np.abs(of_volume - np.median(of_volume))
+    spread = 1.4826 * np.median(deviation)
+    return float((deviation > _OUTLIER_SPREADS * spread).mean()) if spread > 0 else 0.0
+
+
+def _slice_peak(preprocessed: Preprocessed) -> dict[str, float]:
+    """How far the power at the slice frequency stands out, where there are bins to compare.
+
+    What gradient artifact removal leaves lies at multiples of slices per second.
+    """
+    features, run = preprocessed.features, preprocessed.run
+    frequencies = np.asarray(features.frequencies_hz)
+    slice_hz = run.shape[2] / run.tr_s
+    away = np.abs(frequencies - slice_hz)
+    near = (away > 1.5) & (away <= 3.5)
+    if len(frequencies) < 8 or away.min() > 0.5 or near.sum() < 2:
+        return {}
+    spectrum = np.median(features.power, axis=(0, 1))
+    peak = spectrum[away <= 1.0].max() / max(float(np.median(spectrum[near])), 1e-12)
+    return {"eeg_slice_peak_db": float(10 * np.log10(max(peak, 1e-12)))}
+
+
+def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[str, float]:
+    """Distance from the simulator's true map, in mm, where the recording was simulated."""
+    path = config.source.path / "truth" / f"sub-{preprocessed.recording.subject}.npz"
+    if config.source.origin != "simulated" or not path.is_file():
+        return {}
+    from preprocessing.simulation.geometry import HeadMap
+    from preprocessing.simulation.truth import load_truth
+
+    truth, mask = load_truth(path), load_brain_mask()
+    head = HeadMap(
+        truth["affine_scanner_to_mni"],
+        truth["warp_mm"],
+        truth["inverse_warp_mm"],
+        truth["warp_affine"],
+    )
+    brain_mm = np.argwhere(np.asarray(mask.dataobj) > 0) @ mask.affine[:3, :3].T
+    true_mm = head.to_scanner(brain_mm + mask.affine[:3, 3])
+    run = preprocessed.run
+    to_index = np.linalg.inv(run.affine)
+    index = true_mm @ to_index[:3, :3].T + to_index[:3, 3]
+    seen = ((index >= -0.5) & (index <= np.array(run.shape) - 0.5)).all(axis=1)
+    errors_mm = np.linalg.norm(preprocessed.registration.native_mm - true_mm, axis=1)[seen]
+    return {
+        "true_error_mean_mm": float(errors_mm.mean()),
+        "true_error_p95_mm": float(np.percentile(errors_mm, 95)),
+    }
+
+
+def _as_bytes(epi: np.ndarray) -> np.ndarray:
+    """Brightness 1 to 255, the brightest half percent alike; 0 where nothing was scanned."""
+    seen = np.isfinite(epi)
+    values = epi[seen]
+    top = float(np.percentile(values, 99.7)) if values.size else 1.0
+    picture = np.zeros(epi.shape, np.uint8)
+    picture[seen] = np.clip(1 + 254 * values / max(top, 1e-6), 1, 255)
+    return picture
+
+
+def _cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
+    """Spectra before and after artifact removal, where there was any."""
+    cleaning = getattr(features, "cleaning", None)
+    if cleaning is None:
+        return {}
+    return {
+        "cleaning_hz": np.asarray(cleaning.frequencies_hz),
+        "spectrum_before": np.asarray(cleaning.spectrum_before_db, np.float32),
+        "spectrum_after": np.asarray(cleaning.spectrum_after_db, np.float32),
+    }

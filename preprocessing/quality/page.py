@@ -1,0 +1,242 @@
+"""The quality page of a recording, and the index of a data set: HTML that loads nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import eeg2fmri_dist
+from eeg2fmri_dist.files import write_text
+from preprocessing.quality.checks import RANGES, Check, Level, Verdict, judge
+from preprocessing.quality.evidence import Evidence, load_evidence
+
+if TYPE_CHECKING:
+    import jinja2
+
+# Raise it when pages look otherwise: all are then drawn again.
+PAGE_VERSION = 1
+INDEX_NAME = "index.html"
+_ORIGINS = {
+    "real": "",
+    "simulated": "simulated data",
+    "simulated_eeg": "real BOLD, simulated EEG",
+}
+_HEADLINES = {
+    Level.ACCEPT: "Accept",
+    Level.LOOK: "Look before you use it",
+    Level.REJECT: "Reject",
+}
+# Numbers of the index, besides those that are not accepted.
+_COLUMNS = (
+    ("dice", "Dice"),
+    ("coverage", "brain seen"),
+    ("fd_mean_mm", "FD mean"),
+    ("fd_max_mm", "FD max"),
+    ("std_dvars_share_above_1.5", "DVARS > 1.5"),
+    ("tsnr_median", "tSNR"),
+    ("eeg_peak_to_peak_uv_median", "EEG range"),
+    ("eeg_outlier_share", "EEG outliers"),
+    ("eeg_slice_peak_db", "slice peak"),
+)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Pages before and after one in the order of the store; empty where there is none."""
+
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A recording in the index.
+
+    Attributes
+    ----------
+    key : str
+    page : str
+        File name of its page; empty where there is none.
+    verdict : Verdict or None
+        None where preprocessing failed.
+    quality : dict
+        Its numbers.
+    n_volumes : int or None
+    tr_s : float or None
+    error : str
+        Why there is no page.
+    """
+
+    key: str
+    page: str
+    verdict: Verdict | None
+    quality: dict[str, Any]
+    n_volumes: int | None = None
+    tr_s: float | None = None
+    error: str = ""
+
+    @classmethod
+    def judged(cls, page: str, facts: dict[str, Any], quality: dict[str, Any]) -> IndexRow:
+        """Return the row of a recording that has a page."""
+        verdict = judge(quality, int(facts["drop_volumes"]))
+        return cls(facts["key"], page, verdict, quality, facts["n_volumes"], facts["tr_s"])
+
+
+def page_name(key: str) -> str:
+    """Return the file name of a recording's page."""
+    return f"{key}.html"
+
+
+def page_inputs(evidence: Path, neighbours: Neighbours) -> str:
+    """Return the hash of everything that a page is made of."""
+    digest = hashlib.sha256(evidence.read_bytes())
+    digest.update(repr((PAGE_VERSION, eeg2fmri_dist.__version__, neighbours)).encode())
+    return digest.hexdigest()
+
+
+def is_current(page: Path, inputs: str) -> bool:
+    """Whether a page is there and was made of these inputs; they stand in its first lines."""
+    try:
+        with page.open(encoding="utf-8") as file:
+            return inputs in file.read(2000)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
+    """Draw the page of a recording; it appears whole or not at all.
+
+    Parameters
+    ----------
+    evidence_file : Path
+        As written beside the recording's shard.
+    page : Path
+        HTML file to write.
+    neighbours : Neighbours
+        Pages that it links to.
+
+    Raises
+    ------
+    DataError
+        If the evidence is missing or damaged.
+    """
+    evidence = load_evidence(evidence_file)
+    verdict = judge(evidence.quality, int(evidence.facts["drop_volumes"]))
+    write_text(
+        page,
+        _environment().get_template("page.html.j2").render(
+            inputs=page_inputs(evidence_file, neighbours),
+            facts=evidence.facts,
+            quality=evidence.quality,
+            origin=_ORIGINS.get(evidence.facts["origin"], evidence.facts["origin"]),
+            verdict=verdict,
+            headline=_HEADLINES[verdict.level],
+            neighbours=neighbours,
+            others=_others(evidence, verdict),
+            **_figures(evidence),
+        ),
+    )  # fmt: skip
+
+
+def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -> None:
+    """Write the table of all recordings.
+
+    Parameters
+    ----------
+    path : Path
+        HTML file to write.
+    rows : sequence of IndexRow
+        In the order of the store.
+    title : str
+        Name of the store.
+    origin : str
+        `source.origin`.
+    """
+    counts = {
+        level.word: sum(row.verdict is not None and row.verdict.level == level for row in rows)
+        for level in Level
+    }
+    labels = {limits.name: limits for limits in RANGES}
+    template = _environment().get_template("index.html.j2")
+    text = template.render(
+        rows=rows,
+        title=title,
+        origin=_ORIGINS.get(origin, origin),
+        counts=counts,
+        failed=[row for row in rows if row.verdict is None],
+        columns=[(labels[name], short) for name, short in _COLUMNS],
+        check_of=_check_of,
+    )
+    write_text(path, text)
+
+
+def _environment() -> jinja2.Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("preprocessing", "quality"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        base64=lambda data: base64.b64encode(data).decode("ascii"),
+        href=lambda name: quote(name, safe=""),
+        value=_value,
+    )
+    styles = [
+        resources.files("eeg2fmri_dist.evaluation").joinpath("report.css").read_text("utf-8"),
+        resources.files("preprocessing.quality").joinpath("quality.css").read_text("utf-8"),
+    ]
+    # Both are files of this package, not text from a recording.
+    environment.globals.update(
+        css=Markup("\n".join(styles)), version=eeg2fmri_dist.__version__, index_name=INDEX_NAME
+    )
+    return environment
+
+
+def _figures(evidence: Evidence) -> dict[str, Any]:
+    from preprocessing.quality import brains, courses, electrodes
+
+    return {
+        "template_on_epi": brains.template_on_epi(evidence),
+        "epi_on_template": brains.epi_on_template(evidence),
+        "time_courses": courses.time_courses(evidence),
+        "tsnr": brains.tsnr(evidence),
+        "topographies": electrodes.topographies(evidence),
+        "small": [
+            courses.first_volumes(evidence),
+            electrodes.spectra(evidence),
+            electrodes.marker_spacing(evidence),
+        ],
+    }
+
+
+def _others(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
+    """Numbers of the quality column that have no accepted range."""
+    judged = {check.range.name for check in verdict.checks}
+    return {
+        name: value
+        for name, value in evidence.quality.items()
+        if name not in judged and value != ""
+    }
+
+
+def _check_of(row: IndexRow, name: str) -> Check | None:
+    checks = row.verdict.checks if row.verdict else ()
+    return next((check for check in checks if check.range.name == name), None)
+
+
+def _value(value: object) -> str:
+    """A number of the quality column as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.4g}".replace("-", "−")
