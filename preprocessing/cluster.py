@@ -61,7 +61,8 @@ class Cluster:
 
     def start(self, n_steps: int) -> None:
         """Start workers, where they do not run already, no more than there are steps."""
-        self._client = self._connect(n_steps)
+        if self._client is None:
+            self._client = self._connect(n_steps)
 
     def submit(self, function: Callable[..., Any], *arguments: Any, name: str, rank: int) -> Future:
         """Run a function on a worker.
