@@ -22,6 +22,7 @@ from preprocessing.simulation.anatomy import EPI_SHAPE
 from preprocessing.simulation.subject import (
     TRUTH_FOLDER,
     SimulatedSubject,
+    is_there,
     is_up_to_date,
     remove_unfinished,
     simulate_subject,
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PACKED_BOLD = 0.7  # size of the compressed run, relative to its voxels
+_CHANGED = "made with other settings or another version, or changed since"
 _OTHER_BYTES = 10_000_000  # anatomy and truth
 
 
@@ -57,6 +59,9 @@ def simulate(config: SimulateConfig) -> list[SimulatedSubject]:
     kept = len(config.subjects) - len(missing)
     if kept:
         logger.info("%d of %d subjects are up to date", kept, len(config.subjects))
+    changed = [subject for subject in missing if is_there(config, subject)]
+    if changed:
+        logger.warning("%s: to be written over, %s", ", ".join(changed), _CHANGED)
     write_readme(config.output / TRUTH_FOLDER)
     if missing:
         _simulate_in_processes(config, missing)
@@ -67,14 +72,15 @@ def simulate(config: SimulateConfig) -> list[SimulatedSubject]:
 def plan(config: SimulateConfig) -> list[str]:
     """Say what `simulate` would do, without doing it."""
     size = _bytes_per_subject(config)
-    states = {subject: is_up_to_date(config, subject) for subject in config.subjects}
-    to_do = [subject for subject, done in states.items() if not done]
-    lines = [
-        f"subject {subject}: {'up to date' if done else f'about {_gb(size)}'}"
-        for subject, done in states.items()
-    ]
+    to_do = [subject for subject in config.subjects if not is_up_to_date(config, subject)]
+    lines = []
+    for subject in config.subjects:
+        state = f"about {_gb(size)}" if subject in to_do else "up to date"
+        if subject in to_do and is_there(config, subject):
+            state += f", to be written over: {_CHANGED}"
+        lines.append(f"subject {subject}: {state}")
     lines.append(
-        f"{len(to_do)} of {len(states)} subjects to simulate in {config.output}, "
+        f"{len(to_do)} of {len(config.subjects)} subjects to simulate in {config.output}, "
         f"{config.n_volumes} volumes of {config.tr_s:g} s, EEG at {config.sfreq_hz} Hz"
     )
     lines.append(

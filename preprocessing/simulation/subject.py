@@ -85,6 +85,11 @@ def is_up_to_date(config: SimulateConfig, subject: str) -> bool:
     return marker == _whole_marker(config, files)
 
 
+def is_there(config: SimulateConfig, subject: str) -> bool:
+    """Whether a subject was simulated in this place before, with these settings or others."""
+    return subject_files(config, subject).whole_path.exists()
+
+
 def simulate_subject(config: SimulateConfig, subject: str) -> SimulatedSubject:
     """Write all files of one subject; the marker of wholeness goes first and comes last.
 

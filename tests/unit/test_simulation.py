@@ -223,7 +223,9 @@ def test_damaged_subjects_are_made_again(data_set, damage):
 def test_settings_decide_what_is_up_to_date(config, subject, change, same):
     del subject
     changed = config.model_copy(update=change)
-    assert (plan(changed)[0] == "subject 32: up to date") is same
+    line = plan(changed)[0]
+    assert (line == "subject 32: up to date") is same
+    assert ("to be written over: made with other settings" in line) is not same
 
 
 def test_interrupt_leaves_no_process_and_nothing_taken_for_whole(tmp_path):
