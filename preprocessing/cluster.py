@@ -1,9 +1,7 @@
-"""Where the Dask job runs: this machine, the tasks of a Slurm job, or MPI ranks.
+"""Where the Dask job runs: this machine, the tasks of a Slurm job, MPI ranks, or jobs of its own.
 
-Tested so far: ``local`` by the test suite; ``slurm`` by the test suite with the processes and
-environment that `srun` would make, on one machine without Slurm; ``mpi`` by hand, under MPICH's
-`mpirun` on one machine. A Dask scheduler runs whatever reaches it:
-``local`` listens on the loopback only, the other two trust the network of the cluster.
+A Dask scheduler runs whatever reaches it: ``local`` listens on the loopback only, the other kinds
+speak TLS with credentials that only the user can read.
 """
 
 from __future__ import annotations
@@ -14,11 +12,19 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
-from types import ModuleType
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eeg2fmri_dist.config.preprocess import ClusterConfig
 from eeg2fmri_dist.errors import DataError, LaunchError
+from preprocessing.nodes import (
+    client_of_tasks,
+    fitting_workers,
+    mpi_task,
+    node_memory_gib,
+    slurm_task,
+)
+from preprocessing.slurm_jobs import client_of_jobs
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -32,13 +38,18 @@ WORKER_ENVIRONMENT = {
 }
 # Dask sees nothing of the memory of native libraries: spilling and pausing on its account would
 # only stall. A worker near its limit is ended, and its step tried elsewhere.
-_DASK_SETTINGS = {
+_WORKER_SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+}
+_DASK_SETTINGS = {
+    **_WORKER_SETTINGS,
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.scheduler.allowed-failures": 3,
+    # Adaptive clusters grow by it until the first steps have been measured.
+    "distributed.scheduler.unknown-task-duration": "30s",
 }
 
 
@@ -53,9 +64,12 @@ class Cluster:
     ----------
     connect : callable
         Called once, with the number of steps to come, when the first worker is needed.
+    place : Path or None
+        Folder in which processes of several nodes find each other; None where there is none yet.
     """
 
-    def __init__(self, connect: Callable[[int], Client]):
+    def __init__(self, connect: Callable[[int], Client], place: Path | None = None):
+        self.place = place
         self._connect = connect
         self._client: Client | None = None
 
@@ -114,24 +128,40 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def open_cluster(config: ClusterConfig) -> Iterator[Cluster]:
+def open_cluster(config: ClusterConfig, folder: Path) -> Iterator[Cluster]:
     """Open the cluster that the config names; on leaving, its workers end.
 
-    With ``local``, worker processes start when the first step is submitted. With ``slurm`` and
-    ``mpi`` the same command runs in every task of the job: rank 0 becomes the scheduler, ranks
-    from 2 on become workers, and none of these returns from here; rank 1 goes on alone.
+    With ``local`` and ``slurm-jobs``, workers start when the first step is submitted. With
+    ``slurm`` and ``mpi`` the same command runs in every task of the job: all tasks have workers,
+    and only the first returns from here.
+
+    Parameters
+    ----------
+    config : ClusterConfig
+    folder : Path
+        Folder that all processes see, in which those of different nodes find each other.
 
     Raises
     ------
     LaunchError
-        If a package is missing, the job has fewer than three tasks, or this is no such job.
+        If a package is missing, the processes do not find each other, or this is no such job.
     """
     with contextlib.ExitStack() as closing:
         if config.kind == "local":
             yield Cluster(lambda n_steps: closing.enter_context(_local_client(config, n_steps)))
+            return
+        closing.enter_context(_dask_settings())
+        os.environ.update(WORKER_ENVIRONMENT)
+        if config.kind == "slurm-jobs":
+            yield Cluster(
+                lambda n_steps: closing.enter_context(
+                    client_of_jobs(config, folder, n_steps, WORKER_ENVIRONMENT, _WORKER_SETTINGS)
+                )
+            )
         else:
-            client = closing.enter_context(_rank_client(config))
-            yield Cluster(lambda _: client)
+            task = slurm_task(config) if config.kind == "slurm" else mpi_task(config)
+            client = closing.enter_context(client_of_tasks(task, config, folder))
+            yield Cluster(lambda _: client, task.meeting_place(folder))
 
 
 def available_cores() -> int:
@@ -141,16 +171,15 @@ def available_cores() -> int:
 
 @contextlib.contextmanager
 def _local_client(config: ClusterConfig, n_steps: int) -> Iterator[Client]:
-    import dask
     from distributed import Client, LocalCluster
 
-    _silence_dask()
+    n_workers = config.workers or fitting_workers(config, available_cores(), node_memory_gib())
     with contextlib.ExitStack() as closing:
-        closing.enter_context(dask.config.set(_DASK_SETTINGS))
+        closing.enter_context(_dask_settings())
         with _interrupts_held_back():
             cluster = closing.enter_context(
                 LocalCluster(
-                    n_workers=min(config.workers or available_cores(), n_steps),
+                    n_workers=min(n_workers, n_steps),
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=int(config.memory_gib * 2**30),
@@ -164,9 +193,18 @@ def _local_client(config: ClusterConfig, n_steps: int) -> Iterator[Client]:
         yield client
 
 
-def _silence_dask() -> None:
-    """Dask logs each connection, each failed step and each end of a worker; we say what matters."""
+@contextlib.contextmanager
+def _dask_settings() -> Iterator[None]:
+    """Our settings of Dask, and silence.
+
+    It logs each connection, each failed step and each end of a worker; we say what matters.
+    """
+    import dask
+    import distributed  # noqa: F401  (its import sets up its own logging)
+
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with dask.config.set(_DASK_SETTINGS):
+        yield
 
 
 @contextlib.contextmanager
@@ -182,86 +220,3 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _rank_client(config: ClusterConfig) -> Iterator[Client]:
-    import dask
-    from distributed import Client
-
-    _silence_dask()
-    os.environ.update(WORKER_ENVIRONMENT)
-    runners = {"slurm": _slurm_runner, "mpi": _mpi_runner}
-    options = {
-        "scheduler_options": {"dashboard": False},
-        "worker_options": {"nthreads": 1, "memory_limit": int(config.memory_gib * 2**30)},
-    }
-    with dask.config.set(_DASK_SETTINGS), runners[config.kind](config, options) as runner:
-        # All ranks but one have ended above, when the scheduler told them to.
-        # The runner made an interrupt a plain exit; here it stays an interrupt.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with Client(runner) as client:
-            client.wait_for_workers(1)
-            yield client
-
-
-def _slurm_runner(config: ClusterConfig, options: dict[str, Any]) -> Any:
-    """One task of `srun`: roles by SLURM_PROCID, the address through a file on the shared disk."""
-    slurm = _import("dask_jobqueue.slurm", kind="slurm", package="dask-jobqueue", extra="slurm")
-    n_tasks = os.environ.get("SLURM_NTASKS")
-    if n_tasks is None or int(n_tasks) < 3:
-        raise LaunchError(
-            f"cluster.kind is slurm, but there are {n_tasks or 'no'} Slurm tasks",
-            remedy="start it with `srun` and at least 3 tasks: scheduler, this script, workers",
-        )
-    scheduler_file = str(config.scheduler_file or "scheduler-{job_id}.json")
-    return slurm.SLURMRunner(scheduler_file=scheduler_file, **options)
-
-
-def _mpi_runner(_: ClusterConfig, options: dict[str, Any]) -> Any:
-    """One MPI rank: roles by rank, the address by broadcast."""
-    mpi = _import("mpi4py.MPI", kind="mpi", package="mpi4py", extra="mpi")
-    runner = _import("dask_jobqueue.runner", kind="mpi", package="dask-jobqueue", extra="mpi")
-    world = mpi.COMM_WORLD
-    if world.size < 3:
-        raise LaunchError(
-            f"cluster.kind is mpi, but the world has {world.size} ranks",
-            remedy="start it with `mpirun -n N` or `srun --mpi=...` and at least 3 ranks: "
-            "scheduler, this script, workers",
-        )
-
-    base: Any = runner.BaseRunner
-
-    class MpiRunner(base):
-        async def get_role(self) -> Any:
-            roles = {0: runner.Role.scheduler, 1: runner.Role.client}
-            return roles.get(world.rank, runner.Role.worker)
-
-        async def set_scheduler_address(self, scheduler: Any) -> None:
-            world.bcast(scheduler.address, root=0)
-
-        async def get_scheduler_address(self) -> str:
-            return world.bcast(None, root=0)
-
-        async def get_worker_name(self) -> str:
-            return str(world.rank)
-
-    return MpiRunner(**options)
-
-
-def _import(module: str, *, kind: str, package: str, extra: str) -> ModuleType:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise LaunchError(
-            f"cluster.kind is {kind}, which needs {package} ({error})",
-            remedy=f"pip install 'eeg2fmri_dist[{extra}]', or set cluster.kind to local",
-        ) from error
-    except RuntimeError as error:
-        raise LaunchError(
-            f"cluster.kind is {kind}: {str(error).partition(chr(10))[0]}",
-            remedy="make an MPI library available (such as `module load openmpi`, or "
-            "`pip install mpich`), or set cluster.kind to local",
-        ) from error

@@ -18,6 +18,7 @@ from preprocessing import steps
 from preprocessing.atlas import find_atlas_files
 from preprocessing.cluster import Cluster, WorkerDiedError, open_cluster
 from preprocessing.merging import merge_shards, why_merge
+from preprocessing.nodes import forget_meetings
 from preprocessing.quality.pages import update_pages
 from preprocessing.recordings import Recording, find_recordings
 from preprocessing.shards import Examined, examine, shard_folder, shard_place
@@ -48,7 +49,10 @@ def preprocess(config: PreprocessConfig) -> Summary:
         If the disk is full, the cluster cannot run, or another process writes the same store.
     """
     # Under Slurm or MPI all tasks of the job come here, and only one goes on.
-    with open_cluster(config.cluster) as cluster, _sole_writer(config.output):
+    with (
+        open_cluster(config.cluster, shard_folder(config.output)) as cluster,
+        _sole_writer(config.output, keep=cluster.place),
+    ):
         recordings = _recordings(config)
         examined, rows = _examine_all(recordings, config)
         stale = [item for item in examined if item.reason is not None]
@@ -291,7 +295,7 @@ def _gigabytes(size: int) -> str:
 
 
 @contextlib.contextmanager
-def _sole_writer(output: Path) -> Iterator[None]:
+def _sole_writer(output: Path, keep: Path | None = None) -> Iterator[None]:
     """Hold the folder of the shards for this process alone; remove what a killed one left."""
     folder = shard_folder(output)
     try:
@@ -315,4 +319,5 @@ def _sole_writer(output: Path) -> Iterator[None]:
             ) from None
         for leftover in [*folder.glob(".*.part"), *output.parent.glob(f".{output.name}.*.part")]:
             leftover.unlink()
+        forget_meetings(folder, keep)
         yield

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.files import write_json
+from preprocessing.measuring import Cost, Meter
 from preprocessing.recordings import Recording
 from preprocessing.shards import METHOD_VERSION, Examined, make_record, record_path
 from preprocessing.sources import FileState
@@ -31,38 +32,38 @@ def open_run(recording: Recording, config: PreprocessConfig) -> BoldRun:
     return open_bold(recording.bold_path, recording.tr_s, config.drop_volumes)
 
 
-def register(recording: Recording, config: PreprocessConfig) -> tuple[Registration, float]:
-    """Register the run's mean EPI with the template; return the registration and its seconds."""
+def register(recording: Recording, config: PreprocessConfig) -> tuple[Registration, Cost]:
+    """Register the run's mean EPI with the template; return the registration and its cost."""
     from preprocessing import registration
 
-    began = time.perf_counter()
+    meter = Meter()
     run = open_run(recording, config)
     registered = registration.register(run.mean(config.drop_volumes), run.affine, config.bold)
-    return registered, time.perf_counter() - began
+    return registered, meter.cost()
 
 
-def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, float]:
-    """Compute the power of each volume; return the features and their seconds."""
+def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, Cost]:
+    """Compute the power of each volume; return the features and their cost."""
     from preprocessing.eeg import eeg_features
 
-    began = time.perf_counter()
+    meter = Meter()
     run = open_run(recording, config)
     features = eeg_features(recording, run.n_volumes, run.tr_s, config.eeg, config.drop_volumes)
-    return features, time.perf_counter() - began
+    return features, meter.cost()
 
 
 def shard(
     item: Examined,
     config: PreprocessConfig,
-    registered: tuple[Registration, float],
-    features: tuple[EegFeatures, float],
+    registered: tuple[Registration, Cost],
+    features: tuple[EegFeatures, Cost],
 ) -> Row:
     """Bring the run onto the grid, write the shard and its record; return the summary's row."""
     from eeg2fmri_dist.store import Store, write_shard
     from preprocessing.quality import evidence as quality_evidence
     from preprocessing.quality.gathering import Preprocessed, confounds_of, gather
 
-    began = time.perf_counter()
+    meter = Meter()
     place = item.place
     run = open_run(place.recording, config)
     bold = _bold(place.recording, run, registered[0], config)
@@ -81,14 +82,16 @@ def shard(
         confounds,
     )
     quality_evidence.save_evidence(quality_evidence.evidence_path(place.path), evidence)
+    costs = {"registration": registered[1], "EEG features": features[1], "shard": meter.cost()}
     row = Row(
         recording=place.recording.key,
         state="computed",
         n_volumes=len(bold.volumes),
         dice=float(quality["dice"]),
         transform=str(quality["transform"]),
-        seconds=registered[1] + features[1] + time.perf_counter() - began,
+        seconds=sum(cost.seconds for cost in costs.values()),
         message="; ".join(_remarks(quality)),
+        costs={step: asdict(cost) for step, cost in costs.items()},
     )
     record = make_record(place, sources, vars(row), Store(place.path).fingerprint)
     write_json(record_path(place.path), record | {"evidence": quality_evidence.VERSION})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Row:
         What is worth knowing, in a few words.
     error : str
         Why it failed and what to do; empty if it did not.
+    costs : dict
+        What each of its steps took when it last ran, as `preprocessing.measuring.Cost` says.
     """
 
     recording: str
@@ -39,6 +42,13 @@ class Row:
     seconds: float | None = None
     message: str = ""
     error: str = ""
+    costs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def peak_gib(self) -> float | None:
+        """Largest memory of a worker during its steps."""
+        peaks = [cost["peak_bytes"] for cost in self.costs.values()]
+        return max(peaks) / 2**30 if peaks else None
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,32 @@ class Summary:
                 _number(row.dice, ".3f"),
                 row.transform,
                 _number(row.seconds, ".1f"),
+                _number(row.peak_gib, ".2f"),
                 row.message,
             )
             for row in self.rows
         ]
-        header = ("recording", "state", "volumes", "Dice", "transform", "seconds", "message")
-        return table(header, cells)
+        header = ("recording", "state", "volumes", "Dice", "transform", "seconds", "GiB", "message")
+        return [*table(header, cells), self.total()]
+
+    def total(self) -> str:
+        """Return one line about all recordings."""
+        states = [row.state for row in self.rows]
+        counts = [
+            f"{states.count(state)} {state}" for state in ("computed", "up to date", "failed")
+        ]
+        costs = [
+            cost for row in self.rows if row.state == "computed" for cost in row.costs.values()
+        ]
+        if not costs:
+            return ", ".join(counts)
+        cpu_s = sum(cost["cpu_s"] for cost in costs)
+        peak = max(cost["peak_bytes"] for cost in costs) / 2**30
+        hosts = len({cost["host"] for cost in costs})
+        return (
+            f"{', '.join(counts)}; {cpu_s / 3600:.2f} core-hours on {hosts} "
+            f"machine{'s' if hosts > 1 else ''}, at most {peak:.2f} GiB per worker"
+        )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -47,10 +47,10 @@ stage_store() {
 }
 
 # Run a command in all tasks. A signal to the batch shell goes on to the tasks; the exit code is the
-# highest of theirs. Tasks that others left behind are ended after a minute.
+# highest of theirs. Tasks that others left behind are ended after TASK_WAIT_S (a minute; 0 = never).
 run_tasks() {
     local code step
-    srun "${layout[@]}" --mpi="$MPI_TYPE" --gpu-bind=none --kill-on-bad-exit=0 --wait=60 "$@" &
+    srun "${layout[@]}" --mpi="$MPI_TYPE" --gpu-bind=none --kill-on-bad-exit=0 --wait="${TASK_WAIT_S:-60}" "$@" &
     step=$!
     # As USR1, which srun passes on; at TERM it would kill the tasks.
     trap 'kill -s USR1 "$step"' TERM USR1 USR2

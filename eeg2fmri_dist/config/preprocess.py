@@ -121,14 +121,50 @@ class AtlasConfig(Schema):
 class ClusterConfig(Schema):
     """Where the Dask job runs."""
 
-    kind: Literal["local", "slurm", "mpi"] = Field("local", description="kind of Dask cluster")
+    kind: Literal["local", "slurm", "slurm-jobs", "mpi"] = Field(
+        "local",
+        description="local = this machine; slurm = the tasks of one Slurm job "
+        "(slurm/preprocess.sbatch); slurm-jobs = workers are Slurm jobs that this command "
+        "submits; mpi = ranks of mpirun",
+    )
     workers: int | None = Field(
-        None, ge=1, description="worker processes, one recording each; null = one per core"
+        None,
+        ge=1,
+        description="worker processes, one recording each; of each task with slurm and mpi, of all "
+        "jobs with slurm-jobs; null = one per core that has memory_gib, with mpi one per rank",
     )
-    memory_gib: float = Field(3.0, gt=0, description="memory per worker in GiB")
-    scheduler_file: Path | None = Field(
-        None, description="slurm, mpi: file on the shared disk by which workers find the scheduler"
+    memory_gib: float = Field(
+        3.0, gt=0, description="memory per worker in GiB; one that needs more is ended"
     )
+    interface: str | None = Field(
+        None,
+        pattern=r"^[\w.:-]+$",
+        description="slurm, slurm-jobs, mpi: network interface of the scheduler, such as ib0; "
+        "null = the one of the default route",
+    )
+    dashboard: Literal["loopback", "network", "off"] = Field(
+        "loopback",
+        description="slurm, slurm-jobs, mpi: where Dask's web page listens (needs bokeh); loopback "
+        "= for the scheduler's own machine, network = for everybody, without a password",
+    )
+    job_workers: int = Field(1, ge=1, description="slurm-jobs: workers of each job")
+    job_options: list[str] = Field(
+        [], description='slurm-jobs: options of sbatch, such as ["--partition=cpu"]'
+    )
+
+    @field_validator("job_options")
+    @classmethod
+    def _are_options(cls, values: list[str]) -> list[str]:
+        for value in values:
+            if not re.fullmatch(r"-[^\n]+", value):
+                raise ValueError(f"not an option of sbatch: {value!r}")
+        return values
+
+    @model_validator(mode="after")
+    def _jobs_are_bounded(self) -> ClusterConfig:
+        if self.kind == "slurm-jobs" and self.workers is None:
+            raise ValueError("cluster.kind slurm-jobs needs cluster.workers, the most it may use")
+        return self
 
 
 class PreprocessConfig(Schema):

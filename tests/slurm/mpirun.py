@@ -28,11 +28,11 @@ def usable_environment(folder):
     return environment
 
 
-def mpirun(environment, *command):
-    """Run Python in two ranks."""
+def mpirun(environment, *command, ranks=2):
+    """Run Python in two ranks, or more."""
     as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return subprocess.run(
-        ["mpirun", "-n", "2", sys.executable, *command],
+        ["mpirun", "-n", str(ranks), sys.executable, *command],
         cwd=ROOT,
         env=environment | as_root,
         capture_output=True,

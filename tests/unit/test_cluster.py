@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 from eeg2fmri_dist.config.preprocess import ClusterConfig
 from eeg2fmri_dist.errors import DataError, LaunchError
 from preprocessing.cluster import WorkerDiedError, open_cluster
+from preprocessing.credentials import make_credentials
+from preprocessing.nodes import fitting_workers
 
 TWO_WORKERS = ClusterConfig(workers=2, memory_gib=1.0)
 
@@ -43,7 +46,7 @@ def add(first, second):
 
 
 def test_local_workers(tmp_path):
-    with open_cluster(TWO_WORKERS) as cluster:
+    with open_cluster(TWO_WORKERS, tmp_path) as cluster:
         assert multiprocessing.active_children() == []
         cluster.start(2)
         threads = cluster.submit(threads_of_worker, None, name="threads", rank=0)
@@ -80,9 +83,9 @@ def step(seconds):
 
 if __name__ == "__main__":
     kind, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
-    config = ClusterConfig(kind=kind, workers=2, memory_gib=1, scheduler_file=folder / "s.json")
+    config = ClusterConfig(kind=kind, workers=2, memory_gib=1)
     try:
-        with open_cluster(config) as cluster:
+        with open_cluster(config, folder) as cluster:
             cluster.start(2)
             futures = [cluster.submit(step, seconds, name=f"s{i}", rank=i) for i in range(2)]
             (folder / "started").touch()
@@ -135,48 +138,106 @@ def test_no_worker_outlives_the_command(script, tmp_path, how):
             os.killpg(started.pid, signal.SIGKILL)
 
 
+def start_task(script, folder, rank, seconds):
+    """What `srun` starts: the same command in each task, told apart by variables."""
+    return subprocess.Popen(
+        [sys.executable, str(script), "slurm", str(folder), str(seconds)],
+        env={
+            **os.environ,
+            "SLURM_PROCID": str(rank),
+            "SLURM_JOB_ID": "1",
+            "SLURM_STEP_ID": "0",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_tasks_of_a_slurm_job(script, tmp_path):
-    """What `srun --ntasks=3` starts: the same command three times, told apart by a variable."""
-    pytest.importorskip("dask_jobqueue")
-    command = [sys.executable, str(script), "slurm", str(tmp_path), "0.1"]
-    tasks = [
-        subprocess.Popen(
-            command,
-            env={
-                **os.environ,
-                "SLURM_PROCID": str(rank),
-                "SLURM_NTASKS": "3",
-                "SLURM_JOB_ID": "1",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(3)
-    ]
+    tasks = [start_task(script, tmp_path, rank, 0.1) for rank in range(2)]
     outputs = [task.communicate(timeout=100) for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0, 0], outputs
-    assert [output for output, _ in outputs] == ["", "sum 0.2\n", ""]
+    assert [task.returncode for task in tasks] == [0, 0], outputs
+    assert [output for output, _ in outputs] == ["sum 0.2\n", ""]
+    assert not list(tmp_path.glob(".dask-*/*"))
 
 
-def test_a_slurm_cluster_without_a_job_is_refused(monkeypatch):
-    pytest.importorskip("dask_jobqueue")
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+def test_a_task_that_comes_late_ends_at_once(script, tmp_path):
+    first = start_task(script, tmp_path, 0, 0.1)
+    assert first.communicate(timeout=100)[0] == "sum 0.2\n"
+    late = start_task(script, tmp_path, 1, 0.1)
+    assert late.communicate(timeout=100) == ("", "")
+    assert late.returncode == 0
+
+
+@pytest.mark.faults
+def test_tasks_end_when_the_first_is_killed(script, tmp_path):
+    tasks = [start_task(script, tmp_path, rank, 600) for rank in range(2)]
+    try:
+        while not (tmp_path / "started").exists():
+            assert tasks[0].poll() is None, tasks[0].stderr.read()
+            time.sleep(0.05)
+        tasks[0].kill()
+        tasks[1].communicate(timeout=100)
+    finally:
+        for task in tasks:
+            task.kill()
+
+
+def test_a_slurm_cluster_without_a_job_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
     with (
-        pytest.raises(LaunchError, match="no Slurm tasks") as caught,
-        open_cluster(ClusterConfig(kind="slurm")),
+        pytest.raises(LaunchError, match="no task of Slurm") as caught,
+        open_cluster(ClusterConfig(kind="slurm"), tmp_path),
     ):
         pass
-    assert "srun" in str(caught.value)
+    assert "sbatch" in str(caught.value)
 
 
-@pytest.mark.parametrize(("kind", "package"), [("slurm", "dask_jobqueue"), ("mpi", "mpi4py")])
-def test_a_missing_package_is_named(monkeypatch, kind, package):
-    for module in (package, f"{package}.slurm", f"{package}.MPI"):
+@pytest.mark.parametrize(
+    ("kind", "package", "extra"),
+    [("slurm-jobs", "dask_jobqueue", "slurm"), ("mpi", "mpi4py", "mpi")],
+)
+def test_a_missing_package_is_named(monkeypatch, tmp_path, kind, package, extra):
+    for module in (package, f"{package}.MPI"):
         monkeypatch.setitem(sys.modules, module, None)
     with (
         pytest.raises(LaunchError, match=package.replace("_", "-")) as caught,
-        open_cluster(ClusterConfig(kind=kind)),
+        open_cluster(ClusterConfig(kind=kind, workers=2), tmp_path) as cluster,
     ):
-        pass
-    assert f"eeg2fmri_dist[{kind}]" in str(caught.value)
+        cluster.start(2)
+    assert f"eeg2fmri_dist[{extra}]" in str(caught.value)
+
+
+def test_workers_are_as_many_as_cores_with_memory():
+    config = ClusterConfig(memory_gib=3)
+    assert fitting_workers(config, cores=8, memory_gib=64) == 8
+    assert fitting_workers(config, cores=8, memory_gib=13) == 4
+    assert fitting_workers(config, cores=8, memory_gib=2) == 1
+
+
+def test_jobs_need_a_bound_and_take_options_of_sbatch():
+    with pytest.raises(ValueError, match=r"needs cluster\.workers"):
+        ClusterConfig(kind="slurm-jobs")
+    for option in ("cpu", "--time=1\nrm -r x", ""):
+        with pytest.raises(ValueError, match="not an option of sbatch"):
+            ClusterConfig(job_options=[option])
+
+
+def test_credentials_are_new_and_of_the_user_alone(tmp_path):
+    paths = [tmp_path / "first.pem", tmp_path / "second.pem"]
+    for path in paths:
+        make_credentials(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        text = path.read_text()
+        assert "PRIVATE KEY" in text
+        assert "CERTIFICATE" in text
+    assert paths[0].read_text() != paths[1].read_text()
+    with pytest.raises(FileExistsError):
+        make_credentials(paths[0])
+
+
+def test_without_openssl_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LaunchError, match=r"cluster\.kind to local"):
+        make_credentials(tmp_path / "new.pem")

@@ -56,6 +56,8 @@ class Outcome:
 class InlineCluster:
     """Runs each step at once, in this process; `kills` says how often a step's worker dies."""
 
+    place = None
+
     def __init__(self, kills=()):
         self.started, self.steps, self.kills = 0, [], dict(kills)
 
@@ -133,7 +135,7 @@ def run(monkeypatch):
     def run(config, **options):
         cluster = InlineCluster(**options)
         run.cluster = cluster
-        monkeypatch.setattr(pipeline, "open_cluster", lambda _: contextlib.nullcontext(cluster))
+        monkeypatch.setattr(pipeline, "open_cluster", lambda *_: contextlib.nullcontext(cluster))
         return pipeline.preprocess(config), cluster
 
     return run
