@@ -60,7 +60,8 @@ def find_recordings(source: SourceConfig) -> list[Recording]:
     Raises
     ------
     DataError
-        If there is none, or if half of a pair is missing.
+        If there is none, if half of a pair is missing, or if a label holds characters that have
+        no place in a file name.
     """
     from preprocessing import bids, noddi
 
@@ -72,4 +73,18 @@ def find_recordings(source: SourceConfig) -> list[Recording]:
             where=source.path,
             remedy="check source.path, source.kind and source.subjects in the config",
         )
+    for recording in recordings:
+        _check_labels(recording)
     return recordings
+
+
+def _check_labels(recording: Recording) -> None:
+    """Refuse labels that are no labels: they become file names, job names and text in pages."""
+    for label in (recording.subject, recording.session, recording.run):
+        allowed = all(character.isalnum() or character in "+-" for character in label)
+        if not allowed or not recording.subject:
+            raise DataError(
+                f"{label!r} cannot be a subject, session or run: letters, digits, + and - can",
+                where=recording.bold_path,
+                remedy="rename the files, or leave them out with source.subjects",
+            )

@@ -205,3 +205,18 @@ def test_damaged_sidecar_is_named(add, find, tmp_path, content):
     with pytest.raises(DataError) as error:
         find()
     assert error.value.where == tmp_path / "task-rest_bold.json"
+
+
+@pytest.mark.parametrize("label", ["$(touch x)", "<script>", "a b", "`id`", "x;y", "", "a\nb", '"'])
+def test_labels_that_are_no_labels_are_refused(add, find, label):
+    add(f"sub-{label}", f"sub-{label}_task-rest", EEG, BOLD)
+    with pytest.raises(DataError, match="cannot be a subject, session or run"):
+        find()
+
+
+def test_a_subject_that_leads_elsewhere_is_not_there(add, find):
+    add("sub-01", "sub-01_task-rest", EEG, BOLD)
+    with pytest.raises(DataError, match=r"no subject \.\./sub-01"):
+        find(subjects=["../sub-01"])
+    with pytest.raises(DataError, match="no BrainVision EEG and no BOLD run of task"):
+        find(task="../rest")
