@@ -15,12 +15,12 @@ def act(config: PreprocessConfig) -> None:
     """Preprocess what is not up to date."""
     from preprocessing.pipeline import preprocess
 
-    preprocess(config)
+    preprocess(config).check_complete()
 
 
 def plan(config: PreprocessConfig) -> list[str]:
     """Say what would be preprocessed."""
-    from preprocessing.pipeline import plan
+    from preprocessing.planning import plan
 
     return plan(config)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import math
-import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,10 +18,12 @@ from preprocessing.cluster import Cluster, WorkerDiedError, open_cluster
 from preprocessing.merging import merge_shards, why_merge
 from preprocessing.nodes import forget_meetings
 from preprocessing.quality.pages import update_pages
+from preprocessing.prediction import predicted_step_s, rates_of
+from preprocessing.progress import Progress
 from preprocessing.recordings import Recording, find_recordings
 from preprocessing.shards import Examined, examine, shard_folder, shard_place
-from preprocessing.sources import source_states
-from preprocessing.summary import Row, Summary, table
+from preprocessing.space import check_output, check_space
+from preprocessing.summary import Row, Summary
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +48,18 @@ def preprocess(config: PreprocessConfig) -> Summary:
     LaunchError
         If the disk is full, the cluster cannot run, or another process writes the same store.
     """
+    check_output(config.output)
     # Under Slurm or MPI all tasks of the job come here, and only one goes on.
     with (
         open_cluster(config.cluster, shard_folder(config.output)) as cluster,
         _sole_writer(config.output, keep=cluster.place),
     ):
-        recordings = _recordings(config)
-        examined, rows = _examine_all(recordings, config)
+        recordings = recordings_of(config)
+        examined, rows = examine_all(recordings, config)
         stale = [item for item in examined if item.reason is not None]
         if stale:
             _log_reasons(stale)
-            _check_space(config, [item.place.recording for item in stale], recordings)
+            check_space(config, [item.place.recording for item in stale], recordings)
             rows |= _compute(cluster, stale, config)
         ordered = tuple(rows[recording.key] for recording in recordings)
         if config.quality:
@@ -72,37 +73,17 @@ def preprocess(config: PreprocessConfig) -> Summary:
     return summary
 
 
-def plan(config: PreprocessConfig) -> list[str]:
-    """Say what `preprocess` would do, without doing it.
+def recordings_of(config: PreprocessConfig) -> list[Recording]:
+    """Find the recordings; refuse at once what would else be refused when the shards are there.
 
-    Returns
-    -------
-    list of str
-        Lines: a table of the recordings, what would be computed and why, disk space.
+    Raises
+    ------
+    DataError
+        If there is none, or two have the same name.
+    ConfigError
+        If ``output`` or ``atlas.path`` cannot be what it says.
     """
-    recordings = _recordings(config)
-    examined, rows = _examine_all(recordings, config)
-    reasons = {item.place.recording.key: item.reason for item in examined}
-    cells = [
-        (*_described(recording, config), reasons[recording.key] or "up to date")
-        for recording in recordings
-        if recording.key in reasons
-    ]
-    cells += [(key, *"????", row.message) for key, row in rows.items() if row.state == "failed"]
-    stale = [item.place.recording for item in examined if item.reason is not None]
-    why = "its shards change" if stale else why_merge(list(reasons), config)
-    needed = _bytes_needed(config, stale, recordings if why else [])
-    return [
-        f"{len(recordings)} {config.source.kind} recordings in {config.source.path}",
-        *table(("recording", "EEG", "BOLD", "volumes", "TR (s)", "shard"), cells),
-        f"{len(stale)} of {len(recordings)} shards to compute",
-        f"{config.output}: {f'to be merged: {why}' if why else 'up to date'}",
-        f"disk: about {_gigabytes(needed)} needed, {_gigabytes(_free_bytes(config.output))} free",
-    ]
-
-
-def _recordings(config: PreprocessConfig) -> list[Recording]:
-    """Find the recordings; refuse at once what would else be refused when the shards are there."""
+    check_output(config.output)
     find_atlas_files(config.atlas)
     recordings = find_recordings(config.source)
     keys = [recording.key for recording in recordings]
@@ -116,10 +97,10 @@ def _recordings(config: PreprocessConfig) -> list[Recording]:
     return recordings
 
 
-def _examine_all(
+def examine_all(
     recordings: Sequence[Recording], config: PreprocessConfig
 ) -> tuple[list[Examined], dict[str, Row]]:
-    """Look at all shards; and the rows of recordings that are up to date, or cannot be read."""
+    """Look at all shards; return also the rows of those up to date, and those that failed."""
     examined: list[Examined] = []
     rows: dict[str, Row] = {}
     for recording in recordings:
@@ -166,23 +147,37 @@ def _run_steps(
         for rank, item in enumerate(stale)
         for future, step in _submit(cluster, item, rank, config).items()
     }
-    n_steps = len(doing)
     rows: dict[str, Row] = {}
     died = []
-    for number, future in enumerate(cluster.completed(doing), start=1):
-        # Forgotten here, a result leaves the workers' memory as soon as no step needs it.
-        key, step = doing.pop(future)
-        error = cluster.error(future)
-        if error is None:
-            logger.info("[%d/%d] %s: %s done", number, n_steps, key, step)
-            if step == "shard":
-                rows[key] = future.result()
-        elif key not in rows:
+    with Progress(_work(stale, config)) as progress:
+        for future in cluster.completed(doing):
+            # Forgotten here, a result leaves the workers' memory as soon as no step needs it.
+            key, step = doing.pop(future)
+            error = cluster.error(future)
+            if error is None:
+                progress.finished(f"{key}: {step}")
+                if step == "shard":
+                    rows[key] = future.result()
+                continue
+            progress.failed(f"{key}: {step}")
             # Later steps fail with the error of the earlier one.
-            rows[key] = _failed(key, step, error)
-            if isinstance(error, WorkerDiedError):
-                died.append(key)
+            if key not in rows:
+                rows[key] = _failed(key, step, error)
+                if isinstance(error, WorkerDiedError):
+                    died.append(key)
     return rows, died
+
+
+def _work(stale: Sequence[Examined], config: PreprocessConfig) -> dict[str, float]:
+    """What each step is expected to take; those of recordings that cannot be opened, nothing."""
+    rates = rates_of(config, shard_folder(config.output))
+    work: dict[str, float] = {}
+    for item in stale:
+        recording, seconds = item.place.recording, rates.step_s(0, 0)
+        with contextlib.suppress(DataError):
+            seconds = predicted_step_s(recording, config, rates)
+        work |= {f"{recording.key}: {step}": value for step, value in seconds.items()}
+    return work
 
 
 def _submit(
@@ -241,57 +236,6 @@ def _merge(keys: Sequence[str], rows: tuple[Row, ...], config: PreprocessConfig)
 def _log_table(summary: Summary) -> None:
     for line in summary.lines():
         logger.info("%s", line)
-
-
-def _described(recording: Recording, config: PreprocessConfig) -> tuple[str, str, str, str, str]:
-    """Key, bytes of EEG and BOLD, volumes and TR of a recording, as far as they can be read."""
-    try:
-        *eeg, bold = source_states(recording)
-        run = steps.open_run(recording, config)
-    except DataError:
-        return (recording.key, "?", "?", "?", "?")
-    return (
-        recording.key,
-        _gigabytes(sum(file.size for file in eeg)),
-        _gigabytes(bold.size),
-        str(run.n_volumes),
-        f"{run.tr_s:g}",
-    )
-
-
-def _check_space(
-    config: PreprocessConfig, stale: Sequence[Recording], recordings: Sequence[Recording]
-) -> None:
-    """Refuse to begin hours of work whose result has no room."""
-    needed, free = _bytes_needed(config, stale, recordings), _free_bytes(config.output)
-    if config.compression == "none" and needed > free:
-        raise LaunchError(
-            f"no space left on the disk: about {needed:,} bytes are needed, {free:,} are free",
-            where=config.output,
-            remedy="free space, or set another `output`",
-        )
-
-
-def _bytes_needed(
-    config: PreprocessConfig, stale: Sequence[Recording], merged: Sequence[Recording]
-) -> int:
-    """Size of the shards to compute and of the store to merge (all or nothing), uncompressed."""
-    n_volumes = 0
-    for recording in merged or stale:
-        # A header that cannot be read is reported by the recording's own steps.
-        with contextlib.suppress(DataError):
-            kept = steps.open_run(recording, config).n_volumes - config.drop_volumes
-            n_volumes += kept * ((recording in stale) + (recording in merged))
-    return 4 * math.prod(config.bold.grid) * n_volumes
-
-
-def _free_bytes(output: Path) -> int:
-    folder = next(parent for parent in output.absolute().parents if parent.is_dir())
-    return shutil.disk_usage(folder).free
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from eeg2fmri_dist.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,24 @@ class Summary:
         ]
         header = ("recording", "state", "volumes", "Dice", "transform", "seconds", "GiB", "message")
         return [*table(header, cells), self.total()]
+
+    def check_complete(self) -> None:
+        """Refuse a summary that names failures, which a batch system should hear of.
+
+        Raises
+        ------
+        DataError
+            If a recording failed, though the others are in the store (``on_error: continue``).
+        """
+        failed = [row for row in self.rows if row.state == "failed"]
+        if failed:
+            reasons = [f"{row.recording}: {row.message}: {row.error}" for row in failed]
+            what = f"{len(failed)} of {len(self.rows)} recordings failed; the store has the others"
+            raise DataError(
+                textwrap.indent("\n".join([what, *reasons]), "  ").strip(),
+                where=self.store,
+                remedy="correct these recordings, or leave them out with source.subjects",
+            )
 
     def total(self) -> str:
         """Return one line about all recordings."""

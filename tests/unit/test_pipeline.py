@@ -22,7 +22,7 @@ from eeg2fmri_dist.config.simulate import SimulateConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError, StoreError
 from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.store import Atlas, Layout, RecordingEntry, Store, verify, write_shard
-from preprocessing import merging, noddi, pipeline
+from preprocessing import merging, noddi, pipeline, planning, prediction, space
 from preprocessing.cluster import WorkerDiedError
 from preprocessing.shards import make_record, record_path
 from preprocessing.summary import Row
@@ -91,6 +91,7 @@ class Steps:
         self.failures = {}
 
     def open_run(self, recording, config):
+        self._fail(recording, "opening")
         return types.SimpleNamespace(n_volumes=8, tr_s=2.16)
 
     def register(self, recording, config):
@@ -109,7 +110,9 @@ class Steps:
         eeg = np.full((3, 1, 1), config.eeg.band_hz[1], np.float32)
         bold = np.full((3, *GRID), int(subject), np.float32)
         write_shard(place.path, layout, RecordingEntry(subject, "", "", 2.0, 0, 3), eeg, bold)
-        row = Row(place.recording.key, "computed", 3, 0.95, "affine", 1.0, "")
+        cost = {"seconds": 3600.0, "cpu_s": 3600.0, "peak_bytes": 2**30, "host": "n1", "pid": 1}
+        costs = dict.fromkeys(("registration", "EEG features", "shard"), cost)
+        row = Row(place.recording.key, "computed", 3, 0.95, "affine", 1.0, "", "", costs)
         record = make_record(place, item.sources, vars(row), Store(place.path).fingerprint)
         write_json(record_path(place.path), record)
         return row
@@ -123,7 +126,8 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch):
     steps = Steps()
-    monkeypatch.setattr(pipeline, "steps", steps)
+    for module in (pipeline, planning, prediction, space):
+        monkeypatch.setattr(module, "steps", steps)
     monkeypatch.setattr(merging, "load_atlases", lambda *_: {})
     return steps
 
@@ -299,6 +303,18 @@ def test_continue_makes_a_store_of_the_others(data, run, steps):
     assert len(Store(config.output).recordings) == 3
 
 
+def test_continue_tells_the_batch_system_what_failed(data, run, steps):
+    steps.failures["35", "shard"] = DataError("truncated")
+    summary, _ = run(configure(data, on_error="continue"))
+    with pytest.raises(DataError) as caught:
+        summary.check_complete()
+    assert caught.value.exit_code == 3
+    assert "1 of 3 recordings failed; the store has the others" in str(caught.value)
+    assert "sub-35: shard failed: truncated" in str(caught.value)
+    steps.failures.clear()
+    run(configure(data, on_error="continue"))[0].check_complete()
+
+
 def test_continue_without_any_recording_left_is_an_error(data, run, steps):
     for subject in SUBJECTS:
         steps.failures[subject, "registration"] = DataError("no brain found")
@@ -323,7 +339,7 @@ def test_a_full_disk_ends_the_run_with_its_own_exit_code(data, run, steps):
 
 def test_too_little_space_is_said_before_anything_is_computed(data, run, monkeypatch):
     free = types.SimpleNamespace(free=100_000)
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: free)
     with pytest.raises(LaunchError, match="no space left on the disk") as caught:
         run(configure(data))
     assert "100,000 are free" in str(caught.value)
@@ -347,8 +363,8 @@ def test_a_missing_source_file_fails_that_recording_alone(data, run, monkeypatch
         return real(place)
 
     monkeypatch.setattr(pipeline, "examine", examine)
-    text = "\n".join(pipeline.plan(configure(data)))
-    assert re.search(r"sub-35 +\? .* looking at its files failed", text)
+    text = "\n".join(planning.plan(configure(data)))
+    assert re.search(r"sub-35 .* looking at its files failed", text)
     summary, _ = run(configure(data, on_error="continue"))
     assert states(summary)["sub-35"] == "failed"
     assert len(Store(summary.store).recordings) == 2
@@ -391,7 +407,7 @@ def test_two_runs_at_once_are_refused_and_leftovers_removed(data, run):
 
 def test_plan_says_what_would_be_done_and_changes_nothing(data, run):
     config = configure(data)
-    text = "\n".join(pipeline.plan(config))
+    text = "\n".join(planning.plan(config))
     assert "3 noddi recordings" in text
     assert "3 of 3 shards to compute" in text
     assert "store.h5: to be merged" in text
@@ -399,11 +415,45 @@ def test_plan_says_what_would_be_done_and_changes_nothing(data, run):
     run(config)
     flip_a_bit(config.output.with_suffix(".shards") / "sub-43.h5")
     before = mtimes(config)
-    text = "\n".join(pipeline.plan(config))
+    text = "\n".join(planning.plan(config))
     assert re.search(r"sub-32 .* 8 +2\.16 +up to date", text)
     assert re.search(r"sub-43 .* 8 +2\.16 +sub-43\.h5 is damaged", text)
     assert "1 of 3 shards to compute" in text
     assert mtimes(config) == before
+
+
+def test_plan_names_recordings_that_cannot_be_used(data, steps):
+    steps.failures["35", "opening"] = DataError("8 volumes, of which the first 9 are dropped")
+    text = "\n".join(planning.plan(configure(data)))
+    assert re.search(r"sub-35 .* cannot be used: 8 volumes, of which the first 9", text)
+    assert "1 of 3 recordings cannot be used: sub-35 (on_error: stop)" in text
+    assert "2 of 3 shards to compute" in text
+    for subject in SUBJECTS:
+        steps.failures[subject, "opening"] = DataError("8 volumes, of which the first 9")
+    with pytest.raises(DataError, match="none of these recordings can be used") as caught:
+        planning.plan(configure(data))
+    assert "sub-43" in str(caught.value)
+
+
+def test_plan_predicts_from_what_recordings_have_cost(data, run):
+    config = configure(data)
+    assert "by simulated recordings on another machine" in "\n".join(planning.plan(config))
+    run(config)
+    flip_a_bit(config.output.with_suffix(".shards") / "sub-43.h5")
+    text = "\n".join(planning.plan(config))
+    # Each stand-in took an hour of processor time; one of three is to be computed again.
+    assert "time: about 3.00 core-hours, by 3 recordings computed before" in text
+
+
+def test_outputs_that_cannot_be_written_are_refused_at_once(data, run):
+    folder, file = data / "folder", data / "file"
+    folder.mkdir()
+    file.touch()
+    for output in (folder, file / "store.h5"):
+        for act in (planning.plan, lambda config: run(config)):
+            with pytest.raises(ConfigError, match="output"):
+                act(configure(data, output=output))
+    assert not list(folder.iterdir())
 
 
 # Real steps on simulated recordings.
