@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -35,6 +36,8 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+    # On nodes without a route to the internet, each process would say so.
+    "PYTHONWARNINGS": "ignore::RuntimeWarning:distributed.utils",
 }
 # Dask sees nothing of the memory of native libraries: spilling and pausing on its account would
 # only stall. A worker near its limit is ended, and its step tried elsewhere.
@@ -203,6 +206,7 @@ def _dask_settings() -> Iterator[None]:
     import distributed  # noqa: F401  (its import sets up its own logging)
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="distributed.utils")
     with dask.config.set(_DASK_SETTINGS):
         yield
 

@@ -153,7 +153,7 @@ def client_of_tasks(task: Task, config: ClusterConfig, folder: Path) -> Iterator
             ) as cluster,
             Client(cluster) as client,
         ):
-            announce(cluster)
+            announce(cluster, config)
             write_json(place / "scheduler.json", {"address": cluster.scheduler_address})
             yield client
 
@@ -200,7 +200,7 @@ def forget_meetings(folder: Path, keep: Path | None) -> None:
 
 def scheduler_options(config: ClusterConfig, security: Security) -> dict[str, Any]:
     """Return what a scheduler off the loopback needs to be told."""
-    wanted = config.dashboard != "off" and find_spec("bokeh") is not None
+    wanted = _has_dashboard(config)
     host = "" if config.dashboard == "network" and wanted else _LOOPBACK
     return {
         "security": security,
@@ -225,19 +225,24 @@ def worker_options(config: ClusterConfig, security: Security) -> dict[str, Any]:
         "dashboard": False,
         "dashboard_address": f"{_LOOPBACK}:0",
         "death_timeout": 60,
+        "silence_logs": logging.CRITICAL,
     }
 
 
-def announce(cluster: Any) -> None:
+def announce(cluster: Any, config: ClusterConfig) -> None:
     """Log where the scheduler is, and how to see its dashboard."""
     host = socket.gethostname()
     logger.info("Dask scheduler on %s: %s", host, cluster.scheduler_address)
-    port = cluster.scheduler_info["services"].get("dashboard")
-    if port is None:
+    if not _has_dashboard(config):
         logger.info("no Dask dashboard (cluster.dashboard is off, or bokeh is not installed)")
         return
+    port = cluster.scheduler_info["services"]["dashboard"]
     tunnel = shlex.join(["ssh", "-N", "-L", f"{port}:{_LOOPBACK}:{port}", host])
     logger.info("Dask dashboard: http://%s:%d, there; from elsewhere: %s", _LOOPBACK, port, tunnel)
+
+
+def _has_dashboard(config: ClusterConfig) -> bool:
+    return config.dashboard != "off" and find_spec("bokeh") is not None
 
 
 def import_optional(module: str, *, kind: str, package: str, extra: str) -> ModuleType:

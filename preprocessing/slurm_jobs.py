@@ -6,12 +6,14 @@ import contextlib
 import math
 import secrets
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eeg2fmri_dist.config.preprocess import ClusterConfig
+from eeg2fmri_dist.errors import LaunchError
 from preprocessing.nodes import (
     MEETING_PREFIX,
     announce,
@@ -54,7 +56,7 @@ def client_of_jobs(
     Raises
     ------
     LaunchError
-        If dask-jobqueue is missing.
+        If dask-jobqueue is missing, or Slurm refuses such jobs.
     """
     slurm = import_optional(
         "dask_jobqueue", kind="slurm-jobs", package="dask-jobqueue", extra="slurm"
@@ -68,7 +70,7 @@ def client_of_jobs(
         names = {**environment, **_as_environment({**settings, **_tls_settings(security)})}
         exports = [f"export {name}={shlex.quote(value)}" for name, value in names.items()]
         with (
-            _cluster_class(slurm)(
+            _cluster_class(slurm, _sbatch(config, folder / "jobs"))(
                 cores=config.job_workers,
                 processes=config.job_workers,
                 memory=f"{config.job_workers * config.memory_gib} GiB",
@@ -78,26 +80,55 @@ def client_of_jobs(
                 security=security,
                 scheduler_options=scheduler_options(config, security),
                 worker_extra_args=["--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
-                job_extra_directives=list(config.job_options),
                 job_script_prologue=exports,
-                log_directory=str(folder / "jobs"),
                 silence_logs=False,
             ) as cluster,
             Client(cluster) as client,
         ):
-            announce(cluster)
+            announce(cluster, config)
+            _check_submission(cluster.job_script(), _sbatch(config, folder / "jobs"))
             cluster.adapt(minimum_jobs=1, maximum_jobs=n_jobs)
             yield client
 
 
-def _cluster_class(slurm: Any) -> Any:
+def _sbatch(config: ClusterConfig, logs: Path) -> list[str]:
+    """The command that submits a job."""
+    logs.mkdir(exist_ok=True)
+    return ["sbatch", f"--output={logs.absolute()}/%x-%j.out", *config.job_options]
+
+
+def _cluster_class(slurm: Any, sbatch: list[str]) -> Any:
+    """A cluster whose job script holds nothing that a shell or sbatch could take apart."""
     base: Any = slurm.SLURMCluster
 
+    class Job(base.job_cls):
+        submit_command = shlex.join(sbatch)
+
     class Jobs(base):
+        job_cls = Job
+
         def _get_worker_security(self, security: Security) -> None:
-            """Nothing on the command line, where a path would meet the shell."""
+            """Nothing on the command line: workers read it from their environment."""
 
     return Jobs
+
+
+def _check_submission(script: str, sbatch: list[str]) -> None:
+    """Refuse what Slurm refuses; Dask would go on trying for ever, in silence."""
+    try:
+        tried = subprocess.run(
+            [*sbatch, "--test-only"], input=script, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LaunchError(
+            f"cluster.kind is slurm-jobs, but sbatch does not answer ({error})",
+            remedy="start it where jobs are submitted, or set cluster.kind to local",
+        ) from None
+    if tried.returncode != 0:
+        raise LaunchError(
+            f"sbatch refuses the jobs of the workers: {tried.stderr.strip()}",
+            remedy="correct cluster.job_options, cluster.job_workers or cluster.memory_gib",
+        )
 
 
 def _tls_settings(security: Security) -> dict[str, str]:

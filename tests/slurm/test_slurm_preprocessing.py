@@ -129,17 +129,26 @@ def test_workers_may_be_jobs_of_their_own(slurm, folder, reference):
     started = subprocess.Popen(
         command, cwd=ROOT, env=slurm.environment, stderr=subprocess.PIPE, text=True
     )
-    jobs = set()
-    while started.poll() is None:
+    jobs, deadline = set(), time.monotonic() + 240
+    while started.poll() is None and time.monotonic() < deadline:
         jobs |= set(slurm.call("squeue", "--noheader", "--format=%A").split())
         time.sleep(0.5)
-    errors = started.stderr.read()
+    started.terminate()
+    errors = started.communicate(timeout=60)[1]
     assert started.returncode == 0, errors
     assert len(jobs) > 1, errors
     assert contents(ours) == reference
     assert {cost["host"] for cost in costs(ours)} <= {"n1", "n2"} or not slurm.nodes.separate
     assert not list((ours / "store.shards").glob(".dask-*/*"))
-    slurm.call("squeue", "--noheader")
+
+
+def test_jobs_that_slurm_refuses_are_named(slurm, folder):
+    options = '["--partition=nowhere"]'
+    config = write_config(folder / "refused", folder / "data", kind="slurm-jobs", workers=2)
+    done = preprocess(config, f"cluster.job_options={options}", environment=slurm.environment)
+    assert done.returncode == 4, done.stderr
+    assert "sbatch refuses the jobs of the workers" in done.stderr
+    assert "nowhere" in done.stderr
 
 
 @pytest.mark.faults

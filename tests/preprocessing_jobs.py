@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import yaml
-from trainings import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SUBJECTS = ("32", "35", "38", "43")
 
 
-def simulate_recordings(folder):
+def simulate_recordings(folder, subjects=SUBJECTS):
     """Write tiny simulated recordings into ``folder/data``."""
     from eeg2fmri_dist.config.simulate import SimulateConfig
     from preprocessing.simulation import simulate
@@ -19,7 +21,7 @@ def simulate_recordings(folder):
     simulate(
         SimulateConfig(
             output=folder / "data",
-            subjects=list(SUBJECTS),
+            subjects=list(subjects),
             n_volumes=10,
             tr_s=2.0,
             sfreq_hz=500,
