@@ -4,6 +4,8 @@ All give the store of one worker on one machine, bit for bit.
 """
 
 import json
+import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import psutil
 import pytest
 from mpirun import mpirun
 from preprocessing_jobs import contents, costs, preprocess, simulate_recordings, write_config
-from trainings import ROOT, submit
+from trainings import ROOT, submit, task_processes
 
 from preprocessing.credentials import make_credentials
 
@@ -104,6 +106,20 @@ def test_a_node_that_dies_costs_its_steps_alone(slurm, folder, reference):
     assert contents(ours) == reference
     finished = [path for path in kept if path.with_suffix(".json").exists()]
     assert any(path.stat().st_mtime_ns == kept[path] for path in finished)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_task_that_is_killed_costs_no_recording(slurm, folder, reference, rank):
+    """The first has the scheduler; the other has workers alone."""
+    ours = folder / f"killed-task-{rank}"
+    job_id = submit_preprocessing(slurm, ours, write_config(ours, folder / "data"))
+    slurm.wait(job_id, lambda _: "[2/12]" in slurm.tail(slurm.job(job_id)))
+    os.kill(task_processes(job_id, "preprocess")[rank], signal.SIGKILL)
+    job = slurm.wait_for_end(job_id)
+    assert job["JobState"] == "COMPLETED", slurm.tail(job)
+    assert "a task was killed" in slurm.tail(job)
+    assert contents(ours) == reference
 
 
 @pytest.mark.faults
