@@ -11,6 +11,7 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
 from eeg2fmri_dist.errors import DataError
+from preprocessing.contrast import BACKGROUND, coarse, local_contrast, to_ants, without_holes
 from preprocessing.template import load_brain_mask, load_template
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ _SYN_VOXEL_MM = 4.0
 # Measured on heads with a known map: smaller gains can go with a larger registration error.
 _LEAST_DICE_GAIN = 0.01
 _LEAST_CORRELATION_GAIN = 1.05
-# Contrast is compared with that of the neighbourhood: coil sensitivity and dropout do not count.
-_NEIGHBOURHOOD_MM = 12.0
-_LARGEST_CONTRAST = 3.0
-_BACKGROUND = -4.0
+_LARGEST_DICE_LOSS = 0.02
 # ITK takes no NaN as the value outside an image.
 _NOT_SCANNED = -1e9
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class Registration:
     native_mm : ndarray of shape (voxel, 3), float32
         Scanner mm (RAS) of the template's brain voxels, in the order of ``numpy.nonzero``.
     quality : dict
-        ``transform`` (affine or syn), ``dice_affine``, ``dice_syn``, ``mi_affine``, ``mi_syn``,
-        ``correlation_affine``, ``correlation_syn`` (of local contrast inside the brain),
+        ``transform`` (affine, syn or t1), ``dice_affine``, ``mi_affine``, ``correlation_affine``
+        (of local contrast inside the brain) and the same of syn and t1 where they were tried,
         ``jacobian_min``, ``jacobian_max``, ``coverage`` (share of the brain inside the EPI).
     mean_epi, epi_mask : ndarray of shape (x, y, z), float32 and bool
         What was registered, on the grid of the run: mean volume and the brain found in it.
@@ -84,14 +81,19 @@ class _Images:
     moving_mask: ants.ANTsImage
 
 
-def register(mean_epi: np.ndarray, affine: np.ndarray, config: BoldConfig) -> Registration:
+def register(
+    mean_epi: np.ndarray,
+    affine: np.ndarray,
+    config: BoldConfig,
+    t1: nib.Nifti1Image | None = None,
+) -> Registration:
     """Register the mean EPI of a run with the template.
 
     The transform is estimated on the local contrast of the masked EPI and of the template's brain,
     turned round (T1 -> T2*-like), because a full head fails on real EPI; it is meant to be applied
     to unmasked volumes. SyN is kept where it raises mutual information, clearly raises the overlap
     of masks and the correlation of contrasts, and folds nothing; otherwise affine is kept and the
-    quality says so.
+    quality says so. With a T1 the way over it is tried first (see `anatomical.over_t1`).
 
     Parameters
     ----------
@@ -101,6 +103,9 @@ def register(mean_epi: np.ndarray, affine: np.ndarray, config: BoldConfig) -> Re
         Voxel index -> scanner mm (RAS).
     config : BoldConfig
         Kind of transform, seed, smallest overlap.
+    t1 : Nifti1Image, optional
+        The subject's anatomy, in the scanner's coordinates as the EPI is; given where the way over
+        it is wanted.
 
     Raises
     ------
@@ -111,12 +116,15 @@ def register(mean_epi: np.ndarray, affine: np.ndarray, config: BoldConfig) -> Re
     images = _prepare(ants, mean_epi, affine)
     with tempfile.TemporaryDirectory() as folder:
         chosen = by_affine = _affine(ants, images, folder)
+        by_t1 = None if t1 is None else _over_t1(ants, images, t1, folder)
         by_syn = None
-        if config.transform == "syn":
+        if by_t1 is not None and _t1_fits(by_t1, by_affine):
+            chosen = by_t1
+        elif config.transform == "syn":
             by_syn = _syn(ants, images, by_affine, folder)
             if _improves(by_syn, by_affine):
                 chosen = by_syn
-        quality = _quality(by_affine, by_syn, chosen)
+        quality = _quality(by_affine, by_syn, by_t1, chosen)
         if chosen.dice < config.min_dice:
             raise DataError(
                 f"registration failed its gate: the EPI's brain mask overlaps the template's by "
@@ -146,36 +154,22 @@ def _import_ants(seed: int) -> Any:
 
 
 def _prepare(ants: Any, mean_epi: np.ndarray, affine: np.ndarray) -> _Images:
-    from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes
+    from scipy.ndimage import binary_dilation
 
     template, mask = load_template(), load_brain_mask()
     brain = np.asarray(mask.dataobj) > 0
     t1 = np.asarray(template.dataobj, dtype=np.float32)
     rim = binary_dilation(brain, iterations=_METRIC_RIM_VOXELS)
     # The template's mask has holes where the ventricles are; those of an EPI are bright.
-    whole = binary_fill_holes(binary_closing(brain, iterations=4))
+    whole = without_holes(brain)
     epi_mask = _epi_mask(mean_epi, affine)
     return _Images(
-        fixed=_to_ants(ants, _contrast(-t1, whole, template.affine), template.affine),
-        metric_mask=_to_ants(ants, rim, template.affine),
-        brain=_to_ants(ants, brain, template.affine),
-        moving=_to_ants(ants, _contrast(mean_epi, epi_mask, affine), affine),
-        moving_mask=_to_ants(ants, epi_mask, affine),
+        fixed=to_ants(ants, local_contrast(-t1, whole, template.affine), template.affine),
+        metric_mask=to_ants(ants, rim, template.affine),
+        brain=to_ants(ants, brain, template.affine),
+        moving=to_ants(ants, local_contrast(mean_epi, epi_mask, affine), affine),
+        moving_mask=to_ants(ants, epi_mask, affine),
     )
-
-
-def _contrast(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Deviation from the mean of the neighbourhood in its standard deviations, inside the mask."""
-    from scipy.ndimage import gaussian_filter
-
-    sigma = _NEIGHBOURHOOD_MM / np.linalg.norm(affine[:3, :3], axis=0)
-    weight = np.maximum(gaussian_filter(mask.astype(np.float32), sigma), 0.02)
-    mean = gaussian_filter(np.where(mask, image, 0).astype(np.float32), sigma) / weight
-    deviation = np.where(mask, image - mean, 0)
-    spread = np.sqrt(gaussian_filter(deviation**2, sigma) / weight)
-    least = max(0.15 * float(spread[mask].mean()), 1e-6)
-    contrast = deviation / np.maximum(spread, least)
-    return np.where(mask, contrast.clip(-_LARGEST_CONTRAST, _LARGEST_CONTRAST), _BACKGROUND)
 
 
 def _epi_mask(mean_epi: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -197,24 +191,9 @@ def _epi_mask(mean_epi: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _to_ants(ants: Any, volume: np.ndarray, affine: np.ndarray) -> ants.ANTsImage:
-    lps = _RAS_TO_LPS @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    return ants.from_numpy(
-        np.ascontiguousarray(volume, dtype=np.float32),
-        origin=lps[:3, 3].tolist(),
-        spacing=spacing.tolist(),
-        direction=lps[:3, :3] / spacing,
-    )
-
-
-def _coarse(ants: Any, image: ants.ANTsImage, voxel_mm: float) -> ants.ANTsImage:
-    return ants.resample_image(image, (voxel_mm,) * 3)
-
-
 def _affine(ants: Any, images: _Images, folder: str) -> _Candidate:
     result = ants.registration(
-        _coarse(ants, images.fixed, _AFFINE_VOXEL_MM),
+        coarse(ants, images.fixed, _AFFINE_VOXEL_MM),
         images.moving,
         type_of_transform="Affine",
         outprefix=os.path.join(folder, "affine_"),
@@ -223,7 +202,7 @@ def _affine(ants: Any, images: _Images, folder: str) -> _Candidate:
 
 
 def _syn(ants: Any, images: _Images, start: _Candidate, folder: str) -> _Candidate:
-    fixed = _coarse(ants, images.fixed, _SYN_VOXEL_MM)
+    fixed = coarse(ants, images.fixed, _SYN_VOXEL_MM)
     result = ants.registration(
         fixed,
         images.moving,
@@ -236,18 +215,33 @@ def _syn(ants: Any, images: _Images, start: _Candidate, folder: str) -> _Candida
         reg_iterations=(40, 20),
         outprefix=os.path.join(folder, "syn_"),
     )
-    transforms = result["fwdtransforms"]
-    jacobian = ants.create_jacobian_determinant_image(fixed, transforms[0], do_log=False)
-    inside = jacobian.numpy()[_coarse(ants, images.brain, _SYN_VOXEL_MM).numpy() > 0.5]
-    return _examine(ants, images, transforms, float(inside.min()), float(inside.max()))
+    return _examine(ants, images, result["fwdtransforms"], _jacobian(ants, images, fixed, result))
+
+
+def _over_t1(ants: Any, images: _Images, t1: nib.Nifti1Image, folder: str) -> _Candidate:
+    from preprocessing.anatomical import over_t1
+
+    transforms = over_t1(ants, images.moving, t1, folder)
+    fixed = coarse(ants, images.fixed, _SYN_VOXEL_MM)
+    jacobian = _jacobian(ants, images, fixed, {"fwdtransforms": transforms})
+    return _examine(ants, images, transforms, jacobian)
+
+
+def _jacobian(
+    ants: Any, images: _Images, fixed: ants.ANTsImage, result: dict[str, Any]
+) -> tuple[float, float]:
+    """Smallest and largest local volume change of a warp inside the brain."""
+    warp = result["fwdtransforms"][0]
+    jacobian = ants.create_jacobian_determinant_image(fixed, warp, do_log=False).numpy()
+    inside = jacobian[coarse(ants, images.brain, _SYN_VOXEL_MM).numpy() > 0.5]
+    return float(inside.min()), float(inside.max())
 
 
 def _examine(
     ants: Any,
     images: _Images,
     transforms: list[str],
-    jacobian_min: float = 1.0,
-    jacobian_max: float = 1.0,
+    jacobian: tuple[float, float] = (1.0, 1.0),
 ) -> _Candidate:
     def warp(image: ants.ANTsImage, interpolator: str, outside: float = 0.0) -> ants.ANTsImage:
         return ants.apply_transforms(
@@ -258,7 +252,7 @@ def _examine(
     seen_brain = (images.brain.numpy() > 0) & (warp(everywhere, "nearestNeighbor").numpy() > 0)
     epi_mask = warp(images.moving_mask, "nearestNeighbor").numpy() > 0
     both = seen_brain & epi_mask
-    moving = warp(images.moving, "linear", _BACKGROUND)
+    moving = warp(images.moving, "linear", BACKGROUND)
     similarity = ants.image_similarity(
         images.fixed, moving, metric_type="MattesMutualInformation", fixed_mask=images.metric_mask
     )
@@ -270,8 +264,8 @@ def _examine(
         mutual_information=-float(similarity),
         correlation=float(np.corrcoef(*pairs)[0, 1]) if both.any() else 0.0,
         coverage=float(seen_brain.sum() / (images.brain.numpy() > 0).sum()),
-        jacobian_min=jacobian_min,
-        jacobian_max=jacobian_max,
+        jacobian_min=jacobian[0],
+        jacobian_max=jacobian[1],
     )
 
 
@@ -284,26 +278,36 @@ def _improves(syn: _Candidate, affine: _Candidate) -> bool:
     )
 
 
+def _t1_fits(over_t1: _Candidate, affine: _Candidate) -> bool:
+    """Whether the way over the T1 explains the EPI better and folds nothing.
+
+    Two steps between images of like contrast are trusted where one between T1 and EPI is not:
+    overlap and correlation may stay what they are.
+    """
+    return (
+        over_t1.jacobian_min > 0
+        and over_t1.mutual_information > affine.mutual_information
+        and over_t1.dice >= affine.dice - _LARGEST_DICE_LOSS
+    )
+
+
 def _quality(
-    affine: _Candidate, syn: _Candidate | None, chosen: _Candidate
+    affine: _Candidate, syn: _Candidate | None, t1: _Candidate | None, chosen: _Candidate
 ) -> dict[str, float | str | bool]:
-    quality: dict[str, float | str | bool] = {
-        "transform": "affine" if chosen is affine else "syn",
-        "dice": chosen.dice,
-        "coverage": chosen.coverage,
-        "dice_affine": affine.dice,
-        "mi_affine": affine.mutual_information,
-        "correlation_affine": affine.correlation,
-    }
-    if syn is not None:
-        quality |= {
-            "dice_syn": syn.dice,
-            "mi_syn": syn.mutual_information,
-            "correlation_syn": syn.correlation,
-            "jacobian_min": syn.jacobian_min,
-            "jacobian_max": syn.jacobian_max,
-            "syn_rejected": chosen is affine,
-        }
+    tried = {"affine": affine, "t1": t1, "syn": syn}
+    quality: dict[str, float | str | bool] = {"dice": chosen.dice, "coverage": chosen.coverage}
+    for name, candidate in tried.items():
+        if candidate is None:
+            continue
+        if candidate is chosen:
+            quality["transform"] = name
+        quality[f"dice_{name}"] = candidate.dice
+        quality[f"mi_{name}"] = candidate.mutual_information
+        quality[f"correlation_{name}"] = candidate.correlation
+        if name != "affine":
+            quality["jacobian_min"] = candidate.jacobian_min
+            quality["jacobian_max"] = candidate.jacobian_max
+            quality[f"{name}_rejected"] = candidate is not chosen
     return quality
 
 
@@ -312,7 +316,7 @@ def _on_template(
 ) -> tuple[np.ndarray, np.ndarray]:
     """EPI and its mask on the template."""
     epi = ants.apply_transforms(
-        images.fixed, _to_ants(ants, mean_epi, affine), transforms, defaultvalue=_NOT_SCANNED
+        images.fixed, to_ants(ants, mean_epi, affine), transforms, defaultvalue=_NOT_SCANNED
     ).numpy()
     mask = ants.apply_transforms(
         images.fixed, images.moving_mask, transforms, interpolator="nearestNeighbor"

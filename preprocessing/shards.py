@@ -97,7 +97,7 @@ def examine(place: ShardPlace) -> Examined:
     DataError
         If a source file cannot be looked at.
     """
-    sources = source_states(place.recording)
+    sources = _sources(place)
     record = read_record(record_path(place.path))
     if not place.path.is_file():
         return Examined(place, sources, "there is no shard yet", {})
@@ -179,6 +179,13 @@ def _changed_method(record: dict[str, Any], place: ShardPlace) -> Iterator[str]:
     for key in old | new:
         if old.get(key) != new.get(key):
             yield f"{key} changed from {old.get(key)} to {new.get(key)}"
+
+
+def _sources(place: ShardPlace) -> list[FileState]:
+    """Files that decide what the shard contains."""
+    t1 = place.recording.t1_path
+    used = place.settings.get("bold", {}).get("route") == "t1" and t1 is not None
+    return source_states(place.recording) + ([file_state(t1)] if used and t1 else [])
 
 
 def _slice_times(place: ShardPlace) -> list[float] | None:

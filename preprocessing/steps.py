@@ -15,6 +15,8 @@ from preprocessing.sources import FileState
 from preprocessing.summary import Row
 
 if TYPE_CHECKING:
+    import nibabel as nib
+
     from eeg2fmri_dist.store import Layout, RecordingEntry
     from preprocessing.eeg import EegFeatures
     from preprocessing.fmri import BoldVolumes
@@ -38,7 +40,8 @@ def register(recording: Recording, config: PreprocessConfig) -> tuple[Registrati
 
     meter = Meter()
     run = open_run(recording, config)
-    registered = registration.register(run.mean(config.drop_volumes), run.affine, config.bold)
+    mean = run.mean(config.drop_volumes)
+    registered = registration.register(mean, run.affine, config.bold, _t1(recording, config))
     return registered, meter.cost()
 
 
@@ -98,6 +101,14 @@ def shard(
     return row
 
 
+def _t1(recording: Recording, config: PreprocessConfig) -> nib.Nifti1Image | None:
+    from preprocessing.anatomical import load_t1
+
+    if config.bold.route == "direct" or recording.t1_path is None:
+        return None
+    return load_t1(recording.t1_path)
+
+
 def _bold(
     recording: Recording, run: BoldRun, registered: Registration, config: PreprocessConfig
 ) -> BoldVolumes:
@@ -155,6 +166,8 @@ def _remarks(quality: dict[str, float | str | bool]) -> list[str]:
     remarks = []
     if quality.get("syn_rejected"):
         remarks.append("SyN was no better than affine, which is used")
+    if quality.get("t1_rejected"):
+        remarks.append("the way over the T1 did not fit, the direct one is used")
     if quality["tr_mismatch"]:
         remarks.append(str(quality["tr_mismatch"]))
     return remarks

@@ -11,6 +11,7 @@ import pytest
 from eeg2fmri_dist.config.preprocess import BoldConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing import registration
+from preprocessing.anatomical import load_t1
 from preprocessing.registration import register
 from preprocessing.simulation import geometry
 from preprocessing.simulation.anatomy import EPI_SHAPE, build_anatomy
@@ -157,3 +158,24 @@ def test_a_real_run_lands_in_mni_space(realdata):
     quality = register(mean, image.affine, BoldConfig()).quality
     assert quality["dice"] >= 0.95
     assert quality.get("jacobian_min", 1.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((4, 4, 4, 2), np.float32), "not a usable T1"),
+        (np.zeros((4, 4, 4), np.float32), "constant"),
+        (None, "cannot be read"),
+    ],
+)
+def test_an_unusable_t1_is_named(tmp_path, values, message):
+    import nibabel as nib
+
+    path = tmp_path / "t1.nii"
+    if values is None:
+        path.write_text("no image")
+    else:
+        nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    with pytest.raises(DataError, match=message) as caught:
+        load_t1(path)
+    assert caught.value.where == path

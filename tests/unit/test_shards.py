@@ -12,6 +12,7 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.store import Layout, RecordingEntry, Store, write_shard
 from preprocessing import shards, sources
+from preprocessing.quality import evidence
 from preprocessing.recordings import Recording
 from preprocessing.shards import examine, make_record, record_path, shard_place
 from preprocessing.sources import source_states
@@ -189,3 +190,26 @@ def test_a_damaged_shard_is_seen_and_a_copied_one_is_not(place):
 def test_a_lost_record_is_seen(place, text):
     record_path(place.path).write_text(text)
     assert "no record" in reason(place)
+
+
+def test_the_t1_and_slice_times_count_only_where_they_are_used(place):
+    t1 = place.root / "t1.nii.gz"
+    t1.write_text("anatomy")
+    recording = dataclasses.replace(place.recording, t1_path=t1, slice_times_s=(0.0, 1.0))
+    same = dataclasses.replace(place, recording=recording)
+    assert reason(same) is None
+    bold = {**place.settings["bold"], "route": "t1", "slice_timing": "sidecar"}
+    used = dataclasses.replace(same, settings={**place.settings, "bold": bold})
+    assert "bold.route changed from direct to t1" in reason(used) or "slice" in reason(used)
+    assert t1 in [source.path for source in examine(used).sources]
+
+
+def test_evidence_that_a_record_speaks_of_must_be_there(place):
+    record = json.loads(record_path(place.path).read_text())
+    write_json(record_path(place.path), record | {"evidence": evidence.VERSION})
+    assert reason(place) == "the evidence for its quality page is missing"
+    evidence.evidence_path(place.path).touch()
+    assert reason(place) is None
+    assert examine(place).record["evidence"] == evidence.VERSION
+    write_json(record_path(place.path), record | {"evidence": evidence.VERSION + 1})
+    assert reason(place) == "the evidence for its quality page is missing"
