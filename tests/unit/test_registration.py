@@ -179,3 +179,18 @@ def test_an_unusable_t1_is_named(tmp_path, values, message):
     with pytest.raises(DataError, match=message) as caught:
         load_t1(path)
     assert caught.value.where == path
+
+
+def test_a_fine_t1_is_averaged_in_place(tmp_path):
+    """Every point keeps its brightness: a ramp along each axis of the scanner stays that ramp."""
+    import nibabel as nib
+
+    affine = np.array([[-0.7, 0, 0.1, 60], [0, 0.7, 0, -80], [0.1, 0, 1.1, -50], [0, 0, 0, 1]])
+    index = np.indices((91, 120, 60)).reshape(3, -1).T
+    ramp = (index @ affine[:3, :3].T + affine[:3, 3]) @ [1.0, 2.0, 3.0]
+    path = tmp_path / "t1.nii"
+    nib.save(nib.Nifti1Image(ramp.reshape(91, 120, 60).astype(np.float32), affine), path)
+    t1 = load_t1(path)
+    assert t1.shape == (30, 40, 30)
+    at_mm = np.argwhere(np.ones(t1.shape)) @ t1.affine[:3, :3].T + t1.affine[:3, 3]
+    np.testing.assert_allclose(t1.get_fdata().ravel(), at_mm @ [1.0, 2.0, 3.0], atol=1e-3)
