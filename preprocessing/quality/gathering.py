@@ -83,6 +83,7 @@ def gather(
     quality = _quality(preprocessed, confounds) | {
         "saturated_volumes": saturated_volumes(brightness),
         "eeg_outlier_share": _outlier_share(course),
+        **_cleaning_numbers(features),
         **_slice_peak(preprocessed),
         **_true_error(preprocessed, config),
     }
@@ -129,7 +130,14 @@ def _facts(
         "channel_names": preprocessed.features.channel_names,
         "eeg_unit": preprocessed.features.unit,
         "confound_names": confounds.names,
-        "bad_channels": dict(getattr(cleaning, "bad_channels", None) or {}),
+        "bad_channels": dict(cleaning.bad_channels) if cleaning else {},
+        "cleaning": {
+            "gradient_volumes": cleaning.n_volumes,
+            "heartbeats": cleaning.n_heartbeats,
+            "residual_db": [[band, *left] for band, left in cleaning.residual_db.items()],
+        }
+        if cleaning
+        else {},
     }
 
 
@@ -221,12 +229,24 @@ def _as_bytes(epi: np.ndarray) -> np.ndarray:
 
 
 def _cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
-    """Spectra before and after artifact removal, where there was any."""
+    """Spectra before and after artifact removal, where it changed anything."""
     cleaning = getattr(features, "cleaning", None)
-    if cleaning is None:
+    if cleaning is None or np.array_equal(cleaning.before_db, cleaning.after_db):
         return {}
     return {
         "cleaning_hz": np.asarray(cleaning.frequencies_hz),
-        "spectrum_before": np.asarray(cleaning.spectrum_before_db, np.float32),
-        "spectrum_after": np.asarray(cleaning.spectrum_after_db, np.float32),
+        "spectrum_before": np.asarray(cleaning.before_db, np.float32),
+        "spectrum_after": np.asarray(cleaning.after_db, np.float32),
     }
+
+
+def _cleaning_numbers(features: EegFeatures) -> dict[str, float]:
+    """Share of channels that were bad, and what is left of the artifacts where that is known."""
+    cleaning = getattr(features, "cleaning", None)
+    if cleaning is None:
+        return {}
+    numbers = {"eeg_bad_channel_share": len(cleaning.bad_channels) / len(features.channel_names)}
+    if cleaning.residual_db:
+        medians = [median for median, _ in cleaning.residual_db.values()]
+        numbers["eeg_residual_db"] = float(np.abs(medians).max())
+    return numbers

@@ -129,7 +129,7 @@ def test_good_numbers_are_accepted():
     [
         ({"fd_mean_mm": 0.4}, Level.LOOK, "framewise displacement, mean is 0.40 mm"),
         ({"fd_mean_mm": 0.9}, Level.REJECT, "accepted: ≤ 0.25 mm"),
-        ({"dice": 0.7}, Level.REJECT, "overlap of brain masks is 0.700, accepted: ≥ 0.920"),
+        ({"dice": 0.7}, Level.REJECT, "overlap of brain masks is 0.700, accepted: ≥ 0.900"),
         ({"saturated_volumes": 7}, Level.LOOK, "first volumes brighter than the rest is 7"),
         ({"tr_mismatch": "TR 2 s is used"}, Level.LOOK, "TR 2 s is used"),
         ({"tsnr_median": float("nan")}, Level.LOOK, "temporal signal-to-noise"),

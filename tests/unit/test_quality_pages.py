@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import types
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing.cluster import WorkerDiedError
-from preprocessing.quality import pages
+from preprocessing.quality import gathering, pages
 from preprocessing.quality.evidence import Evidence, evidence_path, load_evidence, save_evidence
 from preprocessing.quality.gathering import CONFOUNDS
 from preprocessing.quality.page import Neighbours, write_page
@@ -53,6 +54,7 @@ def make_evidence(key="sub-01", n_volumes=30, **changes):
             "confound_names": CONFOUNDS,
             "carpet_rows": [10, 6, 4],
             "bad_channels": {},
+            "cleaning": {},
         },
         quality=dict(QUALITY),
         epi=np.clip(template / 40, 0, 255).astype(np.uint8),
@@ -182,7 +184,34 @@ def test_spectra_before_and_after_removal_are_shown(tmp_path):
         spectrum_before=np.full((11, 100), 40.0),
         spectrum_after=np.full((11, 100), 5.0),
     )
-    assert "Before and after artifact removal" in draw(tmp_path, evidence).text
+    evidence.facts["cleaning"] = {
+        "gradient_volumes": 30,
+        "heartbeats": 71,
+        "residual_db": [["delta", 0.2, 0.9], ["alpha", -0.1, 0.4]],
+    }
+    text = draw(tmp_path, evidence).text
+    assert "Before and after artifact removal" in text
+    assert "averaged over 30 volumes" in text
+    assert "71 heart beats" in text
+    assert "delta 0.2 dB (0.9 dB), alpha −0.1 dB (0.4 dB)." in text
+
+
+def test_evidence_is_gathered_from_a_cleaning():
+    """Of the dataclass that artifact removal returns only these names are used."""
+    cleaning = types.SimpleNamespace(
+        frequencies_hz=np.arange(1.0, 4.0),
+        before_db=np.full((2, 3), 40.0),
+        after_db=np.full((2, 3), 5.0),
+        bad_channels={"Cz": "flat"},
+        residual_db={"delta": (0.2, 0.9), "alpha": (-0.7, 1.5)},
+    )
+    features = types.SimpleNamespace(channel_names=("Cz", "Pz"), cleaning=cleaning)
+    assert gathering._cleaning(features)["spectrum_before"].shape == (2, 3)
+    numbers = gathering._cleaning_numbers(features)
+    assert numbers == {"eeg_bad_channel_share": 0.5, "eeg_residual_db": 0.7}
+    cleaning.before_db = cleaning.after_db
+    assert gathering._cleaning(features) == {}
+    assert gathering._cleaning_numbers(types.SimpleNamespace()) == {}
 
 
 def test_names_from_files_are_escaped(tmp_path, no_pictures):
