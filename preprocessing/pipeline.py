@@ -17,9 +17,9 @@ from preprocessing.atlas import find_atlas_files
 from preprocessing.cluster import Cluster, WorkerDiedError, open_cluster
 from preprocessing.merging import merge_shards, why_merge
 from preprocessing.nodes import forget_meetings
-from preprocessing.quality.pages import update_pages
 from preprocessing.prediction import predicted_step_s, rates_of
 from preprocessing.progress import Progress
+from preprocessing.quality.pages import update_pages
 from preprocessing.recordings import Recording, find_recordings
 from preprocessing.shards import Examined, examine, shard_folder, shard_place
 from preprocessing.space import check_output, check_space
