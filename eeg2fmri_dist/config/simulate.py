@@ -21,6 +21,29 @@ class EegSignalConfig(Schema):
     line_noise_uv: float = Field(1.0, ge=0, description="50 Hz line noise, r.m.s. uV")
 
 
+class ArtifactConfig(Schema):
+    """What the scanner adds to the raw EEG; the exported EEG stays free of it, as the truth."""
+
+    gradient_mv: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="gradient artifact: peak of the median channel in mV, at 1.5-3 T some "
+        "2-5 mV; locked to slices and volumes; 0 = none",
+    )
+    head_motion: float = Field(
+        0.02,
+        ge=0,
+        description="relative change of the gradient artifact by slow movements of the head, s.d.",
+    )
+    pulse_uv: float = Field(
+        0.0,
+        ge=0,
+        description="pulse artifact: peak of the median channel in uV, at 1.5-3 T some 30-100 uV; "
+        "follows the R peaks of the ECG by 0.21 s; 0 = none",
+    )
+
+
 class BoldSignalConfig(Schema):
     """Strength of what the simulated BOLD run records, in percent of the local mean."""
 
@@ -66,6 +89,9 @@ class SimulateConfig(Schema):
     )
     seed: int = Field(0, ge=0, description="of everything random")
     eeg: EegSignalConfig = Field(EegSignalConfig(), description="EEG signal and noise")
+    artifacts: ArtifactConfig = Field(
+        ArtifactConfig(), description="scanner artifacts in the raw EEG"
+    )
     bold: BoldSignalConfig = Field(BoldSignalConfig(), description="BOLD signal and noise")
     stale_header: str | None = Field(
         "37", description="subject whose EEG headers name files that do not exist; null = none"

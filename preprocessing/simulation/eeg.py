@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, EegSignalConfig
+from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, ArtifactConfig, EegSignalConfig
 from preprocessing.noddi import CHANNELS
 from preprocessing.simulation.brainvision import Layout, Marker, write_brainvision
 from preprocessing.simulation.head_model import leadfield
 from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
 from preprocessing.simulation.interpolation import interpolated_blocks
 from preprocessing.simulation.noise import spectral_noise
+from preprocessing.simulation.scanner_artifacts import (
+    GradientArtifact,
+    gradient_artifact,
+    pulse_artifact_uv,
+)
 from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.sources import Activity, Timeline, simulate_activity
 
@@ -61,6 +66,20 @@ def simulate_eeg(
     return SimulatedEeg(np.insert(scalp_uv, _ECG_INDEX, ecg, axis=0), activity, field, beats_s)
 
 
+def with_pulse_artifact(
+    simulated: SimulatedEeg,
+    seed: int,
+    subject: str,
+    timeline: Timeline,
+    strength: ArtifactConfig,
+) -> np.ndarray:
+    """Return the channels (64, sample) at 250 Hz with the pulse artifact, the ECG without."""
+    artifact = pulse_artifact_uv(seed, subject, timeline, simulated.beats_s, strength)
+    if artifact is None:
+        return simulated.signal_uv
+    return simulated.signal_uv + np.insert(artifact, _ECG_INDEX, 0, axis=0)
+
+
 def write_raw(
     header: Path,
     signal_uv: np.ndarray,
@@ -68,6 +87,7 @@ def write_raw(
     rng: np.random.Generator,
     *,
     sfreq_hz: int,
+    artifact: GradientArtifact | None = None,
     stated_stem: str | None = None,
 ) -> None:
     """Write a recording as the recorder does: ``.eeg``, volume markers, sync markers.
@@ -83,6 +103,8 @@ def write_raw(
         Of the amplifier's noise.
     sfreq_hz : int
         Rate of the recording, a multiple of 250.
+    artifact : GradientArtifact or None
+        Added to all channels.
     stated_stem : str or None
         Stem that the header states, where it is stale.
     """
@@ -91,7 +113,7 @@ def write_raw(
     markers = [Marker("New Segment", "", 0)]
     markers += [Marker("SyncStatus", "Sync On", int(sample)) for sample in syncs]
     markers += [Marker("Response", "R128", int(sample)) for sample in onsets]
-    blocks = _recorded_blocks(signal_uv, sfreq_hz // SOURCE_SFREQ_HZ, rng)
+    blocks = _recorded_blocks(signal_uv, sfreq_hz, artifact, rng)
     layout = Layout(CHANNELS, sfreq_hz, RESOLUTION_UV, stated_stem=stated_stem)
     write_brainvision(header, layout, blocks, markers)
 
@@ -120,6 +142,7 @@ def write_raw_recording(
     seed: int = 0,
     sfreq_hz: int = 5000,
     strength: EegSignalConfig | None = None,
+    artifacts: ArtifactConfig | None = None,
 ) -> np.ndarray:
     """Simulate EEG to accompany any BOLD run, with a volume marker (``R128``) at each onset.
 
@@ -139,6 +162,8 @@ def write_raw_recording(
         Sampling rate, a multiple of 250.
     strength : EegSignalConfig or None
         Strength of signal and noise; None = the defaults.
+    artifacts : ArtifactConfig or None
+        Of the scanner; None = none. All else is the same with and without them.
 
     Returns
     -------
@@ -148,8 +173,15 @@ def write_raw_recording(
     onsets_s = np.asarray(onsets_s, dtype=float)
     timeline = Timeline(onsets_s, tr_s, float(onsets_s[-1]) + tr_s + 3.0)
     simulated = simulate_eeg(seed, subject, timeline, strength or EegSignalConfig())
-    amplifier = generator(seed, subject, "amplifier")
-    write_raw(header, simulated.signal_uv, timeline, amplifier, sfreq_hz=sfreq_hz)
+    artifacts = artifacts or ArtifactConfig()
+    write_raw(
+        header,
+        with_pulse_artifact(simulated, seed, subject, timeline, artifacts),
+        timeline,
+        generator(seed, subject, "amplifier"),
+        sfreq_hz=sfreq_hz,
+        artifact=gradient_artifact(seed, subject, timeline, artifacts),
+    )
     return simulated.activity.band_power
 
 
@@ -174,11 +206,19 @@ def _pink_spectrum(frequency_hz: np.ndarray) -> np.ndarray:
 
 
 def _recorded_blocks(
-    signal_uv: np.ndarray, factor: int, rng: np.random.Generator
+    signal_uv: np.ndarray,
+    sfreq_hz: int,
+    artifact: GradientArtifact | None,
+    rng: np.random.Generator,
 ) -> Iterator[np.ndarray]:
     """Interpolated, noisy, quantised blocks, (sample, channel) int16."""
     steps = np.ascontiguousarray(signal_uv.T / np.float32(RESOLUTION_UV))
+    factor = sfreq_hz // SOURCE_SFREQ_HZ
+    start = 0
     for block in interpolated_blocks(steps, factor, round(_BLOCK_S * SOURCE_SFREQ_HZ)):
+        if artifact is not None:
+            block += artifact.block_uv(start, len(block), sfreq_hz) / np.float32(RESOLUTION_UV)
+        start += len(block)
         block += rng.integers(
             -_AMPLIFIER_STEPS, _AMPLIFIER_STEPS + 1, size=block.shape, dtype=np.int8
         )

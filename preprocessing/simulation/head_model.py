@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from preprocessing.noddi import CHANNELS
@@ -50,6 +52,14 @@ def leadfield(population: np.random.Generator, subject: np.random.Generator) -> 
     return (referenced * 1e-3).astype(np.float32)  # V / (A m) = 1e-3 uV / (nA m)
 
 
+def electrode_offsets() -> np.ndarray:
+    """Return the place of each scalp channel relative to the reference, (63, 3) in m."""
+    info, _ = _electrodes()
+    positions = np.stack([channel["loc"][:3] for channel in info["chs"]])
+    return positions[:-1] - positions[-1]
+
+
+@functools.cache
 def _electrodes():
     """Measurement info with positions, and the transform of template mm to head coordinates."""
     import mne

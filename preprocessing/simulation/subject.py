@@ -17,6 +17,7 @@ from preprocessing.simulation.anatomy import Anatomy, build_anatomy, build_t1
 from preprocessing.simulation.geometry import HeadMap, random_head_map
 from preprocessing.simulation.nifti import write_nifti
 from preprocessing.simulation.regions import BANDS, REGIONS, region_labels
+from preprocessing.simulation.scanner_artifacts import gradient_artifact
 from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.sources import Timeline, hidden_signal
 from preprocessing.simulation.truth import save_truth
@@ -146,15 +147,18 @@ def _write_eeg(
     def stated_stem(header: Path) -> str | None:
         return f"old_{header.stem}" if files.subject == config.stale_header else None
 
-    signal_uv = simulated.signal_uv
     raw_path, export_path = files.raw_path, files.export_path
-    eeg.write_export(export_path, signal_uv, timeline, stated_stem=stated_stem(export_path))
+    eeg.write_export(
+        export_path, simulated.signal_uv, timeline, stated_stem=stated_stem(export_path)
+    )
+    drawn_by = (config.seed, files.subject)
     eeg.write_raw(
         raw_path,
-        signal_uv,
+        eeg.with_pulse_artifact(simulated, *drawn_by, timeline, config.artifacts),
         timeline,
-        generator(config.seed, files.subject, "amplifier"),
+        generator(*drawn_by, "amplifier"),
         sfreq_hz=config.sfreq_hz,
+        artifact=gradient_artifact(*drawn_by, timeline, config.artifacts),
         stated_stem=stated_stem(raw_path),
     )
 
@@ -239,6 +243,8 @@ def _whole_marker(config: SimulateConfig, files: SimulatedSubject) -> dict[str, 
     settings = config.model_dump(
         mode="json", exclude={"output", "subjects", "workers", "stale_header"}
     )
+    if not (config.artifacts.gradient_mv or config.artifacts.pulse_uv):
+        del settings["artifacts"]  # as if there were no such section: files are what they were
     settings |= {"version": VERSION, "stale": files.subject == config.stale_header}
     text = json.dumps(settings, sort_keys=True)
     sizes = {
