@@ -47,7 +47,7 @@ class BrainVision:
     n_samples : int
         Samples per channel.
     channel_names, channel_types : tuple of str
-        In the order of the file; the types are MNE's (``eeg``, ``eog``, ``misc``).
+        In the order of the file; the types are MNE's (``eeg``, ``ecg``, ``eog``, ``misc`` ...).
     markers : tuple of Marker
         In the order of the file, without the first "New Segment".
     """
@@ -66,6 +66,19 @@ class BrainVision:
     def duration_s(self) -> float:
         """Length of the recording in seconds."""
         return self.n_samples / self.sfreq_hz
+
+    @property
+    def limits_uv(self) -> np.ndarray:
+        """Microvolts (channel,) next to the largest that the file can hold; infinite for floats."""
+        if self._multiplexed_type is None or self._multiplexed_type.kind != "i":
+            return np.full(len(self.channel_names), np.inf)
+        largest = np.iinfo(self._multiplexed_type).max
+        return (1 - 1e-6) * (largest - 1) * self._scales_uv(np.arange(len(self.channel_names)))
+
+    def _scales_uv(self, channels: np.ndarray) -> np.ndarray:
+        """Microvolts per integer step."""
+        infos = [self._raw.info["chs"][channel] for channel in channels]
+        return np.array([info["cal"] * info["range"] for info in infos]) * _MICROVOLTS_PER_VOLT
 
     def read(self, start: int, stop: int, channels: np.ndarray) -> np.ndarray:
         """Samples of some channels.
@@ -94,8 +107,7 @@ class BrainVision:
             count=(stop - start) * n_channels,
             offset=start * n_channels * dtype.itemsize,
         ).reshape(-1, n_channels)
-        infos = [self._raw.info["chs"][channel] for channel in channels]
-        scale = np.array([info["cal"] * info["range"] for info in infos]) * _MICROVOLTS_PER_VOLT
+        scale = self._scales_uv(channels)
         return np.multiply(
             block.T[channels], scale[:, None].astype(np.float32), dtype=np.float32, order="C"
         )
@@ -150,11 +162,19 @@ def open_brainvision(header_path: Path) -> BrainVision:
         sfreq_hz=float(raw.info["sfreq"]),
         n_samples=int(raw.n_times),
         channel_names=tuple(raw.ch_names),
-        channel_types=tuple(raw.get_channel_types()),
+        channel_types=tuple(map(_channel_type, raw.ch_names, raw.get_channel_types())),
         markers=markers,
         _raw=raw,
         _multiplexed_type=sample_type,
     )
+
+
+def _channel_type(name: str, stated: str) -> str:
+    """Type of a channel; BrainVision states none beyond the unit, so names tell the heart's."""
+    found = re.match(r"(ecg|ekg)|([hv]?eog)|(emg)", name, re.IGNORECASE)
+    if stated != "eeg" or not found or found.lastindex is None:
+        return stated
+    return ("ecg", "eog", "emg")[found.lastindex - 1]
 
 
 def _read_settings(header_path: Path) -> dict[str, str]:

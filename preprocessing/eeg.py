@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -12,14 +12,17 @@ from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.bandpass import Bandpass, decimation_factor
 from preprocessing.brainvision import BrainVision, open_brainvision
+from preprocessing.channels import ecg_channel, scalp_channels
+from preprocessing.cleaning import Cleaning, Plan, clean, plan_cleaning
+from preprocessing.gradient_artifact import LOCKED_SHARE, check_enough_volumes, even_onsets
 from preprocessing.markers import spacing_quality, volume_onsets
 from preprocessing.recordings import Recording
+from preprocessing.scan_signal import probe_gradient_share, read_scan, scan_factor
 from preprocessing.spectrum import PowerSpectrum, band_average, bin_frequencies, place_windows
+from preprocessing.watched_signal import WatchedSignal
 
 # Signal that is filtered at a time; bounds the memory whatever the length of the recording.
 BLOCK_S = 20.0
-# A recorded channel varies by at least its noise, far more than this.
-FLAT_UV = 1e-3
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,12 @@ class EegFeatures:
         ``n_volumes`` (before dropping), ``marker_spacing_mean_s``,
         ``marker_spacing_max_deviation_s``, ``duration_s``, ``scan_start_s`` (onset of volume 0),
         ``end_missing_s`` (what the EEG lacks of the last volume), ``sfreq_recorded_hz``, and the
-        median and largest ``peak_to_peak_uv_*`` over channels of the band-passed signal.
+        median and largest ``peak_to_peak_uv_*`` over channels of the band-passed signal;
+        ``gradient_share`` (of the power, that repeated with the volumes; NaN where it was not
+        looked at), ``gradient_volumes`` (markers of the average), ``heartbeats`` (of the pulse
+        correction) and ``bad_channels`` (interpolated).
+    cleaning : Cleaning
+        What was removed.
     """
 
     power: np.ndarray
@@ -51,6 +59,41 @@ class EegFeatures:
     unit: str
     sfreq_hz: float
     quality: dict[str, float]
+    cleaning: Cleaning
+
+
+class _Signal(Protocol):
+    """Band-passed signal, computed or at hand."""
+
+    def span(self, start: int, stop: int) -> np.ndarray:
+        """Samples (channel, sample) of a range, volume 0 being at sample 0."""
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A recording, its scalp channels and volumes, as all steps need them."""
+
+    eeg: BrainVision
+    channels: np.ndarray
+    onsets: np.ndarray
+    tr_s: float
+    config: EegConfig
+    drop_volumes: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the scalp channels."""
+        return tuple(self.eeg.channel_names[channel] for channel in self.channels)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Power (volume, channel, bin), amplitude (channel,), rate of the signal, corrections."""
+
+    power: np.ndarray
+    peak_to_peak_uv: np.ndarray
+    sfreq_hz: float
+    cleaning: Cleaning
 
 
 def eeg_features(
@@ -65,7 +108,8 @@ def eeg_features(
     The continuous signal is band-passed (zero phase) and decimated; each volume's share of it,
     from the volume's own marker on, is covered by `windows_per_tr` Hann windows whose power is
     averaged. Filtering before cutting matters: a 1 Hz high-pass is longer than a volume. The
-    recording is read in blocks, so memory does not grow with its length.
+    recording is read in blocks, so memory does not grow with its length; where scanner artifacts or
+    bad channels are to be corrected, the band-passed signal is held at 250 Hz.
 
     Parameters
     ----------
@@ -87,132 +131,147 @@ def eeg_features(
     Raises
     ------
     DataError
-        If the recording is damaged, its volume markers do not fit the BOLD run, or its channels
-        cannot be used.
+        If the recording is damaged, its volume markers do not fit the BOLD run, its channels
+        cannot be used, or an artifact cannot be removed as asked.
     ConfigError
         If the window is longer than a volume or no frequency is left.
     """
+    scan = _open_scan(recording, n_volumes, tr_s, config, drop_volumes)
+    bins_hz = bin_frequencies(config)
+    plan = _plan(scan)
+    measured = (_measure_corrected if plan.anything else _measure)(scan, bins_hz, plan)
+    power, frequencies_hz = measured.power, bins_hz
+    if config.features == "bands":
+        power = power @ band_average(bins_hz)
+        frequencies_hz = np.array([np.mean(edges) for edges in BANDS_HZ.values()])
+    return EegFeatures(
+        power=power,
+        channel_names=scan.names,
+        frequencies_hz=frequencies_hz,
+        unit=f"uV^2 per {1 / config.window_s:g} Hz bin",
+        sfreq_hz=measured.sfreq_hz,
+        quality=_quality(scan, measured),
+        cleaning=measured.cleaning,
+    )
+
+
+def _open_scan(
+    recording: Recording,
+    n_volumes: int | None,
+    tr_s: float,
+    config: EegConfig,
+    drop_volumes: int,
+) -> _Scan:
+    """Open the recording and find its channels and volumes."""
     _check_window(config, tr_s)
     eeg = open_brainvision(recording.eeg_path)
     _check_rate(eeg, config)
     channels = scalp_channels(eeg, config)
     onsets = volume_onsets(eeg, config.marker, n_volumes, tr_s, config.window_s)
     _check_volumes_left(eeg, len(onsets), drop_volumes)
+    return _Scan(eeg, channels, onsets, tr_s, config, drop_volumes)
 
+
+def _plan(scan: _Scan) -> Plan:
+    """What is to be corrected."""
+    config, share = scan.config, float("nan")
+    # EEG without markers was cut to the scan, and corrected.
+    if config.gradient_artifact.remove == "auto" and config.marker is not None:
+        share = probe_gradient_share(scan.eeg, scan.channels, scan.onsets, scan.tr_s, config)
+    where = scan.eeg.header_path
+    return plan_cleaning(config, share, LOCKED_SHARE, ecg_channel(scan.eeg), where)
+
+
+def _measure(scan: _Scan, bins_hz: np.ndarray, plan: Plan) -> _Measured:
+    """Power of the signal as it was recorded, block by block."""
+    eeg, config = scan.eeg, scan.config
     factor = decimation_factor(eeg.sfreq_hz, config.sfreq_hz)
-    sfreq_hz = eeg.sfreq_hz / factor
-    bins_hz = bin_frequencies(config)
-    spectrum = PowerSpectrum(bins_hz, config.window_s, sfreq_hz)
-    starts = _window_starts(eeg, onsets, tr_s, factor, spectrum.length, config.windows_per_tr)
-    signal = _WatchedSignal(eeg, channels)
+    signal = WatchedSignal(eeg, scan.channels)
     bandpass = Bandpass(
-        signal.read, eeg.n_samples, eeg.sfreq_hz, config.band_hz, factor, int(onsets[0])
+        signal.read, eeg.n_samples, eeg.sfreq_hz, config.band_hz, factor, int(scan.onsets[0])
     )
-    block_volumes = max(1, round(BLOCK_S / tr_s))
-    power, peak_to_peak_uv = _power(bandpass, spectrum, starts[drop_volumes:], block_volumes)
+    power, peak_to_peak_uv = _power(scan, bandpass, bins_hz, factor)
     signal.check()
+    spectrum_db = _decibel(power)
+    cleaning = Cleaning(scan.names, bins_hz, spectrum_db, spectrum_db)
+    return _Measured(
+        power,
+        peak_to_peak_uv,
+        eeg.sfreq_hz / factor,
+        replace(cleaning, gradient_share=plan.gradient_share),
+    )
 
-    quality = spacing_quality(onsets, eeg.sfreq_hz, tr_s) | {
+
+def _measure_corrected(scan: _Scan, bins_hz: np.ndarray, plan: Plan) -> _Measured:
+    """Power of the signal without scanner artifacts and bad channels."""
+    eeg, config, where = scan.eeg, scan.config, scan.eeg.header_path
+    even = scan.onsets.astype(float)
+    if plan.gradient:
+        check_enough_volumes(len(even), config.gradient_artifact.volumes, where)
+        even = even_onsets(scan.onsets, eeg.sfreq_hz, where)
+    channels = scan.channels if plan.ecg is None else np.append(scan.channels, plan.ecg)
+    watched = WatchedSignal(eeg, channels)
+    signal = read_scan(watched.read, eeg, scan.onsets, scan.tr_s, config, plan.gradient)
+    if not plan.bad_channels:
+        watched.check()
+    factor = scan_factor(eeg, config)
+    before, _ = _power(scan, _AtHand(signal[: len(scan.channels)]), bins_hz, factor)
+    cleaned = clean(
+        signal,
+        eeg.sfreq_hz / factor,
+        (even - scan.onsets[0]) / factor,
+        scan.names,
+        {name: why for name, why in watched.faults().items() if name in scan.names},
+        plan,
+        config,
+        where,
+    )
+    power, peak_to_peak_uv = _power(scan, _AtHand(cleaned.signal), bins_hz, factor)
+    cleaning = Cleaning(
+        channel_names=scan.names,
+        frequencies_hz=bins_hz,
+        before_db=_decibel(before),
+        after_db=_decibel(power),
+        bad_channels=cleaned.bad_channels,
+        gradient_share=plan.gradient_share,
+        n_volumes=len(even) if plan.gradient else 0,
+        n_heartbeats=cleaned.n_heartbeats,
+    )
+    return _Measured(power, peak_to_peak_uv, eeg.sfreq_hz / factor, cleaning)
+
+
+@dataclass(frozen=True)
+class _AtHand:
+    """A signal that lies in memory."""
+
+    signal: np.ndarray
+
+    def span(self, start: int, stop: int) -> np.ndarray:
+        """Samples of a range; the last ones may lie a rounding error behind the end."""
+        part = self.signal[:, start:stop]
+        return np.pad(part, ((0, 0), (0, stop - start - part.shape[1])), mode="edge")
+
+
+def _quality(scan: _Scan, measured: _Measured) -> dict[str, float]:
+    """Numbers by which a person accepts or rejects the recording."""
+    eeg, onsets, cleaning = scan.eeg, scan.onsets, measured.cleaning
+    return spacing_quality(onsets, eeg.sfreq_hz, scan.tr_s) | {
         "duration_s": eeg.duration_s,
         "scan_start_s": float(onsets[0] / eeg.sfreq_hz),
-        "end_missing_s": max(0.0, float(onsets[-1] / eeg.sfreq_hz + tr_s - eeg.duration_s)),
+        "end_missing_s": max(0.0, float(onsets[-1] / eeg.sfreq_hz + scan.tr_s - eeg.duration_s)),
         "sfreq_recorded_hz": eeg.sfreq_hz,
-        "peak_to_peak_uv_median": float(np.median(peak_to_peak_uv)),
-        "peak_to_peak_uv_max": float(peak_to_peak_uv.max()),
+        "peak_to_peak_uv_median": float(np.median(measured.peak_to_peak_uv)),
+        "peak_to_peak_uv_max": float(measured.peak_to_peak_uv.max()),
+        "gradient_share": cleaning.gradient_share,
+        "gradient_volumes": cleaning.n_volumes,
+        "heartbeats": cleaning.n_heartbeats,
+        "bad_channels": len(cleaning.bad_channels),
     }
-    frequencies_hz = bins_hz
-    if config.features == "bands":
-        power = power @ band_average(bins_hz)
-        frequencies_hz = np.array([np.mean(edges) for edges in BANDS_HZ.values()])
-    return EegFeatures(
-        power=power,
-        channel_names=tuple(eeg.channel_names[channel] for channel in channels),
-        frequencies_hz=frequencies_hz,
-        unit=f"uV^2 per {1 / config.window_s:g} Hz bin",
-        sfreq_hz=sfreq_hz,
-        quality=quality,
-    )
 
 
-def scalp_channels(eeg: BrainVision, config: EegConfig) -> np.ndarray:
-    """Channels of type EEG that the config does not exclude.
-
-    BrainVision knows no channel types beyond the unit, so everything in volts counts as EEG
-    unless its name says otherwise.
-
-    Parameters
-    ----------
-    eeg : BrainVision
-        The recording.
-    config : EegConfig
-        ``exclude`` and ``min_channels``.
-
-    Returns
-    -------
-    array (channel,) of int
-        Positions in the file, in its order.
-
-    Raises
-    ------
-    DataError
-        If fewer than ``min_channels`` are left.
-    """
-    # "O1" must not take "O10" with it.
-    beginnings = [
-        re.escape(name) + (r"(?!\d)" if name[-1:].isdigit() else "") for name in config.exclude
-    ]
-    excluded = re.compile("|".join(beginnings) or "(?!)", re.IGNORECASE)
-    channels = [
-        position
-        for position, name in enumerate(eeg.channel_names)
-        if eeg.channel_types[position] == "eeg" and not excluded.match(name)
-    ]
-    if len(channels) < config.min_channels:
-        raise DataError(
-            f"{len(channels)} scalp channels of {len(eeg.channel_names)} are left, "
-            f"eeg.min_channels asks for {config.min_channels}; the recording has "
-            + ", ".join(eeg.channel_names),
-            where=eeg.header_path,
-            remedy="check eeg.exclude, or lower eeg.min_channels",
-        )
-    return np.array(channels)
-
-
-class _WatchedSignal:
-    """Chosen channels of a recording, whose range is noted while they are read."""
-
-    def __init__(self, eeg: BrainVision, channels: np.ndarray):
-        self._eeg, self._channels = eeg, channels
-        self._lowest = np.full(len(channels), np.inf, dtype=np.float32)
-        self._highest = np.full(len(channels), -np.inf, dtype=np.float32)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Samples (channel, sample) of a range in microvolts."""
-        block = self._eeg.read(start, stop, self._channels)
-        # Both carry a NaN on.
-        self._lowest = np.minimum(self._lowest, block.min(axis=1))
-        self._highest = np.maximum(self._highest, block.max(axis=1))
-        return block
-
-    def check(self) -> None:
-        """Refuse channels that were constant or not finite in what was read."""
-        finite = np.isfinite(self._lowest) & np.isfinite(self._highest)
-        flat = finite & (self._highest - self._lowest < FLAT_UV)
-        faults = []
-        if not finite.all():
-            faults.append(f"NaN or infinite samples in {self._names(~finite)}")
-        if flat.any():
-            faults.append(f"constant signal in {self._names(flat)}")
-        if faults:
-            raise DataError(
-                "; ".join(faults),
-                where=self._eeg.header_path,
-                remedy="add the channels to eeg.exclude (all recordings then do without them), "
-                "or leave the recording out (source.subjects)",
-            )
-
-    def _names(self, chosen: np.ndarray) -> str:
-        return ", ".join(self._eeg.channel_names[channel] for channel in self._channels[chosen])
+def _decibel(power: np.ndarray) -> np.ndarray:
+    """Mean over volumes in dB re 1 uV^2."""
+    return 10 * np.log10(np.maximum(power.mean(axis=0), np.finfo(np.float32).tiny))
 
 
 def _check_window(config: EegConfig, tr_s: float) -> None:
@@ -261,23 +320,28 @@ def _window_starts(
 
 
 def _power(
-    bandpass: Bandpass, spectrum: PowerSpectrum, starts: np.ndarray, block_volumes: int
+    scan: _Scan, signal: _Signal, bins_hz: np.ndarray, factor: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean power (volume, channel, bin) and peak-to-peak amplitude (channel,)."""
+    config = scan.config
+    spectrum = PowerSpectrum(bins_hz, config.window_s, scan.eeg.sfreq_hz / factor)
+    starts = _window_starts(
+        scan.eeg, scan.onsets, scan.tr_s, factor, spectrum.length, config.windows_per_tr
+    )[scan.drop_volumes :]
+    block_volumes = max(1, round(BLOCK_S / scan.tr_s))
     power, lowest, highest = [], [], []
-    for signal, block_starts in _blocks(bandpass, spectrum.length, starts, block_volumes):
-        power += [spectrum.mean_power(signal, volume) for volume in block_starts]
-        lowest.append(signal.min(axis=1))
-        highest.append(signal.max(axis=1))
+    for block, block_starts in _blocks(signal, spectrum.length, starts, block_volumes):
+        power += [spectrum.mean_power(block, volume) for volume in block_starts]
+        lowest.append(block.min(axis=1))
+        highest.append(block.max(axis=1))
     return np.stack(power), np.max(highest, axis=0) - np.min(lowest, axis=0)
 
 
 def _blocks(
-    bandpass: Bandpass, length: int, starts: np.ndarray, block_volumes: int
+    signal: _Signal, length: int, starts: np.ndarray, block_volumes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Filtered signal of a few volumes at a time, with their windows counted from its start."""
     for volume in range(0, len(starts), block_volumes):
         block_starts = starts[volume : volume + block_volumes]
         first = int(block_starts.min())
-        signal = bandpass.span(first, int(block_starts.max()) + length)
-        yield signal, block_starts - first
+        yield signal.span(first, int(block_starts.max()) + length), block_starts - first

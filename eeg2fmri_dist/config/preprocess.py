@@ -33,6 +33,44 @@ class SourceConfig(Schema):
     )
 
 
+class GradientArtifactConfig(Schema):
+    """Average artifact subtraction."""
+
+    remove: bool | Literal["auto"] = Field(
+        "auto",
+        description="gradient artifact; auto = where most of the power repeats with the volumes, "
+        "as in uncorrected EEG",
+    )
+    volumes: int = Field(
+        20,
+        ge=4,
+        multiple_of=2,
+        description="neighbours averaged, half before and half behind; fewer follow movements "
+        "sooner, more leave less noise (1 / volumes of the EEG's power)",
+    )
+
+
+class PulseArtifactConfig(Schema):
+    """Beat by beat, from an ECG channel."""
+
+    remove: bool | Literal["auto"] = Field(
+        "auto",
+        description="pulse artifact; auto = where the gradient artifact is removed and there is "
+        "an ECG channel",
+    )
+    method: Literal["head", "channel"] = Field(
+        "head",
+        description="head = mean beat, its strength and timing; channel = optimal basis sets of "
+        "each channel (MNE), which also take strong brain rhythms away",
+    )
+    components: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="head: topographies whose strength may vary; channel: principal components",
+    )
+
+
 class EegConfig(Schema):
     """Continuous EEG -> power per volume, channel and frequency."""
 
@@ -46,7 +84,7 @@ class EegConfig(Schema):
         1000.0,
         gt=0,
         description="sampling rate in Hz after decimation by a whole factor, or the next higher "
-        "one; slower EEG keeps its own",
+        "one; slower EEG keeps its own; EEG that is corrected needs no more than 250 Hz",
     )
     window_s: float = Field(1.0, gt=0, description="Fourier window in s (1 s gives 1 Hz bins)")
     windows_per_tr: int = Field(
@@ -60,6 +98,20 @@ class EegConfig(Schema):
         description='channels left out, by name or beginning of it ("O1" leaves O10 in)',
     )
     min_channels: int = Field(8, ge=1, description="fewer usable scalp channels are refused")
+    gradient_artifact: GradientArtifactConfig = Field(
+        GradientArtifactConfig(), description="voltages induced by the switching of gradients"
+    )
+    pulse_artifact: PulseArtifactConfig = Field(
+        PulseArtifactConfig(), description="movements of head and vessels with each heartbeat"
+    )
+    bad_channels: Literal["refuse", "interpolate"] = Field(
+        "refuse",
+        description="refuse = flat channels and NaN are errors, others are taken as they are; "
+        "interpolate = find flat, saturated, noisy and unlike channels, replace them by splines",
+    )
+    reference: Literal["recorded", "average"] = Field(
+        "recorded", description="average = subtract the mean of the scalp channels"
+    )
 
     @field_validator("marker")
     @classmethod
