@@ -90,7 +90,7 @@ def test_extends_in_a_circle_is_refused(tmp_path):
         ("sauce.path=x", "unknown key 'sauce', did you mean 'source'"),
         ("eeg.sfreq_hz=fast", "'eeg.sfreq_hz' = 'fast'"),
         ("bold.min_dice=1.5", "less than or equal to 1"),
-        ("cluster.kind=lsf", "'local', 'slurm' or 'mpi'"),
+        ("cluster.kind=lsf", "'local', 'slurm', 'slurm-jobs' or 'mpi'"),
         ("eeg.band_hz=[30, 1]", "must rise"),
         ("eeg.marker='('", "not a regular expression"),
         ("bold.grid=[32, 32]", "'bold.grid' = [32, 32]: too few values"),

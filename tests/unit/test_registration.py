@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,7 +76,10 @@ def gate(monkeypatch):
         by_syn = replace(by_affine, transforms=["syn"], **(better | syn))
         stages = {
             "_import_ants": None,
-            "_prepare": None,
+            "_prepare": SimpleNamespace(
+                moving_mask=SimpleNamespace(numpy=lambda: np.ones((2, 2, 2)))
+            ),
+            "_on_template": (None, None),
             "_affine": by_affine,
             "_syn": by_syn,
         }
