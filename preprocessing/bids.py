@@ -1,8 +1,9 @@
 """A BIDS data set on disk: finding its recordings of one task.
 
-BrainVision EEG (``sub-*/[ses-*/]eeg/*_eeg.vhdr``) and BOLD (``sub-*/[ses-*/]func/*_bold.nii[.gz]``)
-of the same subject, session, task and run make a recording. File names are parsed here because
-mne-bids 0.20 passes over names with entities that MRI alone has (``dir-``, ``echo-``).
+EEG (``sub-*/[ses-*/]eeg/*_eeg.vhdr``, ``.set``, ``.edf`` or ``.bdf``) and BOLD
+(``sub-*/[ses-*/]func/*_bold.nii[.gz]``) of the same subject, session, task and run make a
+recording. File names are parsed here because mne-bids 0.20 passes over names with entities that MRI
+alone has (``dir-``, ``echo-``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from eeg2fmri_dist.config.preprocess import SourceConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing.recordings import Recording
 
-EEG_ENDINGS = ("_eeg.vhdr",)
+EEG_ENDINGS = ("_eeg.vhdr", "_eeg.set", "_eeg.edf", "_eeg.bdf")
 BOLD_ENDINGS = ("_bold.nii.gz", "_bold.nii")
 T1_ENDINGS = ("_T1w.nii.gz", "_T1w.nii")
 
@@ -122,7 +123,7 @@ def _by_key(source: SourceConfig, paths: Iterable[Path]) -> dict[RunKey, Path]:
 def _no_such_task(source: SourceConfig, paths: Iterable[Path]) -> DataError:
     tasks = sorted({_entities(path).get("task", "") for path in paths} - {""})
     return DataError(
-        f"no BrainVision EEG and no BOLD run of task {source.task!r}; tasks that are there: "
+        f"no EEG and no BOLD run of task {source.task!r}; tasks that are there: "
         + (", ".join(tasks) or "none"),
         where=source.path,
         remedy="correct source.task in the config",
@@ -153,8 +154,8 @@ def _check_pairs(source: SourceConfig, eeg: dict[RunKey, Path], bold: dict[RunKe
         raise DataError(
             "\n  ".join(missing),
             where=source.path,
-            remedy="put the file there (EEG in BrainVision format), or leave the subject out with "
-            "source.subjects",
+            remedy="put the file there (EEG as .vhdr, .set, .edf or .bdf), or leave the subject "
+            "out with source.subjects",
         )
 
 

@@ -162,15 +162,27 @@ def open_brainvision(header_path: Path) -> BrainVision:
         sfreq_hz=float(raw.info["sfreq"]),
         n_samples=int(raw.n_times),
         channel_names=tuple(raw.ch_names),
-        channel_types=tuple(map(_channel_type, raw.ch_names, raw.get_channel_types())),
+        channel_types=tuple(map(channel_type, raw.ch_names, raw.get_channel_types())),
         markers=markers,
         _raw=raw,
         _multiplexed_type=sample_type,
     )
 
 
-def _channel_type(name: str, stated: str) -> str:
-    """Type of a channel; BrainVision states none beyond the unit, so names tell the heart's."""
+def channel_type(name: str, stated: str) -> str:
+    """Type of a channel; most formats state none beyond the unit, so names tell the heart's.
+
+    Parameters
+    ----------
+    name : str
+    stated : str
+        Type as MNE read it.
+
+    Returns
+    -------
+    str
+        ``ecg``, ``eog`` or ``emg`` for what was stated ``eeg`` and is named so, else `stated`.
+    """
     found = re.match(r"(ecg|ekg)|([hv]?eog)|(emg)", name, re.IGNORECASE)
     if stated != "eeg" or not found or found.lastindex is None:
         return stated

@@ -11,9 +11,10 @@ import numpy as np
 from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.bandpass import Bandpass, decimation_factor
-from preprocessing.brainvision import BrainVision, open_brainvision
+from preprocessing.brainvision import BrainVision
 from preprocessing.channels import ecg_channel, scalp_channels
 from preprocessing.cleaning import Cleaning, Plan, clean, plan_cleaning
+from preprocessing.eeg_files import open_eeg
 from preprocessing.gradient_artifact import LOCKED_SHARE, check_enough_volumes, even_onsets
 from preprocessing.markers import spacing_quality, volume_onsets
 from preprocessing.recordings import Recording
@@ -46,8 +47,8 @@ class EegFeatures:
         ``marker_spacing_max_deviation_s``, ``duration_s``, ``scan_start_s`` (onset of volume 0),
         ``end_missing_s`` (what the EEG lacks of the last volume), ``sfreq_recorded_hz``, and the
         median and largest ``peak_to_peak_uv_*`` over channels of the band-passed signal;
-        ``gradient_share`` (of the power, that repeated with the volumes; NaN where it was not
-        looked at), ``gradient_volumes`` (markers of the average), ``heartbeats`` (of the pulse
+        ``gradient_share`` (of the power, that repeated with the volumes; only where it was looked
+        at), ``gradient_volumes`` (markers of the average), ``heartbeats`` (of the pulse
         correction) and ``bad_channels`` (interpolated).
     cleaning : Cleaning
         What was removed.
@@ -164,7 +165,7 @@ def _open_scan(
 ) -> _Scan:
     """Open the recording and find its channels and volumes."""
     _check_window(config, tr_s)
-    eeg = open_brainvision(recording.eeg_path)
+    eeg = open_eeg(recording.eeg_path)
     _check_rate(eeg, config)
     channels = scalp_channels(eeg, config)
     onsets = volume_onsets(eeg, config.marker, n_volumes, tr_s, config.window_s)
@@ -255,18 +256,20 @@ class _AtHand:
 def _quality(scan: _Scan, measured: _Measured) -> dict[str, float]:
     """Numbers by which a person accepts or rejects the recording."""
     eeg, onsets, cleaning = scan.eeg, scan.onsets, measured.cleaning
-    return spacing_quality(onsets, eeg.sfreq_hz, scan.tr_s) | {
+    quality = spacing_quality(onsets, eeg.sfreq_hz, scan.tr_s) | {
         "duration_s": eeg.duration_s,
         "scan_start_s": float(onsets[0] / eeg.sfreq_hz),
         "end_missing_s": max(0.0, float(onsets[-1] / eeg.sfreq_hz + scan.tr_s - eeg.duration_s)),
         "sfreq_recorded_hz": eeg.sfreq_hz,
         "peak_to_peak_uv_median": float(np.median(measured.peak_to_peak_uv)),
         "peak_to_peak_uv_max": float(measured.peak_to_peak_uv.max()),
-        "gradient_share": cleaning.gradient_share,
         "gradient_volumes": cleaning.n_volumes,
         "heartbeats": cleaning.n_heartbeats,
         "bad_channels": len(cleaning.bad_channels),
     }
+    if np.isfinite(cleaning.gradient_share):
+        quality["gradient_share"] = cleaning.gradient_share
+    return quality
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ class Recording:
     subject, session, run : str
         Entities without their prefix ("32", "", "01"); empty where the layout has none.
     eeg_path : Path
-        BrainVision header (``.vhdr``).
+        BrainVision header (``.vhdr``), or an EEGLAB, EDF or BDF file.
     bold_path : Path
         4-D NIfTI.
     t1_path : Path or None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.errors import DataError
+from preprocessing.eeg_files import files_beside
 from preprocessing.recordings import Recording
 
 
@@ -84,7 +85,9 @@ def hash_file(path: Path) -> str:
 
 
 def _eeg_files(header_path: Path) -> list[Path]:
-    """A BrainVision header, the files that it names, and those beside it of the same name."""
+    """An EEG file or header, the files that it names, and those beside it."""
+    if header_path.suffix.lower() != ".vhdr":
+        return [header_path, *files_beside(header_path)]
     try:
         header = header_path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
@@ -92,6 +95,7 @@ def _eeg_files(header_path: Path) -> list[Path]:
     names = re.findall(r"^(?:DataFile|MarkerFile)=(.*?)\s*$", header, flags=re.MULTILINE | re.I)
     named = [header_path.parent / name.replace("$b", header_path.stem) for name in names]
     beside = [header_path.with_suffix(suffix) for suffix in (".eeg", ".dat", ".vmrk")]
+    beside += files_beside(header_path)
     return [header_path, *sorted({path for path in (*named, *beside) if path.is_file()})]
 
 

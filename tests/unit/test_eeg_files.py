@@ -1,0 +1,185 @@
+"""EEG of other formats than BrainVision, and the tables that BIDS keeps beside it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from eeg2fmri_dist.config.preprocess import EegConfig, SourceConfig
+from eeg2fmri_dist.errors import DataError
+from preprocessing.brainvision import Marker
+from preprocessing.channels import ecg_channel, scalp_channels
+from preprocessing.eeg import eeg_features
+from preprocessing.eeg_files import open_eeg
+from preprocessing.recordings import Recording, find_recordings
+from preprocessing.sources import source_states
+
+NAMES = ["Fz", "Cz", "Pz", "Oz", "C3", "C4", "ECG"]
+SFREQ_HZ, N_SAMPLES, TR_S = 250, 250 * 24, 2.0
+ONSETS = 300 + 500 * np.arange(10)
+
+
+@pytest.fixture(scope="module")
+def signal_uv():
+    rng = np.random.default_rng(0)
+    return np.cumsum(rng.normal(0, 3, (len(NAMES), N_SAMPLES)), axis=1) * 0.2
+
+
+def write_set(path, signal_uv, names=NAMES, with_fdt=False):
+    """An EEGLAB file with events ``R128``, its samples inside or beside it."""
+    events = np.zeros(len(ONSETS), dtype=[("type", "O"), ("latency", "O"), ("duration", "O")])
+    for event, onset in zip(events, ONSETS, strict=True):
+        event["type"], event["latency"], event["duration"] = "R128", float(onset + 1), 0.0
+    places = np.zeros(len(names), dtype=[("labels", "O")])
+    places["labels"] = names
+    data: object = signal_uv.astype(np.float32)
+    if with_fdt:
+        signal_uv.T.astype("<f4").tofile(path.with_suffix(".fdt"))
+        data = path.with_suffix(".fdt").name
+    content = {
+        "setname": "test",
+        "nbchan": len(names),
+        "pnts": signal_uv.shape[1],
+        "trials": 1,
+        "srate": float(SFREQ_HZ),
+        "xmin": 0.0,
+        "xmax": (signal_uv.shape[1] - 1) / SFREQ_HZ,
+        "data": data,
+        "chanlocs": places,
+        "event": events,
+        "icawinv": [],
+        "icasphere": [],
+        "icaweights": [],
+    }
+    savemat(path, {"EEG": content}, appendmat=False)
+    return path
+
+
+def write_edf(path, signal_uv, names=NAMES):
+    """An EDF+ file in records of 1 s, with annotations ``R128``."""
+    n_records, size = signal_uv.shape[1] // SFREQ_HZ, 60
+    labels = [f"EEG {name}" if name != "ECG" else "ECG" for name in names] + ["EDF Annotations"]
+    columns = [
+        (labels, 16),
+        ([""] * len(labels), 80),
+        (["uV"] * len(names) + [""], 8),
+        (["-3276.8"] * len(names) + ["-1"], 8),
+        (["3276.7"] * len(names) + ["1"], 8),
+        (["-32768"] * len(labels), 8),
+        (["32767"] * len(labels), 8),
+        ([""] * len(labels), 80),
+        ([str(SFREQ_HZ)] * len(names) + [str(size)], 8),
+        ([""] * len(labels), 32),
+    ]
+    fixed = [("0", 8), ("X X X X", 80), ("Startdate 01-JAN-2020 X X X", 80), ("01.01.20", 8)]
+    fixed += [("00.00.00", 8), (str(256 * (len(labels) + 1)), 8), ("EDF+C", 44)]
+    fixed += [(str(n_records), 8), ("1", 8), (str(len(labels)), 4)]
+    header = "".join(text.ljust(width) for text, width in fixed)
+    header += "".join(text.ljust(width) for texts, width in columns for text in texts)
+    steps = np.rint(signal_uv / 0.1).astype("<i2")
+    with path.open("wb") as file:
+        file.write(header.encode("ascii"))
+        for record in range(n_records):
+            file.write(steps[:, record * SFREQ_HZ : (record + 1) * SFREQ_HZ].tobytes())
+            notes = f"+{record}\x14\x14\0"
+            for onset in ONSETS[record == ONSETS // SFREQ_HZ]:
+                notes += f"+{onset / SFREQ_HZ}\x14R128\x14\0"
+            file.write(notes.encode("ascii").ljust(2 * size, b"\0"))
+    return path
+
+
+def write_set_with_fdt(path, signal_uv):
+    return write_set(path, signal_uv, with_fdt=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.set", write_set), ("b.set", write_set_with_fdt), ("c.edf", write_edf)],
+)
+def test_same_recording_in_any_format(tmp_path, signal_uv, write_eeg, name, write):
+    other = open_eeg(write(tmp_path / name, signal_uv))
+    known = open_eeg(write_eeg(signal_uv, SFREQ_HZ, NAMES, ONSETS))
+    assert other.sfreq_hz == known.sfreq_hz
+    assert other.n_samples == known.n_samples
+    assert other.channel_names == known.channel_names
+    assert other.channel_types == known.channel_types == ("eeg",) * 6 + ("ecg",)
+    assert [marker.sample for marker in other.markers] == list(ONSETS)
+    assert {marker.description for marker in other.markers} == {"R128"}
+    np.testing.assert_allclose(
+        other.read(100, 400, np.array([0, 6])), known.read(100, 400, np.array([0, 6])), atol=0.11
+    )
+    config = EegConfig(min_channels=4)
+    powers = [
+        eeg_features(Recording("1", eeg.header_path, Path("x")), 10, TR_S, config, 2).power
+        for eeg in (other, known)
+    ]
+    np.testing.assert_allclose(powers[0], powers[1], rtol=0.05, atol=0.01)
+
+
+def test_types_of_channels_tsv_decide(tmp_path, signal_uv):
+    path = write_set(tmp_path / "sub-1_task-rest_eeg.set", signal_uv)
+    rows = zip(NAMES, ["EEG"] * 4 + ["VEOG", "ECG", "MISC"], strict=True)
+    table = "name\ttype\tunits\n" + "".join(f"{name}\t{kind}\tuV\n" for name, kind in rows)
+    (tmp_path / "sub-1_task-rest_channels.tsv").write_text(table)
+    eeg = open_eeg(path)
+    assert eeg.channel_types == ("eeg",) * 4 + ("eog", "ecg", "misc")
+    assert ecg_channel(eeg) == 5
+    np.testing.assert_array_equal(scalp_channels(eeg, EegConfig(min_channels=4)), [0, 1, 2, 3])
+
+
+def test_events_tsv_gives_markers_where_the_file_has_none(tmp_path, signal_uv, write_eeg):
+    header = write_eeg(signal_uv, SFREQ_HZ, NAMES, stem="sub-1_task-rest_eeg")
+    rows = "".join(f"{onset / SFREQ_HZ}\t0\tn/a\tR128\n" for onset in ONSETS)
+    events = tmp_path / "sub-1_task-rest_events.tsv"
+    events.write_text("onset\tduration\ttrial_type\tvalue\n" + rows)
+    assert open_eeg(header).markers == tuple(Marker(int(onset), "R128") for onset in ONSETS)
+    marked = write_eeg(
+        signal_uv, SFREQ_HZ, NAMES, [7, 507], stem="sub-1_task-rest_eeg", overwrite=True
+    )
+    assert [marker.sample for marker in open_eeg(marked).markers] == [7, 507]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("time\tvalue\n1\tR128\n", "no column onset; it has time, value"),
+        ("onset\tvalue\nsoon\tR128\n", "onset holds something else than seconds"),
+    ],
+)
+def test_events_tsv_that_cannot_be_read(tmp_path, signal_uv, write_eeg, text, problem):
+    header = write_eeg(signal_uv, SFREQ_HZ, NAMES, stem="sub-1_task-rest_eeg")
+    (tmp_path / "sub-1_task-rest_events.tsv").write_text(text)
+    with pytest.raises(DataError, match=problem):
+        open_eeg(header)
+
+
+@pytest.mark.parametrize("name", ["broken.set", "broken.edf"])
+def test_broken_files(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not EEG at all")
+    with pytest.raises(DataError, match="the EEG cannot be read"):
+        open_eeg(tmp_path / name)
+
+
+def test_other_formats(tmp_path):
+    with pytest.raises(DataError, match="not an EEG format that is read") as error:
+        open_eeg(tmp_path / "recording.cnt")
+    assert ".set" in error.value.remedy
+
+
+def test_bids_finds_them_and_watches_what_lies_beside(tmp_path, signal_uv):
+    folder = tmp_path / "sub-1"
+    for place in ("eeg", "func"):
+        (folder / place).mkdir(parents=True)
+    path = write_set_with_fdt(folder / "eeg" / "sub-1_task-rest_eeg.set", signal_uv)
+    (folder / "eeg" / "sub-1_task-rest_events.tsv").write_text("onset\n1\n")
+    (folder / "func" / "sub-1_task-rest_bold.nii.gz").touch()
+    (recording,) = find_recordings(SourceConfig(kind="bids", path=tmp_path))
+    assert recording.eeg_path == path
+    names = {state.path.name for state in source_states(recording)}
+    assert names == {
+        "sub-1_task-rest_eeg.set",
+        "sub-1_task-rest_eeg.fdt",
+        "sub-1_task-rest_events.tsv",
+        "sub-1_task-rest_bold.nii.gz",
+    }
