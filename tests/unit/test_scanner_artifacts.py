@@ -8,8 +8,8 @@ import pytest
 from mne.preprocessing._fmri_gradient import GradientRemover
 from scipy.signal import detrend, welch
 
-from eeg2fmri_dist.config.preprocess import EegConfig
-from eeg2fmri_dist.config.simulate import ArtifactConfig
+from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
+from eeg2fmri_dist.config.simulate import ArtifactConfig, SimulateConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.brainvision import open_brainvision
 from preprocessing.cleaning import residual_db
@@ -18,7 +18,9 @@ from preprocessing.gradient_artifact import neighbour_weights, subtract_average
 from preprocessing.pulse_artifact import find_heartbeats
 from preprocessing.recordings import Recording
 from preprocessing.scan_signal import read_scan
+from preprocessing.simulation import simulate_subject
 from preprocessing.simulation.eeg import write_raw_recording
+from preprocessing.simulation.residual import with_residual
 from preprocessing.watched_signal import WatchedSignal
 
 TR_S, N_VOLUMES = 2.16, 40
@@ -87,6 +89,20 @@ def test_both_artifacts_leave_band_power_within_1_db_and_the_worst_channel_near(
         assert abs(worst) < (1.5 if band in ("delta", "theta") else 0.6), band
     assert corrected.quality["gradient_volumes"] == N_VOLUMES
     assert corrected.quality["heartbeats"] == pytest.approx(N_VOLUMES * TR_S / 0.85, rel=0.3)
+
+
+def test_residual_is_known_where_the_recording_is_simulated(tmp_path):
+    config = SimulateConfig(
+        output=tmp_path, subjects=["32"], n_volumes=30, artifacts={"gradient_mv": 4, "pulse_uv": 30}
+    )
+    files = simulate_subject(config, "32")
+    recording = Recording("32", files.raw_path, files.bold_path)
+    asked = (tmp_path, TR_S, EegConfig(), 5)
+    got = with_residual(features(files.raw_path), recording, *asked)
+    assert set(got.cleaning.residual_db) == set(BANDS_HZ)
+    assert max(abs(median) for median, _ in got.cleaning.residual_db.values()) < 1.0
+    left = features(files.raw_path, gradient_artifact=LEFT)
+    assert with_residual(left, recording, *asked).cleaning.residual_db == {}
 
 
 def test_what_was_removed_is_told(both, truth):
