@@ -52,6 +52,12 @@ def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, Co
     meter = Meter()
     run = open_run(recording, config)
     features = eeg_features(recording, run.n_volumes, run.tr_s, config.eeg, config.drop_volumes)
+    if config.source.origin == "simulated" and config.source.kind == "noddi":
+        from preprocessing.simulation.residual import with_residual
+
+        features = with_residual(
+            features, recording, config.source.path, run.tr_s, config.eeg, config.drop_volumes
+        )
     return features, meter.cost()
 
 

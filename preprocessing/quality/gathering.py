@@ -249,4 +249,6 @@ def _cleaning_numbers(features: EegFeatures) -> dict[str, float]:
     if cleaning.residual_db:
         medians = [median for median, _ in cleaning.residual_db.values()]
         numbers["eeg_residual_db"] = float(np.abs(medians).max())
+    for band, (_, worst) in cleaning.residual_db.items():
+        numbers[f"eeg_residual_{band}_db"] = worst
     return numbers
