@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
+from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig, PulseArtifactConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.bad_channels import find_bad_channels, interpolation
 from preprocessing.gradient_artifact import subtract_average
@@ -134,34 +134,55 @@ def clean(
     scalp = signal[: len(names)]
     bad = dict(known_bad)
     scalp[[names.index(name) for name in bad]] = 0
-
-    def without_gradient(part: np.ndarray) -> np.ndarray:
-        part = part.copy()
-        if plan.gradient:
-            subtract_average(part, onsets, config.gradient_artifact.volumes)
-        return part
-
+    average = _Average(onsets, config.gradient_artifact.volumes if plan.gradient else 0)
     if plan.bad_channels:
-        bad |= find_bad_channels(without_gradient(scalp), sfreq_hz, names)
+        bad |= find_bad_channels(average.without(scalp), sfreq_hz, names)
         _check_enough_left(names, bad, config, where)
         scalp[[names.index(name) for name in bad]] = 0
     beats = np.empty(0, dtype=int)
-    pulse = np.zeros_like(scalp)
     if plan.ecg is not None:
-        beats = find_heartbeats(without_gradient(signal[-1:])[0], sfreq_hz, where)
-        method, n_components = config.pulse_artifact.method, config.pulse_artifact.components
-        background = None
-        for turn in range(_ROUNDS[method]):
-            left = without_gradient(scalp - pulse)
-            if turn == _ROUNDS[method] // 2:
-                background = left
-            if method == "channel":
-                pulse = pulse_by_channel(left + pulse, sfreq_hz, beats, n_components)
-            else:
-                pulse = pulse_of_head(left + pulse, sfreq_hz, beats, n_components, background)
-    cleaned = without_gradient(scalp - pulse)
+        beats = find_heartbeats(average.without(signal[-1:])[0], sfreq_hz, where)
+        scalp = scalp - _pulse(scalp, sfreq_hz, beats, average, config.pulse_artifact)
+    cleaned = average.without(scalp)
     matrix = _remix(names, bad, plan.average_reference, where)
     return Cleaned(cleaned if matrix is None else matrix @ cleaned, bad, len(beats))
+
+
+@dataclass(frozen=True)
+class _Average:
+    """Volumes and the number of neighbours that their gradient artifact is averaged from."""
+
+    onsets: np.ndarray
+    n_neighbours: int
+
+    def without(self, signal: np.ndarray) -> np.ndarray:
+        """A copy of the signal without gradient artifact, if it is to be removed."""
+        signal = signal.copy()
+        if self.n_neighbours:
+            subtract_average(signal, self.onsets, self.n_neighbours)
+        return signal
+
+
+def _pulse(
+    scalp: np.ndarray,
+    sfreq_hz: float,
+    beats: np.ndarray,
+    average: _Average,
+    config: PulseArtifactConfig,
+) -> np.ndarray:
+    """Pulse artifact (channel, sample), estimated in turn with the gradient artifact."""
+    pulse, background = np.zeros_like(scalp), None
+    n_rounds = _ROUNDS[config.method]
+    for turn in range(n_rounds):
+        left = average.without(scalp - pulse)
+        if config.method == "channel":
+            pulse = pulse_by_channel(left + pulse, sfreq_hz, beats, config.components)
+            continue
+        # What the first rounds leave, removing all they can, is EEG and little else.
+        if turn == n_rounds // 2:
+            background = left
+        pulse = pulse_of_head(left + pulse, sfreq_hz, beats, config.components, background)
+    return pulse
 
 
 def _remix(

@@ -20,6 +20,7 @@ import numpy as np
 
 from eeg2fmri_dist.errors import ConfigError, DataError, SuiteError
 from eeg2fmri_dist.files import replacing, write_json, write_text
+from preprocessing.noddi import CHANNELS
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -160,6 +161,8 @@ def _write_subject(
     onsets_s = LEAD_S + TR_S * np.arange(n_volumes)
     header = folder / "eeg" / f"{stem}_eeg.vhdr"
     write_raw_recording(header, onsets_s, TR_S, subject=label, sfreq_hz=SFREQ_HZ)
+    kinds = (f"{name}\t{'ECG' if name == 'ECG' else 'EEG'}\tuV\n" for name in CHANNELS)
+    write_text(folder / "eeg" / f"{stem}_channels.tsv", "name\ttype\tunits\n" + "".join(kinds))
 
 
 def _write_piece(path: Path, run: nib.Nifti1Image, first: int, n_volumes: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from mne.preprocessing._fmri_gradient import GradientRemover
+from mne.preprocessing import GradientRemover
 from scipy.signal import detrend, welch
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
@@ -122,6 +122,28 @@ def test_volumes_that_begin_between_samples(folder):
     odd = write(folder, "odd", tr_s, gradient_mv=4)
     for band, (_, worst) in residual(features(odd, tr_s, pulse_artifact=LEFT), truth).items():
         assert abs(worst) < 0.7, band
+
+
+def test_scanner_that_runs_before_the_first_and_after_the_last_marker(both, clean, tmp_path):
+    dummies, kept = 3, N_VOLUMES - 6
+    cut = [_with_markers(header, tmp_path, slice(dummies, -3)) for header in (both, clean)]
+    corrected, truth = (features(header, n_volumes=kept) for header in cut)
+    for band, (median, worst) in residual(corrected, truth).items():
+        assert abs(median) < 0.7, band
+        assert abs(worst) < (2 if band in ("delta", "theta") else 1), band
+    last = residual_db(corrected.power[-1:], truth.power[-1:], truth.frequencies_hz)
+    assert abs(last["beta"][0]) < 2.5  # uncorrected: more than 20
+
+
+def _with_markers(header, tmp_path, chosen):
+    """The recording with some of its volume markers."""
+    for suffix in (".vhdr", ".eeg"):
+        (tmp_path / header.with_suffix(suffix).name).symlink_to(header.with_suffix(suffix))
+    lines = header.with_suffix(".vmrk").read_text().splitlines()
+    volumes = [line for line in lines if "R128" in line]
+    kept = [line for line in lines if "R128" not in line or line in volumes[chosen]]
+    (tmp_path / header.with_suffix(".vmrk").name).write_text("\n".join(kept) + "\n")
+    return tmp_path / header.name
 
 
 def test_each_channel_for_itself_is_mne(folder):
