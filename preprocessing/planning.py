@@ -14,7 +14,7 @@ from preprocessing.recordings import Recording
 from preprocessing.shards import shard_folder
 from preprocessing.sources import source_states
 from preprocessing.space import as_text, bytes_needed, free_bytes
-from preprocessing.summary import table
+from preprocessing.summary import core_time, table
 
 
 def plan(config: PreprocessConfig) -> list[str]:
@@ -84,7 +84,7 @@ def _work(
     return [
         f"{len(stale)} of {len(recordings)} shards to compute",
         f"{config.output}: {f'to be merged: {why}' if why else 'up to date'}",
-        f"time: about {seconds / 3600:.2f} core-hours, by {measured}; divide by the workers",
+        f"time: about {core_time(seconds)}, by {measured}; divide by the workers",
         f"memory: {config.cluster.memory_gib:g} GiB per worker at most",
         f"disk: about {as_text(needed)} needed, {as_text(free_bytes(config.output))} free",
     ]

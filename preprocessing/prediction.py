@@ -15,9 +15,9 @@ from preprocessing.sources import source_states
 
 # Processor seconds of one simulated recording of NODDI's size (300 volumes, 0.42 GB of EEG), used
 # until recordings of the user's own have been measured.
-_REFERENCE_REGISTRATION_S = {"affine": 7.0, "syn": 13.0}
-_REFERENCE_EEG_S_PER_GB = 17.0
-_REFERENCE_SHARD_S_PER_VOLUME = 0.015
+_REFERENCE_REGISTRATION_S = {"affine": 6.5, "syn": 14.0}
+_REFERENCE_EEG_S_PER_GB = 12.0
+_REFERENCE_SHARD_S_PER_VOLUME = 0.011
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class Summary:
         peak = max(cost["peak_bytes"] for cost in costs) / 2**30
         hosts = len({cost["host"] for cost in costs})
         return (
-            f"{', '.join(counts)}; {cpu_s / 3600:.2f} core-hours on {hosts} "
+            f"{', '.join(counts)}; {core_time(cpu_s)} on {hosts} "
             f"machine{'s' if hosts > 1 else ''}, at most {peak:.2f} GiB per worker"
         )
 
@@ -135,6 +135,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in cells
     ]
+
+
+def core_time(cpu_s: float) -> str:
+    """Return processor seconds in the unit in which clusters count them."""
+    return f"{cpu_s / 3600:.2f} core-hours" if cpu_s > 360 else f"{cpu_s / 60:.1f} core-minutes"
 
 
 def _number(value: float | None, form: str) -> str:
