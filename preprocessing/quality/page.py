@@ -145,7 +145,7 @@ def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
 
 
 def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -> None:
-    """Write the table of all recordings.
+    """Write the table of all recordings, unless it is there as it is.
 
     Parameters
     ----------
@@ -173,7 +173,8 @@ def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -
         columns=[(labels[name], short) for name, short in _COLUMNS],
         check_of=_check_of,
     )
-    write_text(path, text)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def _environment() -> jinja2.Environment:

@@ -530,6 +530,24 @@ def test_real_store_holds_what_the_parts_compute(real):
             assert (real / "data" / source.path).stat().st_size == source.size
 
 
+def test_real_pages_lie_beside_the_store_and_are_drawn_once(copied):
+    config = configure(copied, bold__transform="affine")
+    folder = config.output.with_suffix(".quality")
+    pages = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert set(pages) == {"index.html", "sub-32.html", "sub-43.html"}
+    assert 'href="sub-32.html"' in (folder / "index.html").read_text()
+    confounds = Store(config.output).confounds
+    assert confounds.values.shape == (14, len(confounds.names))
+    # The simulated heads lie still.
+    moved_mm = confounds.values[:, confounds.names.index("framewise_displacement_mm")]
+    assert moved_mm.max() < 0.3
+    pipeline.preprocess(config)
+    assert (folder / "sub-32.html").stat().st_mtime_ns == pages["sub-32.html"]
+    shutil.rmtree(folder)
+    pipeline.preprocess(config.model_copy(update={"quality": False}))
+    assert not folder.exists()
+
+
 def test_real_rerun_and_a_truncated_run(copied, caplog):
     config = configure(copied, bold__transform="affine", on_error="continue")
     before = mtimes(config)

@@ -292,9 +292,11 @@ def test_only_pages_whose_inputs_changed_are_drawn_again(config, caplog):
     assert "quality: 1 accept, 2 look, 0 reject" in caplog.text
     assert str(index) in caplog.text
 
+    before = index.stat().st_mtime_ns
     cluster = InlineCluster()
     update_pages(cluster, rows(), config)
     assert cluster.drawn == []
+    assert index.stat().st_mtime_ns == before
     save(config, make_evidence("sub-02", quality=QUALITY | {"dice": 0.5}))
     (quality_folder(config.output) / "sub-03.html").write_text("cut")
     update_pages(cluster, rows(), config)
