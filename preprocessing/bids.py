@@ -8,6 +8,7 @@ alone has (``dir-``, ``echo-``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -214,7 +215,9 @@ def _sidecar_slice_times_s(bold_path: Path, root: Path) -> tuple[float, ...] | N
     """Times of the slices along the last axis; None where the sidecar says nothing usable."""
     content: dict[str, object] = {}
     for sidecar in _sidecars(bold_path, root):
-        content = _read_sidecar(sidecar) | content
+        # A damaged one is refused where its repetition time is needed.
+        with contextlib.suppress(DataError):
+            content = _read_sidecar(sidecar) | content
     times, direction = content.get("SliceTiming"), content.get("SliceEncodingDirection", "k")
     if direction not in ("k", "k-") or not isinstance(times, list) or not times:
         return None

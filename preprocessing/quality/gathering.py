@@ -155,11 +155,11 @@ def _quality(preprocessed: Preprocessed, confounds: Confounds) -> dict[str, floa
 
 
 def _marker_spacing_s(preprocessed: Preprocessed, config: PreprocessConfig) -> np.ndarray:
-    from preprocessing.brainvision import open_brainvision
+    from preprocessing.eeg_files import open_eeg
     from preprocessing.markers import volume_onsets
 
     run = preprocessed.run
-    eeg = open_brainvision(preprocessed.recording.eeg_path)
+    eeg = open_eeg(preprocessed.recording.eeg_path)
     onsets = volume_onsets(eeg, config.eeg.marker, run.n_volumes, run.tr_s, config.eeg.window_s)
     spacing_s: np.ndarray = np.diff(onsets) / eeg.sfreq_hz
     return spacing_s

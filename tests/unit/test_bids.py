@@ -220,3 +220,28 @@ def test_a_subject_that_leads_elsewhere_is_not_there(add, find):
         find(subjects=["../sub-01"])
     with pytest.raises(DataError, match="no BrainVision EEG and no BOLD run of task"):
         find(task="../rest")
+
+
+def test_slice_times_are_inherited_and_turned_where_slices_run_downwards(add, find, write_sidecar):
+    add("sub-01", "sub-01_task-rest", EEG, BOLD)
+    assert find()[0].slice_times_s is None
+    write_sidecar("task-rest_bold.json", RepetitionTime=2, SliceTiming=[0.0, 1.0, 0.5])
+    assert find()[0].slice_times_s == (0.0, 1.0, 0.5)
+    nearer = "sub-01/func/sub-01_task-rest_bold.json"
+    write_sidecar(nearer, SliceEncodingDirection="k-")
+    assert find()[0].slice_times_s == (0.5, 1.0, 0.0)
+    for unusable in (
+        {"SliceEncodingDirection": "j"},
+        {"SliceTiming": "often"},
+        {"SliceTiming": []},
+    ):
+        write_sidecar(nearer, **unusable)
+        assert find()[0].slice_times_s is None
+
+
+def test_a_damaged_sidecar_is_not_needed_where_the_repetition_time_is_configured(
+    add, find, tmp_path
+):
+    add("sub-01", "sub-01_task-rest", EEG, BOLD)
+    (tmp_path / "task-rest_bold.json").write_text("{")
+    assert find(tr_s=2.0)[0].tr_s == 2.0
