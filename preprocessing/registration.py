@@ -57,6 +57,18 @@ class Registration:
     warped_mask: np.ndarray
 
 
+class GateError(DataError):
+    """A registration that is too bad to be used.
+
+    Attributes
+    ----------
+    registration : Registration or None
+        What was refused, for a picture; it stays in the process that made it.
+    """
+
+    registration: Registration | None = None
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """A transform with what the gate looks at."""
@@ -109,8 +121,10 @@ def register(
 
     Raises
     ------
+    GateError
+        If masks overlap by less than `config.min_dice`.
     DataError
-        If masks overlap by less than `config.min_dice`, or no brain is found.
+        If no brain is found.
     """
     ants = _import_ants(config.seed)
     images = _prepare(ants, mean_epi, affine)
@@ -125,20 +139,29 @@ def register(
             if _improves(by_syn, by_affine):
                 chosen = by_syn
         quality = _quality(by_affine, by_syn, by_t1, chosen)
-        if chosen.dice < config.min_dice:
-            raise DataError(
-                f"registration failed its gate: the EPI's brain mask overlaps the template's by "
-                f"{chosen.dice:.3f} (Dice), at least {config.min_dice} is asked for",
-                remedy="look at the mean EPI; if it is a whole brain in a plausible orientation, "
-                "lower bold.min_dice, otherwise leave the recording out",
-            )
-        return Registration(
+        registration = Registration(
             _native_points(ants, chosen.transforms),
             quality,
             np.asarray(mean_epi, np.float32),
             images.moving_mask.numpy() > 0,
             *_on_template(ants, images, mean_epi, affine, chosen.transforms),
         )
+    _check_overlap(registration, config)
+    return registration
+
+
+def _check_overlap(registration: Registration, config: BoldConfig) -> None:
+    dice = float(registration.quality["dice"])
+    if dice >= config.min_dice:
+        return
+    error = GateError(
+        f"registration failed its gate: the EPI's brain mask overlaps the template's by "
+        f"{dice:.3f} (Dice), at least {config.min_dice} is asked for",
+        remedy="look at the mean EPI; if it is a whole brain in a plausible orientation, "
+        "lower bold.min_dice, otherwise leave the recording out",
+    )
+    error.registration = registration
+    raise error
 
 
 def _import_ants(seed: int) -> Any:

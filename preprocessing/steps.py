@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files import write_json
 from preprocessing.measuring import Cost, Meter
 from preprocessing.recordings import Recording
@@ -41,7 +42,12 @@ def register(recording: Recording, config: PreprocessConfig) -> tuple[Registrati
     meter = Meter()
     run = open_run(recording, config)
     mean = run.mean(config.drop_volumes)
-    registered = registration.register(mean, run.affine, config.bold, _t1(recording, config))
+    try:
+        registered = registration.register(mean, run.affine, config.bold, _t1(recording, config))
+    except registration.GateError as error:
+        if config.quality and error.registration is not None:
+            _draw_failure(recording, config, error, error.registration)
+        raise
     return registered, meter.cost()
 
 
@@ -105,6 +111,16 @@ def shard(
     record = make_record(place, sources, vars(row), Store(place.path).fingerprint)
     write_json(record_path(place.path), record | {"evidence": quality_evidence.VERSION})
     return row
+
+
+def _draw_failure(
+    recording: Recording, config: PreprocessConfig, error: DataError, refused: Registration
+) -> None:
+    from preprocessing.quality.page import failure_name, write_failure
+    from preprocessing.quality.pages import quality_folder
+
+    page = quality_folder(config.output) / failure_name(recording.key)
+    write_failure(page, recording.key, str(error), refused)
 
 
 def _t1(recording: Recording, config: PreprocessConfig) -> nib.Nifti1Image | None:

@@ -25,8 +25,8 @@ _TEMPLATE_LEVELS = (4300.0, 7000.0)
 _DARK = "#0b0e11"
 
 
-def template_on_epi(evidence: Evidence) -> Figure:
-    """Mean EPI with the contours of the template."""
+def template_on_epi(epi: np.ndarray) -> Figure:
+    """Mean EPI (91, 109, 91) on the template, with the contours of the template."""
     template, mask = _template()
     return Figure(
         "template-on-epi",
@@ -35,16 +35,16 @@ def template_on_epi(evidence: Evidence) -> Figure:
         "They should follow the edge of this brain and its bright ventricles; the front of the "
         "orbits and the ear canals may be dark.",
         "Slices of the mean EPI in three planes with contours of the MNI152 template.",
-        _overlay(evidence.epi, mask, np.where(mask, template, 0), _TEMPLATE_LEVELS),
+        _overlay(epi, mask, np.where(mask, template, 0), _TEMPLATE_LEVELS),
         "image/webp",
     )
 
 
-def epi_on_template(evidence: Evidence) -> Figure:
-    """Template with the contours of the mean EPI."""
+def epi_on_template(epi: np.ndarray, epi_mask: np.ndarray) -> Figure:
+    """Template with the contours of the mean EPI and of the brain found in it."""
     template, _ = _template()
-    epi = np.where(evidence.epi_mask, evidence.epi, 0).astype(np.float32)
-    inside = epi[evidence.epi_mask]
+    brain = np.where(epi_mask, epi, 0).astype(np.float32)
+    inside = brain[epi_mask]
     level = float(np.percentile(inside, 88)) if inside.size else 1.0
     return Figure(
         "epi-on-template",
@@ -52,7 +52,7 @@ def epi_on_template(evidence: Evidence) -> Figure:
         "Blue: edge of the brain found in the EPI. Orange: the EPI's brightest eighth, mostly CSF. "
         "The edge should lie on the template's cortex, the bright parts in its dark ventricles.",
         "Slices of the MNI152 template in three planes with contours of the mean EPI.",
-        _overlay(template, evidence.epi_mask, epi, (level,)),
+        _overlay(template, epi_mask, brain, (level,)),
         "image/webp",
     )
 

@@ -82,6 +82,16 @@ class Evidence:
 _ARRAYS = tuple(entry.name for entry in fields(Evidence) if entry.name not in ("facts", "quality"))
 
 
+def as_bytes(epi: np.ndarray) -> np.ndarray:
+    """Return brightness 1 to 255, 0 where nothing was scanned (NaN)."""
+    seen = np.isfinite(epi)
+    values = epi[seen]
+    top = float(np.percentile(values, 99.7)) if values.size else 1.0
+    picture = np.zeros(epi.shape, np.uint8)
+    picture[seen] = np.clip(1 + 254 * values / max(top, 1e-6), 1, 255)
+    return picture
+
+
 def evidence_path(shard: Path) -> Path:
     """Return the file beside a shard that its quality page is drawn from."""
     return shard.with_suffix(".evidence.npz")

@@ -12,7 +12,7 @@ from preprocessing.fmri import BoldVolumes
 from preprocessing.motion import PARAMETERS, framewise_displacement_mm
 from preprocessing.nifti import BoldRun
 from preprocessing.quality import signal
-from preprocessing.quality.evidence import Evidence
+from preprocessing.quality.evidence import Evidence, as_bytes
 from preprocessing.recordings import Recording
 from preprocessing.registration import Registration
 from preprocessing.saturation import brightness_course, saturated_volumes
@@ -93,7 +93,7 @@ def gather(
     evidence = Evidence(
         facts=_facts(preprocessed, confounds, config) | {"carpet_rows": rows},
         quality=quality,
-        epi=_as_bytes(registration.warped_epi),
+        epi=as_bytes(registration.warped_epi),
         epi_mask=registration.warped_mask,
         tsnr=signal.tsnr_map(series, bold.mask).astype(np.float16),
         grid_affine=bold.affine,
@@ -216,16 +216,6 @@ def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[st
         "true_error_mean_mm": float(errors_mm.mean()),
         "true_error_p95_mm": float(np.percentile(errors_mm, 95)),
     }
-
-
-def _as_bytes(epi: np.ndarray) -> np.ndarray:
-    """Brightness 1 to 255, the brightest half percent alike; 0 where nothing was scanned."""
-    seen = np.isfinite(epi)
-    values = epi[seen]
-    top = float(np.percentile(values, 99.7)) if values.size else 1.0
-    picture = np.zeros(epi.shape, np.uint8)
-    picture[seen] = np.clip(1 + 254 * values / max(top, 1e-6), 1, 255)
-    return picture
 
 
 def _cleaning(features: EegFeatures) -> dict[str, np.ndarray]:

@@ -14,10 +14,12 @@ from urllib.parse import quote
 import eeg2fmri_dist
 from eeg2fmri_dist.files import write_text
 from preprocessing.quality.checks import RANGES, Check, Level, Verdict, judge
-from preprocessing.quality.evidence import Evidence, load_evidence
+from preprocessing.quality.evidence import Evidence, as_bytes, load_evidence
 
 if TYPE_CHECKING:
     import jinja2
+
+    from preprocessing.registration import Registration
 
 # Raise it when pages look otherwise: all are then drawn again.
 PAGE_VERSION = 1
@@ -144,6 +146,37 @@ def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
     )  # fmt: skip
 
 
+def failure_name(key: str) -> str:
+    """Return the file name of the page of a recording whose registration was refused."""
+    return f"{key}.failed.html"
+
+
+def write_failure(page: Path, key: str, reason: str, registration: Registration) -> None:
+    """Draw the registration that was refused; the page appears whole or not at all.
+
+    Parameters
+    ----------
+    page : Path
+        HTML file to write.
+    key : str
+        Of the recording.
+    reason : str
+        Why it was refused.
+    registration : Registration
+    """
+    from preprocessing.quality import brains
+
+    epi = as_bytes(registration.warped_epi)
+    template = _environment().get_template("failure.html.j2")
+    text = template.render(
+        key=key,
+        reason=reason,
+        template_on_epi=brains.template_on_epi(epi),
+        epi_on_template=brains.epi_on_template(epi, registration.warped_mask),
+    )
+    write_text(page, text)
+
+
 def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -> None:
     """Write the table of all recordings, unless it is there as it is.
 
@@ -208,8 +241,8 @@ def _figures(evidence: Evidence) -> dict[str, Any]:
     from preprocessing.quality import brains, courses, electrodes
 
     return {
-        "template_on_epi": brains.template_on_epi(evidence),
-        "epi_on_template": brains.epi_on_template(evidence),
+        "template_on_epi": brains.template_on_epi(evidence.epi),
+        "epi_on_template": brains.epi_on_template(evidence.epi, evidence.epi_mask),
         "time_courses": courses.time_courses(evidence),
         "tsnr": brains.tsnr(evidence),
         "topographies": electrodes.topographies(evidence),

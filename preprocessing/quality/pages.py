@@ -16,6 +16,7 @@ from preprocessing.quality.page import (
     INDEX_NAME,
     IndexRow,
     Neighbours,
+    failure_name,
     is_current,
     page_inputs,
     page_name,
@@ -71,7 +72,11 @@ def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig
     places = _places([row.recording for row in rows if row.state != "failed"], config)
     errors = dict(_draw(cluster, [place for place in places if _is_stale(place)]))
     by_key = {place.key: place for place in places}
-    index_rows = [_index_row(row, by_key.get(row.recording), errors) for row in rows]
+    failures = _failure_pages(folder, rows)
+    index_rows = [
+        _index_row(row, by_key.get(row.recording), errors, failures.get(row.recording, ""))
+        for row in rows
+    ]
     index = folder / INDEX_NAME
     write_index(index, index_rows, config.output.name, config.source.origin)
     logger.info("quality: %s: %s", _counts(index_rows), index)
@@ -123,9 +128,25 @@ def _draw(cluster: Cluster, stale: Sequence[PagePlace]) -> Iterator[tuple[str, s
         yield key, f"{type(error).__name__}: {error}"
 
 
-def _index_row(row: Row, place: PagePlace | None, errors: dict[str, str]) -> IndexRow:
+def _failure_pages(folder: Path, rows: Sequence[Row]) -> dict[str, str]:
+    """Pages of refused registrations that are there, by key; those of earlier runs are removed."""
+    failed = {
+        failure_name(row.recording): row.recording
+        for row in rows
+        if row.state == "failed" and row.message.startswith("registration")
+    }
+    pages = {}
+    for page in folder.glob("*.failed.html"):
+        if page.name in failed:
+            pages[failed[page.name]] = page.name
+        else:
+            page.unlink()
+    return pages
+
+
+def _index_row(row: Row, place: PagePlace | None, errors: dict[str, str], failure: str) -> IndexRow:
     if place is None:
-        return IndexRow(row.recording, "", None, {}, error=f"{row.message}: {row.error}")
+        return IndexRow(row.recording, failure, None, {}, error=f"{row.message}: {row.error}")
     if row.recording in errors:
         return IndexRow(row.recording, "", None, {}, error=errors[row.recording])
     try:

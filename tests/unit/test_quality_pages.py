@@ -14,7 +14,7 @@ from preprocessing.cluster import WorkerDiedError
 from preprocessing.quality import gathering, pages
 from preprocessing.quality.evidence import Evidence, evidence_path, load_evidence, save_evidence
 from preprocessing.quality.gathering import CONFOUNDS
-from preprocessing.quality.page import Neighbours, write_page
+from preprocessing.quality.page import Neighbours, write_failure, write_page
 from preprocessing.quality.pages import quality_folder, update_pages
 from preprocessing.shards import shard_folder
 from preprocessing.summary import Row
@@ -320,6 +320,30 @@ def test_failed_recordings_are_named_in_the_index(config):
     page = Page(update_pages(InlineCluster(), rows("sub-02"), config))
     assert "sub-02: registration failed: no brain found" in page.text
     assert page.links == ["sub-01.html", "sub-03.html"]
+
+
+def test_a_refused_registration_has_a_page_until_it_succeeds(config):
+    """Drawn by the step that failed; here only its file."""
+    folder = quality_folder(config.output)
+    folder.mkdir()
+    failure = folder / "sub-02.failed.html"
+    failure.write_text("refused")
+    page = Page(update_pages(InlineCluster(), rows("sub-02"), config))
+    assert page.links == ["sub-02.failed.html", "sub-01.html", "sub-03.html"]
+    update_pages(InlineCluster(), rows(), config)
+    assert not failure.exists()
+
+
+def test_the_page_of_a_refused_registration_shows_it(tmp_path):
+    evidence = make_evidence()
+    refused = types.SimpleNamespace(
+        warped_epi=np.where(evidence.epi > 0, evidence.epi, np.nan), warped_mask=evidence.epi_mask
+    )
+    write_failure(tmp_path / "f.html", "sub-02", f"Dice 0.5 {HOSTILE}", refused)
+    page = Page(tmp_path / "f.html")
+    assert len(page.alts) == 2
+    assert f"Dice 0.5 {HOSTILE}" in page.text
+    assert page.links == ["index.html"]
 
 
 def test_a_page_that_cannot_be_drawn_fails_nothing_else(config, caplog):
