@@ -118,7 +118,7 @@ def _series(bold: BoldVolumes) -> np.ndarray:
 def _facts(
     preprocessed: Preprocessed, confounds: Confounds, config: PreprocessConfig
 ) -> dict[str, Any]:
-    cleaning = getattr(preprocessed.features, "cleaning", None)
+    cleaning = preprocessed.features.cleaning
     return {
         "key": preprocessed.recording.key,
         "tr_s": preprocessed.run.tr_s,
@@ -130,14 +130,12 @@ def _facts(
         "channel_names": preprocessed.features.channel_names,
         "eeg_unit": preprocessed.features.unit,
         "confound_names": confounds.names,
-        "bad_channels": dict(cleaning.bad_channels) if cleaning else {},
+        "bad_channels": dict(cleaning.bad_channels),
         "cleaning": {
             "gradient_volumes": cleaning.n_volumes,
             "heartbeats": cleaning.n_heartbeats,
             "residual_db": [[band, *left] for band, left in cleaning.residual_db.items()],
-        }
-        if cleaning
-        else {},
+        },
     }
 
 
@@ -220,8 +218,8 @@ def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[st
 
 def _cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
     """Spectra before and after artifact removal, where it changed anything."""
-    cleaning = getattr(features, "cleaning", None)
-    if cleaning is None or np.array_equal(cleaning.before_db, cleaning.after_db):
+    cleaning = features.cleaning
+    if np.array_equal(cleaning.before_db, cleaning.after_db):
         return {}
     return {
         "cleaning_hz": np.asarray(cleaning.frequencies_hz),
@@ -232,9 +230,7 @@ def _cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
 
 def _cleaning_numbers(features: EegFeatures) -> dict[str, float]:
     """Share of channels that were bad, and what is left of the artifacts where that is known."""
-    cleaning = getattr(features, "cleaning", None)
-    if cleaning is None:
-        return {}
+    cleaning = features.cleaning
     numbers = {"eeg_bad_channel_share": len(cleaning.bad_channels) / len(features.channel_names)}
     if cleaning.residual_db:
         medians = [median for median, _ in cleaning.residual_db.values()]

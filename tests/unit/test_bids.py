@@ -218,7 +218,7 @@ def test_a_subject_that_leads_elsewhere_is_not_there(add, find):
     add("sub-01", "sub-01_task-rest", EEG, BOLD)
     with pytest.raises(DataError, match=r"no subject \.\./sub-01"):
         find(subjects=["../sub-01"])
-    with pytest.raises(DataError, match="no BrainVision EEG and no BOLD run of task"):
+    with pytest.raises(DataError, match="no EEG and no BOLD run of task"):
         find(task="../rest")
 
 

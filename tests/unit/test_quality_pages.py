@@ -208,10 +208,14 @@ def test_evidence_is_gathered_from_a_cleaning():
     features = types.SimpleNamespace(channel_names=("Cz", "Pz"), cleaning=cleaning)
     assert gathering._cleaning(features)["spectrum_before"].shape == (2, 3)
     numbers = gathering._cleaning_numbers(features)
-    assert numbers == {"eeg_bad_channel_share": 0.5, "eeg_residual_db": 0.7}
+    assert numbers == {
+        "eeg_bad_channel_share": 0.5,
+        "eeg_residual_db": 0.7,
+        "eeg_residual_delta_db": 0.9,
+        "eeg_residual_alpha_db": 1.5,
+    }
     cleaning.before_db = cleaning.after_db
     assert gathering._cleaning(features) == {}
-    assert gathering._cleaning_numbers(types.SimpleNamespace()) == {}
 
 
 def test_names_from_files_are_escaped(tmp_path, no_pictures):
