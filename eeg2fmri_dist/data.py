@@ -11,7 +11,7 @@ import torch
 
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.normalise import Scaling, fit_trend, normalise_eeg
+from eeg2fmri_dist.normalise import Scaling, Trend, fit_trend, normalise_eeg
 from eeg2fmri_dist.splits import Segment
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.windows import Window, tiling_windows, training_windows
@@ -148,7 +148,7 @@ class WindowData:
                 remedy="lower data.window",
             )
         self._eeg = [self._load_eeg(segment) for segment in segments]
-        self._trends = [fit_trend(store, s, config.detrend_order) for s in segments]
+        self._trends: dict[int, Trend] = {}
         self._tokens: list[np.ndarray] | None = None
         self._bold = self._load_bold() if self._fits_in_ram(processes) else None
 
@@ -243,7 +243,14 @@ class WindowData:
         bold = self.store.bold(first + start, first + stop)
         if self.config.normalise == "global":
             return (bold - self.scaling.bold_mean) / np.float32(self.scaling.bold_std)
-        return self._trends[segment].standardise(bold, start)
+        return self._trend(segment).standardise(bold, start)
+
+    def _trend(self, segment: int) -> Trend:
+        """Fitted when first needed: a rank may never read some of the segments."""
+        if segment not in self._trends:
+            trend = fit_trend(self.store, self.segments[segment], self.config.detrend_order)
+            self._trends[segment] = trend
+        return self._trends[segment]
 
     def _fits_in_ram(self, processes: int) -> bool:
         if self.config.cache != "auto":

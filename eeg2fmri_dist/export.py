@@ -137,7 +137,7 @@ def load_model(path: Path) -> TrainedModel:
                 for field in fields(Scaling)
             }
         )
-        model = _build(card, mask)
+        model = _build(card, mask, tensors)
     except (KeyError, ValueError) as error:
         raise _unusable(path, error) from None
     misfit = describe_misfit(_shapes(tensors), _shapes(model.state_dict()))
@@ -151,9 +151,10 @@ def load_model(path: Path) -> TrainedModel:
     return TrainedModel(model.eval(), card, scaling, mask)
 
 
-def _build(card: ModelCard, mask: np.ndarray) -> nn.Module:
+def _build(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """Model of a card, without its weights."""
     x, y, z = mask.shape
+    num_targets = len(tensors["intercept"]) if card.model["name"] == "ridge" else None
     return build_model(
         TypeAdapter(ModelConfig).validate_python(card.model),
         card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),  # type: ignore[arg-type]
@@ -163,6 +164,7 @@ def _build(card: ModelCard, mask: np.ndarray) -> nn.Module:
             num_frequencies=len(card.frequencies_hz),
             context=DataConfig.model_validate(card.data).context,
             tr_s=card.tr_s,
+            num_targets=num_targets,
         ),
     )
 

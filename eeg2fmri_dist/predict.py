@@ -37,7 +37,7 @@ def predict_bold(
     Parameters
     ----------
     trained : TrainedModel
-        A Transformer or U-Net.
+        A Transformer, U-Net or ridge regression.
     power : ndarray of shape (volume, channel, frequency)
         EEG features as in the store (uV^2).
     device : torch.device
@@ -64,7 +64,7 @@ def predict_from_normalised(
     if trained.card.model["name"] == "cae":
         raise CheckpointError(
             "a CAE reconstructs volumes, it does not predict them from EEG",
-            remedy="give the run folder of a transformer or unet",
+            remedy="give the run folder of a transformer, unet or ridge",
         )
     windows = EegWindows(eeg, trained.data)
     predicted = predict_windows(

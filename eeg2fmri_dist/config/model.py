@@ -96,5 +96,21 @@ class UNetConfig(Schema):
     eeg_dropout: float = Field(0.5, ge=0, lt=1, description="dropout of EEG features")
 
 
+class RidgeConfig(Schema):
+    """Ridge regression on band power through the HRF, fitted in closed form.
+
+    Of `optimisation` it uses what is said of validation alone, and nothing of `engine`.
+    """
+
+    name: Literal["ridge"] = Field("ridge", description="kind of model")
+    targets: Literal["voxels", "regions"] = Field(
+        "voxels",
+        description="weights for each voxel of the mask, or for each region of the store's first "
+        "atlas, whose voxels then all get its mean",
+    )
+
+
 TokeniserConfig = Annotated[CaeConfig | PrincipalComponentsConfig, Field(discriminator="name")]
-ModelConfig = Annotated[CaeConfig | TransformerConfig | UNetConfig, Field(discriminator="name")]
+ModelConfig = Annotated[
+    CaeConfig | TransformerConfig | UNetConfig | RidgeConfig, Field(discriminator="name")
+]

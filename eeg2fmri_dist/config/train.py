@@ -212,7 +212,7 @@ class TrainConfig(Schema):
     recipe: Literal["own", "paper"] = Field(
         "own", description="name of the recipe in reports; the keys below make it"
     )
-    model: ModelConfig = Field(description="architecture: cae, transformer or unet, with")
+    model: ModelConfig = Field(description="architecture: cae, transformer, unet or ridge, with")
     tokeniser: Path | PrincipalComponentsConfig | None = Field(
         None,
         description="Transformer: run folder of the CAE whose tokens it learns, or principal "

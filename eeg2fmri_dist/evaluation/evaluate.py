@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +14,23 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data import WindowData, with_context
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate
 from eeg2fmri_dist.export import TrainedModel, load_model
-from eeg2fmri_dist.models.ridge import LaggedRidge
+from eeg2fmri_dist.models.least_squares import solve_ridge
+from eeg2fmri_dist.models.ridge import RidgeRegression, response_trs
 from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
 from eeg2fmri_dist.predict import objective_of, predict_from_normalised
 from eeg2fmri_dist.provenance import git_state, package_versions
 from eeg2fmri_dist.runs import load_run_config, read_summary
-from eeg2fmri_dist.splits import PARTS, Segment
+from eeg2fmri_dist.splits import PARTS
+from eeg2fmri_dist.training.closed_form import make_ridge, sum_recordings
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 from eeg2fmri_dist.training.objectives import TokenGeneration
 from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
@@ -171,7 +174,7 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     """Score what needs no network: mean images, a copy of the past, ridge regression."""
     logger.info("baselines")
     mean = test_set.scaling.reference
-    ridge = functools.partial(_ridge_volumes, _fit_ridge(test_set), test_set)
+    ridge = functools.partial(_ridge_volumes, fit_ridge_baseline(test_set), test_set)
     predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
         "training_mean": lambda recording: baselines.training_mean(mean[None], len(recording.true)),
         "ridge": lambda recording: ridge(recording.power),
@@ -182,31 +185,24 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     return [test_set.row(name, predict) for name, predict in predictions.items()]
 
 
-def _fit_ridge(test_set: TestSet) -> LaggedRidge:
-    split = test_set.split
-    return LaggedRidge.fit(
-        _ridge_pairs(test_set, split.train),
-        _ridge_pairs(test_set, split.validation),
-        test_set.store.layout.frequencies_hz,
-        test_set.store.recordings[0].tr_s,
+def fit_ridge_baseline(test_set: TestSet) -> RidgeRegression:
+    """Fit ridge regression to each voxel, with the penalty that suits validation subjects."""
+    store, split = test_set.store, test_set.split
+    config = DataConfig(window=1, context=response_trs(store.recordings[0].tr_s), cache="mapped")
+    model = make_ridge(store, config.context, RidgeConfig())
+    train, validation = (
+        sum_recordings(model, WindowData(store, segments, config, test_set.scaling))
+        for segments in (split.train, split.validation)
     )
+    model.take(solve_ridge(train, validation))
+    return model
 
 
-def _ridge_pairs(
-    test_set: TestSet, segments: tuple[Segment, ...]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    store = test_set.store
-    for segment in segments:
-        data = WindowData(store, [segment], DataConfig(window=1, cache="mapped"), test_set.scaling)
-        change = data.segment_bold(0, 0, segment.stop - segment.start)
-        yield store.eeg(segment.start, segment.stop), change[:, store.layout.mask]
-
-
-def _ridge_volumes(ridge: LaggedRidge, test_set: TestSet, power: np.ndarray) -> np.ndarray:
-    mask = test_set.store.layout.mask
-    change = np.zeros((len(power), *mask.shape), np.float32)
-    change[:, mask] = ridge.predict(power)
-    return to_volumes(change, DataConfig(), test_set.scaling)
+@torch.no_grad()
+def _ridge_volumes(ridge: RidgeRegression, test_set: TestSet, power: np.ndarray) -> np.ndarray:
+    config = DataConfig()
+    eeg = with_context(normalise_eeg(power, config, test_set.scaling), ridge.context)
+    return to_volumes(ridge(torch.from_numpy(eeg)[None])[0].numpy(), config, test_set.scaling)
 
 
 def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:

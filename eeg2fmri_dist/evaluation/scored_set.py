@@ -25,7 +25,7 @@ from eeg2fmri_dist.scores.networks import Regions, regional_means
 from eeg2fmri_dist.scores.temporal import detrend
 from eeg2fmri_dist.splits import Segment, Split, make_split
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.run import store_regions
+from eeg2fmri_dist.training.model import store_regions
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection, ScoreRow
 from eeg2fmri_dist.export import TrainedModel
@@ -30,7 +31,6 @@ def describe_run(
 ) -> RunSection:
     """Return a run's section without figures."""
     config = load_run_config(path)
-    optimisation = config.optimisation
     reference = "global z-score undone"
     if config.data.normalise == "voxelwise":
         reference = "mean image of the training subjects x (1 + predicted change)"
@@ -51,11 +51,23 @@ def describe_run(
             "Predicted volume": reference,
             "EEG": f"{config.data.eeg_scale} power, z-scored by {config.data.eeg_normalise}, "
             f"{config.data.context} TRs of context",
-            "Training": f"{summary.get('steps', '?')} steps, batch {optimisation.batch_size}, "
-            f"learning rate {optimisation.learning_rate:g}, {config.engine.precision}",
-            "Checkpoint chosen by": f"{optimisation.select_by} of validation subjects",
+            **_training_facts(config, summary),
         },
     )
+
+
+def _training_facts(config: TrainConfig, summary: dict[str, Any]) -> dict[str, str]:
+    if config.model.name == "ridge":
+        return {
+            "Training": f"closed form, for each of the {config.model.targets}",
+            "Penalty chosen by": "squared error of validation subjects",
+        }
+    optimisation = config.optimisation
+    return {
+        "Training": f"{summary.get('steps', '?')} steps, batch {optimisation.batch_size}, "
+        f"learning rate {optimisation.learning_rate:g}, {config.engine.precision}",
+        "Checkpoint chosen by": f"{optimisation.select_by} of validation subjects",
+    }
 
 
 def illustrate(

@@ -130,7 +130,9 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
             Finding.NO_EEG_INPUT, "It gives back the volumes that it sees; EEG plays no part in it."
         )
     by_name = {row.name: row for row in baselines}
-    notes = [*_against_mean_image(free, by_name), *_against_ridge(free, by_name)]
+    notes = _against_mean_image(free, by_name)
+    if run.model != "ridge":
+        notes += _against_ridge(free, by_name)
     if shuffled is None or free.p_value is None:
         return Verdict(
             Finding.NOT_TESTED,

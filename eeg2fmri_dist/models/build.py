@@ -6,11 +6,18 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from eeg2fmri_dist.config.model import CaeConfig, ModelConfig, TokeniserConfig, UNetConfig
+from eeg2fmri_dist.config.model import (
+    CaeConfig,
+    ModelConfig,
+    RidgeConfig,
+    TokeniserConfig,
+    UNetConfig,
+)
 from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.models.blocks import Grid
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
+from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.models.unet import UNet
 
@@ -29,6 +36,8 @@ class DataSizes:
         EEG TRs before the first volume of a window.
     tr_s : float
         Repetition time in s.
+    num_targets : int or None
+        Voxels or regions that ridge regression predicts; None for the other models.
     """
 
     grid: Grid
@@ -36,16 +45,17 @@ class DataSizes:
     num_frequencies: int
     context: int
     tr_s: float
+    num_targets: int | None = None
 
 
 def build_model(
     config: ModelConfig, tokeniser: TokeniserConfig | None, sizes: DataSizes
-) -> ConvolutionalAutoencoder | TransformerCNN | UNet:
+) -> ConvolutionalAutoencoder | TransformerCNN | UNet | RidgeRegression:
     """Return an untrained model.
 
     Parameters
     ----------
-    config : CaeConfig, TransformerConfig or UNetConfig
+    config : CaeConfig, TransformerConfig, UNetConfig or RidgeConfig
         Which model, and its options.
     tokeniser : CaeConfig, PrincipalComponentsConfig or None
         Volume tokeniser of a Transformer; None for the others.
@@ -55,13 +65,22 @@ def build_model(
     Raises
     ------
     ConfigError
-        If a Transformer has no tokeniser.
+        If a Transformer has no tokeniser, or ridge regression too short a context.
     """
     if isinstance(config, CaeConfig):
         return ConvolutionalAutoencoder(sizes.grid, config)
     size_of_tr = sizes.num_channels, sizes.num_frequencies
     if isinstance(config, UNetConfig):
         return UNet(sizes.grid, *size_of_tr, context=sizes.context, config=config)
+    if isinstance(config, RidgeConfig):
+        assert sizes.num_targets is not None
+        return RidgeRegression(
+            sizes.grid,
+            *size_of_tr,
+            context=sizes.context,
+            tr_s=sizes.tr_s,
+            num_targets=sizes.num_targets,
+        )
     if tokeniser is None:
         raise ConfigError("a transformer needs a volume tokeniser", where="tokeniser")
     return TransformerCNN(

@@ -40,7 +40,7 @@ def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     if isinstance(tokeniser, Path):
         tokeniser = load_run_config(tokeniser).model
     with torch.device("meta"):
-        sizes = store_sizes(Store(config.store), config.data.context)
+        sizes = store_sizes(Store(config.store), config.data.context, config.model)
         model = build_model(config.model, tokeniser, sizes)
     stage = effective_zero_stage(config.engine, world_size)
     weights = 4 / world_size if stage >= 3 else 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,3 +48,10 @@ def wait_for_all() -> None:
     """Go on when all ranks have come here."""
     if several_ranks():
         dist.barrier()
+
+
+def add_up(tensors: Iterable[torch.Tensor]) -> None:
+    """Replace each tensor by its sum over all ranks (collective)."""
+    if several_ranks():
+        for tensor in tensors:
+            dist.all_reduce(tensor)

@@ -224,11 +224,6 @@ class Checkpoints:
             If a rank could not write, such as on a full disk.
         """
         self.commit()
-        part = self.folder / f".step-{state['step']:08d}.part"
-        if self.ranks.is_first:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-        wait_for_all()
         state = state | _engine_state(engine) | {"averaged": scored.is_average}
         model = scored.current().model.state_dict()
         files: dict[str, Callable[[Path], None]] = {}
@@ -239,6 +234,33 @@ class Checkpoints:
             model = {name: tensor.detach().cpu().clone() for name, tensor in model.items()}
             files[WEIGHTS] = lambda path: write_model(path, model)
             files[STATE] = lambda path: write_json(path, state)
+        self.save_files(state["step"], files, is_best=is_best)
+
+    def save_files(
+        self, step: int, files: dict[str, Callable[[Path], None]], *, is_best: bool
+    ) -> None:
+        """Save a checkpoint file by file on all ranks together (collective).
+
+        Parameters
+        ----------
+        step : int
+            Names the checkpoint.
+        files : dict
+            File name -> what writes it, of this rank; called in a thread.
+        is_best : bool
+            Whether `best` names this checkpoint from now on.
+
+        Raises
+        ------
+        LaunchError
+            If a rank could not write, such as on a full disk.
+        """
+        self.commit()
+        part = self.folder / f".step-{step:08d}.part"
+        if self.ranks.is_first:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        wait_for_all()
         self._writing = _Writing(part, is_best, files)
         if not self.asynchronous:
             self.commit()

@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
+from eeg2fmri_dist.config.model import (
+    CaeConfig,
+    ModelConfig,
+    PrincipalComponentsConfig,
+    RidgeConfig,
+)
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.errors import CheckpointError
+from eeg2fmri_dist.errors import CheckpointError, StoreError
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model
 from eeg2fmri_dist.models.build import DataSizes, build_model
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
@@ -56,7 +63,7 @@ def make_model(
     CheckpointError
         If the tokeniser does not fit (see `load_tokeniser`).
     """
-    sizes = store_sizes(store, config.data.context)
+    sizes = store_sizes(store, config.data.context, config.model)
     if config.tokeniser is None:
         return build_model(config.model, None, sizes), None
     if isinstance(config.tokeniser, PrincipalComponentsConfig):
@@ -113,14 +120,40 @@ def load_tokeniser(run: Path, config: TrainConfig, store: Store) -> TrainedModel
     return trained
 
 
-def store_sizes(store: Store, context: int) -> DataSizes:
-    """Return what a model must know of a store."""
+def store_sizes(store: Store, context: int, model: ModelConfig | None = None) -> DataSizes:
+    """Return what a model must know of a store; of ridge regression, give its config too."""
+    num_targets = None
+    if isinstance(model, RidgeConfig):
+        num_targets = int(number_targets(store, model).max())
     return DataSizes(
         grid=store.layout.grid,
         num_channels=len(store.layout.channel_names),
         num_frequencies=len(store.layout.frequencies_hz),
         context=context,
         tr_s=store.recordings[0].tr_s,
+        num_targets=num_targets,
+    )
+
+
+def number_targets(store: Store, config: RidgeConfig) -> np.ndarray:
+    """Return what each voxel (x, y, z) belongs to, a region or itself, from 1; 0 = nothing."""
+    if config.targets == "regions":
+        return store_regions(store).labels
+    mask = store.layout.mask
+    return np.where(mask, np.cumsum(mask).reshape(mask.shape), 0)
+
+
+def store_regions(store: Store) -> Regions:
+    """Return the regions of the store's first atlas, inside its mask."""
+    if not store.layout.atlases:
+        raise StoreError(
+            "the store has no region labels",
+            where=store.path,
+            remedy="run launch/preprocess.py again: it adds them when it merges",
+        )
+    name, atlas = next(iter(store.layout.atlases.items()))
+    return Regions.within(
+        store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data import Field
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
+from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.models.unet import UNet
 
@@ -79,10 +80,10 @@ class Reconstruction(Objective):
 
 
 class Translation(Objective):
-    """U-Net: EEG of a TR and of those before it in, volume out."""
+    """U-Net and ridge regression: EEG of a TR and of those before it in, volume out."""
 
     fields = ("eeg", "bold")
-    model: UNet
+    model: UNet | RidgeRegression
 
     def error(self, batch: Batch) -> Tensor:
         """See `Objective`."""
@@ -160,7 +161,7 @@ def make_objective(
     """Return the objective that belongs to a model."""
     if isinstance(model, TransformerCNN):
         return TokenGeneration(model, mask, optimisation)
-    if isinstance(model, UNet):
+    if isinstance(model, UNet | RidgeRegression):
         return Translation(model, mask)
     assert isinstance(model, ConvolutionalAutoencoder)
     return Reconstruction(model, mask)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig
+from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.errors import CheckpointError
@@ -20,6 +20,7 @@ from eeg2fmri_dist.runs import load_run_config
 from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.closed_form import plan_closed_form
 from eeg2fmri_dist.training.deepspeed_config import (
     compute_dtype,
     effective_precision,
@@ -48,6 +49,8 @@ _MIB = 2**20
 
 def plan_training(config: TrainConfig) -> list[str]:
     """Return the lines of ``--dry-run``; measures a few steps, writes nothing."""
+    if isinstance(config.model, RidgeConfig):
+        return plan_closed_form(config)
     plan = TrainingPlan(config)
     return [
         f"{config.model.name}, {config.recipe} recipe, into {config.output}",
@@ -208,7 +211,7 @@ class TrainingPlan:
 
     def _objective(self) -> Objective:
         config = self.config
-        sizes = store_sizes(self.store, config.data.context)
+        sizes = store_sizes(self.store, config.data.context, config.model)
         model = build_model(config.model, _tokeniser_config(config), sizes)
         mask = torch.from_numpy(self.store.layout.mask.copy())
         return make_objective(model, mask if self._masked else None, config.optimisation)

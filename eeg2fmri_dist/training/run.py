@@ -6,28 +6,27 @@ import copy
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import DeviceWindows, WindowData
-from eeg2fmri_dist.errors import DivergedError, LaunchError, StoreError
+from eeg2fmri_dist.errors import DivergedError, LaunchError
 from eeg2fmri_dist.export import ModelCard, save_model
 from eeg2fmri_dist.models.build import count_parameters
-from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.ranks import Ranks, discover_ranks
 from eeg2fmri_dist.runs import check_folder, claim_run, mark_finished, read_skipped, write_skipped
 from eeg2fmri_dist.sampler import BatchSampler
-from eeg2fmri_dist.scores.networks import Regions
-from eeg2fmri_dist.splits import Split, make_split
 from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints, SavedCheckpoint
+from eeg2fmri_dist.training.closed_form import fit_in_closed_form
 from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
 from eeg2fmri_dist.training.engine import leave_process_group, start_engine, start_process_group
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
@@ -35,10 +34,11 @@ from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.joining import stopped_before_start
 from eeg2fmri_dist.training.loop import Progress, Trainer
-from eeg2fmri_dist.training.model import make_card, make_model
+from eeg2fmri_dist.training.model import make_card, make_model, store_regions
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Objective, make_objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.split_data import SplitData, open_data
 from eeg2fmri_dist.training.validation import Validator
 from eeg2fmri_dist.training.watchdog import Watchdog
 from eeg2fmri_dist.training.weights import ScoredModel
@@ -47,11 +47,6 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 logger = logging.getLogger(__name__)
-
-_LEAK_WARNING = (
-    "split.kind=by_sample puts volumes of one subject into training and test: scores will look "
-    "better than the model is"
-)
 
 
 def train(config: TrainConfig, stop: StopRequest) -> None:
@@ -81,7 +76,9 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
         raise stopped_before_start(stop) from None
     heartbeat = Heartbeat(ranks, config.watchdog.stall_timeout_s)
     try:
-        progress = _train_with_rewinds(config, ranks, device, stop, heartbeat)
+        closed = isinstance(config.model, RidgeConfig)
+        train_model = fit_in_closed_form if closed else _train_with_rewinds
+        progress = train_model(config, ranks, device, stop, heartbeat)
         if ranks.is_first:
             mark_finished(config.output, {"steps": progress.step, "best": progress.best_score})
             logger.info("%s is done after %d steps", config.output, progress.step)
@@ -136,7 +133,7 @@ def assemble(
     store = Store(staged_copy(config.store))
     if ranks.is_first:
         check_folder(config, fingerprint_inputs(config))
-    data = _open_data(config, store, ranks)
+    data = open_data(config, store, ranks)
     stop.agree()
     optimisation = config.optimisation
     torch.manual_seed(optimisation.seed)
@@ -182,30 +179,6 @@ def assemble(
     )
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Windows of the split, scaled by what training recordings tell."""
-
-    split: Split
-    scaling: Scaling
-    train: WindowData
-    validation: WindowData
-
-
-def _open_data(config: TrainConfig, store: Store, ranks: Ranks) -> _Data:
-    split = make_split(store.recordings, config.split)
-    if split.leaks:
-        logger.warning(_LEAK_WARNING)
-    scaling = fit_scaling(store, split.train, config.data)
-    _warn_of_static_target(config, scaling)
-    return _Data(
-        split,
-        scaling,
-        WindowData(store, split.train, config.data, scaling, ranks.local_size),
-        WindowData(store, split.validation, config.data, scaling, ranks.local_size),
-    )
-
-
 def _open_checkpoints(config: TrainConfig, ranks: Ranks) -> Checkpoints:
     settings = config.checkpoints
     return Checkpoints(config.output / "checkpoints", settings.keep, settings.asynchronous, ranks)
@@ -221,14 +194,14 @@ def _go_on(
 
 
 def _make_validator(
-    config: TrainConfig, store: Store, data: _Data, ranks: Ranks, device: torch.device
+    config: TrainConfig, store: Store, data: SplitData, ranks: Ranks, device: torch.device
 ) -> Validator:
     regions = store_regions(store)
     return Validator(data.train, data.validation, regions, config.optimisation, ranks, device)
 
 
 def _model_writer(
-    card: ModelCard, data: _Data, store: Store
+    card: ModelCard, data: SplitData, store: Store
 ) -> Callable[[Path, dict[str, Tensor], int, int], None]:
     """What writes the model as evaluation and prediction load it."""
 
@@ -276,29 +249,6 @@ def _make_objective(config: TrainConfig, model: torch.nn.Module, store: Store) -
     mask = torch.from_numpy(store.layout.mask.copy())
     counted = mask if config.data.normalise == "voxelwise" else None
     return make_objective(model, counted, config.optimisation)
-
-
-def store_regions(store: Store) -> Regions:
-    """Return the regions of the store's first atlas, inside its mask."""
-    if not store.layout.atlases:
-        raise StoreError(
-            "the store has no region labels",
-            where=store.path,
-            remedy="run launch/preprocess.py again: it adds them when it merges",
-        )
-    name, atlas = next(iter(store.layout.atlases.items()))
-    return Regions.within(
-        store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
-    )
-
-
-def _warn_of_static_target(config: TrainConfig, scaling: Scaling) -> None:
-    if config.data.normalise == "global":
-        logger.warning(
-            "data.normalise=global: %.2g %% of the target's variance is change over time; the "
-            "rest is anatomy, which a constant image predicts",
-            100 * scaling.temporal_share,
-        )
 
 
 def _announce(

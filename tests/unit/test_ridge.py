@@ -1,157 +1,214 @@
-"""Lagged ridge regression against scikit-learn, and whether it finds a known coupling."""
+"""Ridge regression against scikit-learn, and whether it finds a known coupling."""
 
 import numpy as np
 import pytest
+import torch
 from scipy.signal import lfilter
 from sklearn.linear_model import Ridge
+from stores import make_store
 
-from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.models import ridge as ridge_module
+from eeg2fmri_dist.config.model import RidgeConfig
+from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.models.hrf import canonical_hrf
-from eeg2fmri_dist.models.ridge import LaggedRidge, lagged_features
+from eeg2fmri_dist.models.least_squares import PENALTIES, Sums, solve_ridge
+from eeg2fmri_dist.models.ridge import RidgeRegression, band_average
+from eeg2fmri_dist.normalise import fit_scaling
+from eeg2fmri_dist.splits import Segment
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.closed_form import make_ridge, sum_recordings
 
-TR_S = 2.16
-FREQUENCIES_HZ = np.arange(1.0, 31.0)
-CHANNELS, REGIONS = 4, 3
+FEATURES, TARGETS = 12, 7
+TR_S, CONTEXT = 2.16, 11
 
 
-def recordings(count, seed, coupling=1.0, num_volumes=120):
-    """Power with a slowly varying alpha amplitude, and targets that follow it through the HRF."""
+def recordings(count, seed, noise=1.0):
+    """Features and targets that depend on them, each recording with offsets of its own."""
     generator = np.random.default_rng(seed)
-    weights = np.random.default_rng(99).standard_normal((CHANNELS, REGIONS))
+    weights = np.random.default_rng(99).standard_normal((FEATURES, TARGETS))
     pairs = []
     for _ in range(count):
-        log_alpha = generator.standard_normal((num_volumes, CHANNELS))
-        eeg = generator.gamma(20, 1 / 20, (num_volumes, CHANNELS, 30))
-        eeg[..., 7:12] *= np.exp(log_alpha)[..., None]
-        eeg *= generator.lognormal(0, 1, (1, CHANNELS, 1))  # gain of the recording
-        response = lfilter(canonical_hrf(TR_S), 1, log_alpha, axis=0)
-        noise = generator.standard_normal((num_volumes, REGIONS))
-        target = 5 + generator.standard_normal() + 2 * coupling * response @ weights + noise
-        pairs.append((eeg.astype(np.float32), target.astype(np.float32)))
+        features = generator.standard_normal((60, FEATURES)) @ np.diag(np.logspace(-2, 1, FEATURES))
+        targets = features @ weights + noise * 5 * generator.standard_normal((60, TARGETS))
+        offsets = 3 + generator.standard_normal((1, FEATURES)), generator.standard_normal(TARGETS)
+        pairs.append((features + offsets[0], targets + offsets[1]))
     return pairs
 
 
-def fit(train, validation):
-    return LaggedRidge.fit(train, validation, FREQUENCIES_HZ, TR_S)
+def sums_of(pairs, blocks=(25, 25, 10)):
+    sums = Sums.empty_for(torch.zeros(FEATURES, TARGETS))
+    for features, targets in pairs:
+        sums.add_recording(torch.from_numpy(features), torch.from_numpy(targets).split(blocks))
+    return sums
 
 
-def correlation(ridge, pairs):
-    return np.mean(
-        [
-            np.corrcoef(ridge.predict(eeg)[:, k], target[:, k])[0, 1]
-            for eeg, target in pairs
-            for k in range(REGIONS)
-        ]
-    )
+def centred(pairs):
+    """All time points, each recording centred."""
+    return [
+        np.concatenate([part - part.mean(0) for part in parts])
+        for parts in zip(*pairs, strict=True)
+    ]
 
 
-def test_coefficients_equal_scikit_learn():
+def reference(pairs, penalty):
+    return Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(*centred(pairs))
+
+
+def test_weights_equal_scikit_learn():
     train = recordings(3, seed=0)
-    ridge = fit(train, recordings(2, seed=1))
-    features = np.concatenate([lagged_features(eeg, FREQUENCIES_HZ, TR_S) for eeg, _ in train])
-    targets = np.concatenate([target - target.mean(0) for _, target in train])
-    reference = Ridge(alpha=ridge.penalty).fit(features, targets)
-    np.testing.assert_allclose(ridge.coefficients, reference.coef_.T, rtol=1e-4, atol=1e-6)
-    mean = np.concatenate([target for _, target in train]).mean(0)
-    np.testing.assert_allclose(ridge.intercept, mean, rtol=1e-5)
+    solution = solve_ridge(sums_of(train), sums_of(recordings(2, seed=1)))
+    expected = reference(train, solution.penalty).coef_.T
+    np.testing.assert_allclose(solution.coefficients, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_penalty_is_the_best_on_validation_by_brute_force():
-    train, validation = recordings(3, seed=0), recordings(2, seed=1)
-    ridge = fit(train, validation)
-    features = np.concatenate([lagged_features(eeg, FREQUENCIES_HZ, TR_S) for eeg, _ in train])
-    targets = np.concatenate([target - target.mean(0) for _, target in train])
-    penalties = ridge_module.PENALTIES * np.mean(np.sum(features**2, axis=0))
-    errors = []
-    for penalty in penalties:
-        model = Ridge(alpha=penalty, fit_intercept=False).fit(features, targets)
-        errors.append(
-            sum(
-                np.sum(
-                    (
-                        model.predict(lagged_features(eeg, FREQUENCIES_HZ, TR_S))
-                        - (target - target.mean(0))
-                    )
-                    ** 2
-                )
-                for eeg, target in validation
-            )
-        )
-    np.testing.assert_allclose(ridge.penalty, penalties[np.argmin(errors)])
+def test_the_mean_prediction_is_the_mean_target():
+    train = recordings(3, seed=0)
+    solution = solve_ridge(sums_of(train), sums_of(recordings(2, seed=1)))
+    features, targets = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    predicted = features @ solution.coefficients.numpy() + solution.intercept.numpy()
+    np.testing.assert_allclose(predicted.mean(0), targets.mean(0), rtol=1e-4, atol=1e-5)
 
 
-def test_known_coupling_is_found_in_new_recordings():
-    ridge = fit(recordings(4, seed=0), recordings(2, seed=1))
-    assert correlation(ridge, recordings(2, seed=2)) > 0.6
+@pytest.mark.parametrize("noise", [0.1, 1.0, 10.0])
+def test_penalty_and_errors_are_those_of_brute_force(noise):
+    train, validation = recordings(3, 0, noise), recordings(2, 1, noise)
+    solution = solve_ridge(sums_of(train), sums_of(validation))
+    features, targets = centred(validation)
+    models = [reference(train, float(penalty)) for penalty in solution.penalties]
+    errors = [np.square(model.predict(features) - targets).sum() for model in models]
+    np.testing.assert_allclose(solution.errors + np.square(targets).sum(), errors, rtol=1e-9)
+    assert solution.penalty == float(solution.penalties[np.argmin(errors)])
+    train_features = centred(train)[0]
+    mean_eigenvalue = np.linalg.eigvalsh(train_features.T @ train_features).mean()
+    np.testing.assert_allclose(solution.penalties, PENALTIES * mean_eigenvalue, rtol=1e-9)
 
 
-def test_without_coupling_nothing_is_found():
-    ridge = fit(recordings(4, seed=0, coupling=0.0), recordings(2, seed=1, coupling=0.0))
-    test = recordings(4, seed=2, coupling=0.0)
-    assert abs(correlation(ridge, test)) < 0.15
-    variance = np.mean([ridge.predict(eeg).std(0) for eeg, _ in test])
-    assert variance < 0.2  # the penalty shrinks what does not generalise
-
-
-def test_gain_of_a_recording_does_not_matter():
-    eeg, _ = recordings(1, seed=0)[0]
-    gain = np.array([0.1, 1, 10, 1000])[:, None]
-    before = lagged_features(eeg, FREQUENCIES_HZ, TR_S)
-    after = lagged_features(eeg * gain, FREQUENCIES_HZ, TR_S)
-    np.testing.assert_allclose(after, before, atol=1e-4)
-
-
-def test_features_are_band_power_through_the_hrf():
-    eeg = np.ones((60, 1, 30))
-    eeg[20, 0, 7:12] = np.e  # one pulse of alpha (8-12 Hz)
-    features = lagged_features(eeg, FREQUENCIES_HZ, TR_S).reshape(60, 3, 4)
-    pulse = np.arange(60) == 20
-    z_scored = (pulse - pulse.mean()) / pulse.std()
-    expected = np.convolve(z_scored, canonical_hrf(TR_S, duration_s=24))[:60]
-    np.testing.assert_allclose(features[:, 0, 2], expected - expected.mean(), atol=1e-6)
-    assert features[:, 1, 2].argmax() < features[:, 0, 2].argmax() < features[:, 2, 2].argmax()
-    np.testing.assert_allclose(features[:, :, [0, 1, 3]], 0, atol=1e-6)
-
-
-def test_dead_channel_gives_finite_features_of_zero():
-    eeg, _ = recordings(1, seed=0)[0]
-    eeg[:, 1] = 0
-    features = lagged_features(eeg, FREQUENCIES_HZ, TR_S).reshape(len(eeg), 3, 4, CHANNELS)
-    assert np.isfinite(features).all()
-    assert not features[..., 1].any()
-
-
-def test_store_of_bands_works_as_well():
-    bands_hz = np.array([2.5, 6.0, 10.5, 21.5])
-    assert lagged_features(np.random.rand(50, 3, 4), bands_hz, TR_S).shape == (50, 3 * 4 * 3)
-
-
-def test_recordings_are_read_one_at_a_time_from_a_generator():
-    train, validation = recordings(3, seed=0), recordings(2, seed=1)
-    lazy = fit(iter(train), iter(validation))
-    np.testing.assert_array_equal(lazy.coefficients, fit(train, validation).coefficients)
-
-
-def test_its_attributes_rebuild_it(tmp_path):
-    ridge = fit(recordings(2, seed=0), recordings(1, seed=1))
-    np.savez(tmp_path / "ridge.npz", **vars(ridge))
-    with np.load(tmp_path / "ridge.npz") as arrays:
-        again = LaggedRidge(**arrays)
-    eeg, _ = recordings(1, seed=2)[0]
-    np.testing.assert_array_equal(again.predict(eeg), ridge.predict(eeg))
+def test_order_of_recordings_and_size_of_blocks_do_not_matter():
+    train, validation = recordings(4, seed=0), recordings(2, seed=1)
+    one = solve_ridge(sums_of(train), sums_of(validation))
+    other = solve_ridge(sums_of(train[::-1], (7, 53)), sums_of(validation[::-1], (60,)))
+    assert one.penalty == pytest.approx(other.penalty, rel=1e-12)
+    np.testing.assert_allclose(one.coefficients, other.coefficients, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(one.intercept, other.intercept, rtol=1e-5, atol=1e-6)
 
 
 def test_bad_input_is_refused():
-    train = recordings(2, seed=0)
+    train = sums_of(recordings(2, seed=0))
     with pytest.raises(DataError, match="one has none"):
-        fit(train, [])
-    ridge = fit(train, train)
-    with pytest.raises(DataError, match="EEG with 3 channels"):
-        ridge.predict(train[0][0][:, :3])
+        solve_ridge(train, sums_of([]))
+    still = [(np.ones((60, FEATURES)), targets) for _, targets in recordings(2, seed=0)]
+    with pytest.raises(DataError, match="no EEG feature changes"):
+        solve_ridge(sums_of(still), train)
+    for broken in range(2):
+        pair = recordings(1, seed=0)[0]
+        pair[broken][5, 3] = np.nan
+        with pytest.raises(DataError, match="not finite"):
+            sums_of([pair])
+
+
+def small_model():
+    model = RidgeRegression((3, 2, 1), 2, 30, context=CONTEXT, tr_s=TR_S, num_targets=3)
+    model.bands.copy_(torch.from_numpy(band_average(np.arange(1.0, 31.0))))
+    model.targets.copy_(torch.tensor([1, 0, 2, 3, 3, 0]).reshape(3, 2, 1))
+    return model
+
+
+def test_features_are_band_averages_through_the_hrf():
+    eeg = np.zeros((CONTEXT + 60, 2, 30), np.float32)
+    eeg[CONTEXT + 20, 1, 7:12] = 2  # one pulse of alpha (8-12 Hz) in the second channel
+    features = small_model().band_features(torch.from_numpy(eeg)[None])[0]
+    features = features.reshape(-1, 3, 2, 4).numpy()  # HRF, channel, band
+    response = canonical_hrf(TR_S, duration_s=24)
+    expected = 2 * lfilter(response / np.linalg.norm(response), 1, np.arange(71) == CONTEXT + 20)
+    np.testing.assert_allclose(features[:, 0, 1, 2], expected, atol=1e-6)
+    peaks = features[:, :, 1, 2].argmax(0)
+    assert peaks[1] < peaks[0] < peaks[2]
+    features[:, :, 1, 2] = 0
+    assert not features.any()
+
+
+def test_bands_of_a_store_of_bands():
+    np.testing.assert_array_equal(band_average(np.array([2.5, 6.0, 10.5, 21.5])), np.eye(4))
+    assert band_average(np.arange(1.0, 8.0))[:, 2:].sum() == 0  # neither alpha nor beta is there
+    np.testing.assert_allclose(band_average(np.arange(1.0, 31.0)).sum(0), 1, rtol=1e-6)
+
+
+def test_targets_are_averaged_over_voxels_and_given_back_to_them():
+    model = small_model()
+    volumes = torch.tensor([[10.0, 99.0, 20.0, 1.0, 3.0, 99.0]]).reshape(1, 3, 2, 1)
+    values = model.gather(volumes)
+    assert values.tolist() == [[10.0, 20.0, 2.0]]
+    assert model.spread(values).flatten().tolist() == [10.0, 0.0, 20.0, 2.0, 2.0, 0.0]
+
+
+def test_windows_together_predict_what_the_whole_recording_does():
+    model = small_model().eval()
+    generator = torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(model.coefficients, generator=generator)
+    eeg = torch.randn(1, CONTEXT + 40, 2, 30, generator=generator)
+    with torch.no_grad():
+        whole = model(eeg)
+        parts = [model(eeg[:, first : first + CONTEXT + 8]) for first in range(0, 40, 8)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_too_short_a_context_and_other_eeg_are_refused():
+    with pytest.raises(ConfigError, match=r"set data\.context=11"):
+        RidgeRegression((1, 1, 1), 2, 30, context=10, tr_s=TR_S, num_targets=1)
     with pytest.raises(DataError, match="29 frequencies"):
-        ridge.predict(train[0][0][..., :29])
-    broken = train[0][0].copy()
-    broken[5] = np.nan
-    with pytest.raises(DataError, match="not finite"):
-        ridge.predict(broken)
+        small_model()(torch.zeros(1, 20, 2, 29))
+    with pytest.raises(DataError, match="3 channels"):
+        small_model()(torch.zeros(1, 20, 3, 30))
+
+
+def fitted(path, coupling, targets):
+    """Ridge regression fitted to two of six subjects and chosen on two, and the last two."""
+    store = Store(make_store(path / "store.h5", n_subjects=6, n_volumes=120, coupling=coupling))
+    config = DataConfig(window=1, context=12, cache="mapped")
+    segments = [
+        Segment(number, entry.first_sample, entry.first_sample + entry.n_samples)
+        for number, entry in enumerate(store.recordings)
+    ]
+    parts = segments[:2], segments[2:4], segments[4:]
+    scaling = fit_scaling(store, parts[0], config)
+    train, validation, test = (WindowData(store, part, config, scaling) for part in parts)
+    model = make_ridge(store, config.context, RidgeConfig(targets=targets))
+    model.take(solve_ridge(sum_recordings(model, train), sum_recordings(model, validation)))
+    return model, test
+
+
+def correlation(model, data):
+    """Mean temporal correlation of targets in the data's recordings."""
+    rs = []
+    for number in range(len(data.lengths)):
+        with torch.no_grad():
+            predicted = model(torch.from_numpy(data.segment("eeg", number))[None])[0]
+        true = torch.from_numpy(data.segment("bold", number))
+        pairs = [model.gather(volumes).numpy() for volumes in (predicted, true)]
+        rs += [np.corrcoef(*pair)[0, 1] for pair in zip(*(p.T for p in pairs), strict=True)]
+    return float(np.nanmean(rs))
+
+
+@pytest.mark.parametrize("targets", ["voxels", "regions"])
+def test_a_known_coupling_is_found_in_new_subjects(tmp_path, targets):
+    model, test = fitted(tmp_path, 1.0, targets)
+    assert correlation(model, test) > 0.6
+
+
+def test_without_coupling_nothing_is_found(tmp_path):
+    model, test = fitted(tmp_path, 0.0, "regions")
+    assert abs(correlation(model, test)) < 0.2
+    weights = model.coefficients.detach().abs().max()
+    assert weights < 0.05  # the penalty shrinks what does not generalise
+
+
+def test_regions_are_the_means_of_their_voxels(tmp_path):
+    """Weights are linear in targets: only the penalties chosen may differ a little."""
+    by_voxel, test = fitted(tmp_path, 1.0, "voxels")
+    by_region, _ = fitted(tmp_path, 1.0, "regions")
+    with torch.no_grad():
+        eeg = torch.from_numpy(test.segment("eeg", 0))[None]
+        regions = by_region.gather(by_voxel(eeg)[0]), by_region.gather(by_region(eeg)[0])
+    r = np.corrcoef(regions[0].T, regions[1].T)[:4, 4:].diagonal()
+    assert (r > 0.99).all()

@@ -1,0 +1,242 @@
+"""Ridge regression as a training: one pass over the recordings, shared out over ranks.
+
+Each rank sums over its recordings, the sums are added up over ranks, and all solve the same
+equations. Memory depends on channels and voxels, not on the number or length of recordings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eeg2fmri_dist.config.model import RidgeConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.export import save_model
+from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.models.build import build_model, count_parameters
+from eeg2fmri_dist.models.least_squares import RidgeSolution, Sums, solve_ridge
+from eeg2fmri_dist.models.ridge import RidgeRegression, band_average
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.runs import claim_run
+from eeg2fmri_dist.splits import PARTS, make_split
+from eeg2fmri_dist.staging import staged_copy
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.agreement import add_up
+from eeg2fmri_dist.training.checkpoint import Checkpoints
+from eeg2fmri_dist.training.heartbeat import Heartbeat
+from eeg2fmri_dist.training.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.loop import Progress
+from eeg2fmri_dist.training.manifest import STATE, WEIGHTS, training_file
+from eeg2fmri_dist.training.model import make_card, number_targets, store_regions, store_sizes
+from eeg2fmri_dist.training.monitor import Monitor
+from eeg2fmri_dist.training.objectives import make_objective
+from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.split_data import SplitData, open_data
+from eeg2fmri_dist.training.validation import Validator
+
+logger = logging.getLogger(__name__)
+
+_VOLUMES_PER_BLOCK = 64
+_MIB = 2**20
+
+
+def fit_in_closed_form(
+    config: TrainConfig,
+    ranks: Ranks,
+    device: torch.device,
+    stop: StopRequest,
+    heartbeat: Heartbeat,
+) -> Progress:
+    """Fit, score validation subjects, log and save (collective).
+
+    A stop is heeded after each recording. Nothing is kept of a fit that was stopped: it is begun
+    again.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Its model is a `RidgeConfig`.
+    ranks : Ranks
+        This process among the others.
+    device : torch.device
+        Where sums are computed.
+    stop : StopRequest
+        Listening for signals.
+    heartbeat : Heartbeat
+        Told of every recording.
+
+    Raises
+    ------
+    StopAskedError
+        If a rank was asked to stop.
+    DataError
+        If there is nothing to fit to, or values are not finite.
+    """
+    store = Store(staged_copy(config.store))
+    if ranks.is_first:
+        claim_run(config, fingerprint_inputs(config))
+    # Volumes are read once: no use in keeping them.
+    streamed = config.model_copy(
+        update={"data": config.data.model_copy(update={"cache": "mapped"})}
+    )
+    data = open_data(streamed, store, ranks)
+    stop.agree()
+    assert isinstance(config.model, RidgeConfig)
+    model = make_ridge(store, config.data.context, config.model).to(device)
+    fit = _Fit(config, store, data, model, ranks, stop, heartbeat)
+    fit.announce()
+    monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
+    monitor.start(0)
+    try:
+        solution = fit.solve()
+        progress = fit.score(solution, monitor)
+        fit.save(solution, progress)
+    finally:
+        monitor.close()
+    return progress
+
+
+def make_ridge(store: Store, context: int, config: RidgeConfig) -> RidgeRegression:
+    """Return ridge regression for a store, without weights."""
+    model = build_model(config, None, store_sizes(store, context, config))
+    assert isinstance(model, RidgeRegression)
+    model.bands.copy_(torch.from_numpy(band_average(store.layout.frequencies_hz)))
+    model.targets.copy_(torch.from_numpy(number_targets(store, config)))
+    return model
+
+
+def sum_recordings(model: RidgeRegression, data: WindowData) -> Sums:
+    """Return the sums over all segments of the data."""
+    sums = Sums.empty_for(model.coefficients)
+    for number in range(len(data.lengths)):
+        _add_recording(sums, model, data, number)
+    return sums
+
+
+def plan_closed_form(config: TrainConfig) -> list[str]:
+    """Return the lines of ``--dry-run``."""
+    store = Store(config.store)
+    split = make_split(store.recordings, config.split)
+    assert isinstance(config.model, RidgeConfig)
+    model = make_ridge(store, config.data.context, config.model)
+    features, targets = model.coefficients.shape
+    sums_bytes = 2 * 8 * features * (features + targets)
+    parts = {
+        part: [store.recordings[s.recording].subject for s in split.part(part)] for part in PARTS
+    }
+    return [
+        f"{config.model.name}, in closed form, into {config.output}",
+        *(f"  {part}: {len(who)} recordings ({', '.join(who)})" for part, who in parts.items()),
+        f"  {features} features x {targets} {config.model.targets}: "
+        f"{count_parameters(model):,} weights",
+        f"  sums over recordings: {sums_bytes / _MIB:.0f} MiB per rank, however many recordings",
+        f"  checkpoint: about {4 * count_parameters(model) / _MIB:.0f} MiB",
+    ]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a fit is made of; all its methods but `announce` are collective."""
+
+    config: TrainConfig
+    store: Store
+    data: SplitData
+    model: RidgeRegression
+    ranks: Ranks
+    stop: StopRequest
+    heartbeat: Heartbeat
+
+    def announce(self) -> None:
+        """Say what is fitted to what."""
+        assert isinstance(self.config.model, RidgeConfig)
+        logger.info(
+            "ridge, %s recipe: %d features x %d %s, %d + %d recordings, %d rank(s) by %s",
+            self.config.recipe,
+            *self.model.coefficients.shape,
+            self.config.model.targets,
+            len(self.data.train.lengths),
+            len(self.data.validation.lengths),
+            self.ranks.world_size,
+            self.ranks.launcher,
+        )
+
+    def solve(self) -> RidgeSolution:
+        """Sum over recordings and ranks, solve, give the model its weights."""
+        solution = solve_ridge(self._sums(self.data.train), self._sums(self.data.validation))
+        self.model.take(solution)
+        return solution
+
+    def score(self, solution: RidgeSolution, monitor: Monitor) -> Progress:
+        """Score validation subjects, as of any other model; log it as the one epoch that it is."""
+        config, device = self.config, self.model.bands.device
+        mask = torch.from_numpy(self.store.layout.mask.copy())
+        counted = mask if config.data.normalise == "voxelwise" else None
+        objective = make_objective(self.model, counted, config.optimisation).to(device).eval()
+        regions = store_regions(self.store)
+        validator = Validator(
+            self.data.train, self.data.validation, regions, config.optimisation, self.ranks, device
+        )
+        scores = validator.score(objective, self.stop, self.heartbeat)
+        best = validator.selection_score(scores)
+        scores["ridge/penalty"] = solution.penalty
+        monitor.slices(1, *validator.example)
+        monitor.epoch(1, 1, scores)
+        monitor.hparams(config.model_dump(mode="json"), scores)
+        return Progress(step=1, validated_epoch=1, best_score=best)
+
+    def save(self, solution: RidgeSolution, progress: Progress) -> None:
+        """Write the one checkpoint of a fit."""
+        from safetensors.torch import save_file
+
+        config = self.config
+        card = replace(make_card(config, self.store, self.data.split, None), epoch=1, step=1)
+        weights, scaling = self.model.state_dict(), self.data.scaling
+        tried = {"penalties": solution.penalties, "validation_errors": solution.errors}
+        state = {"step": 1, "progress": asdict(progress)}
+        files: dict[str, Callable[[Path], None]] = {
+            WEIGHTS: lambda path: save_model(path, weights, card, scaling, self.store.layout.mask),
+            training_file(0, 1): lambda path: save_file(tried, path),
+            STATE: lambda path: write_json(path, state),
+        }
+        folder, keep = config.output / "checkpoints", config.checkpoints.keep
+        checkpoints = Checkpoints(folder, keep, asynchronous=False, ranks=self.ranks)
+        checkpoints.save_files(1, files if self.ranks.is_first else {}, is_best=True)
+
+    def _sums(self, data: WindowData) -> Sums:
+        """Sums over all segments; each rank reads its own."""
+        world_size = self.ranks.world_size
+        sums = Sums.empty_for(self.model.coefficients)
+        for first in range(0, len(data.lengths), world_size):
+            if first + self.ranks.rank < len(data.lengths):
+                _add_recording(sums, self.model, data, first + self.ranks.rank)
+            self.heartbeat.note_progress()
+            self.stop.agree()
+        add_up(sums.tensors())
+        return sums
+
+
+@torch.no_grad()
+def _add_recording(sums: Sums, model: RidgeRegression, data: WindowData, number: int) -> None:
+    """Add one segment of the data, a block of volumes at a time."""
+    recording = data.store.recordings[data.segments[number].recording].key
+    sums.add_recording(_features(model, data, number), _targets(model, data, number), recording)
+
+
+def _features(model: RidgeRegression, data: WindowData, number: int) -> Tensor:
+    """Features (volume, feature) of a whole segment."""
+    eeg = torch.from_numpy(data.segment("eeg", number)).to(model.bands.device)
+    return model.band_features(eeg[None])[0, data.config.context :]
+
+
+def _targets(model: RidgeRegression, data: WindowData, number: int) -> Iterator[Tensor]:
+    """Targets (n, target) of a segment, a block of volumes at a time."""
+    length = data.lengths[number]
+    for start in range(0, length, _VOLUMES_PER_BLOCK):
+        volumes = data.segment_bold(number, start, min(start + _VOLUMES_PER_BLOCK, length))
+        yield model.gather(torch.from_numpy(volumes).to(model.bands.device))

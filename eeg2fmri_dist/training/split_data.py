@@ -1,0 +1,54 @@
+"""The data of a training: windows of the split, scaled by what training recordings tell."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.normalise import Scaling, fit_scaling
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.splits import Split, make_split
+from eeg2fmri_dist.store import Store
+
+logger = logging.getLogger(__name__)
+
+_LEAK_WARNING = (
+    "split.kind=by_sample puts volumes of one subject into training and test: scores will look "
+    "better than the model is"
+)
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """Windows of the split, scaled by what training recordings tell."""
+
+    split: Split
+    scaling: Scaling
+    train: WindowData
+    validation: WindowData
+
+
+def open_data(config: TrainConfig, store: Store, ranks: Ranks) -> SplitData:
+    """Split a store and normalise what is trained on and validated on."""
+    split = make_split(store.recordings, config.split)
+    if split.leaks:
+        logger.warning(_LEAK_WARNING)
+    scaling = fit_scaling(store, split.train, config.data)
+    _warn_of_static_target(config, scaling)
+    return SplitData(
+        split,
+        scaling,
+        WindowData(store, split.train, config.data, scaling, ranks.local_size),
+        WindowData(store, split.validation, config.data, scaling, ranks.local_size),
+    )
+
+
+def _warn_of_static_target(config: TrainConfig, scaling: Scaling) -> None:
+    if config.data.normalise == "global":
+        logger.warning(
+            "data.normalise=global: %.2g %% of the target's variance is change over time; the "
+            "rest is anatomy, which a constant image predicts",
+            100 * scaling.temporal_share,
+        )

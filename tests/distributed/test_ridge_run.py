@@ -1,0 +1,129 @@
+"""Ridge regression as a run like any other: ranks, stops, evaluation, prediction."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from processes import run_ranks
+from stores import make_store
+
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.evaluation.evaluate import evaluate
+from eeg2fmri_dist.export import load_model
+from eeg2fmri_dist.predict import predict_bold
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.runs import is_finished
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.closed_form import fit_in_closed_form
+from eeg2fmri_dist.training.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.manifest import resolve_weights
+from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
+
+ALONE = Ranks(0, 1, 0, 1, "alone")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ridge")
+    make_store(folder / "store.h5", n_subjects=12, n_volumes=100)
+    return folder
+
+
+def command(folder, name, *overrides):
+    paths = f"store={folder / 'store.h5'}", f"output={folder / name}"
+    return ["launch/train.py", "configs/train/ridge.yaml", *paths, *overrides]
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    run_ranks(command(folder, "one"), 1)
+    return folder / "one"
+
+
+def test_a_run_folder_is_complete_and_a_second_run_changes_nothing(folder, run):
+    names = {path.name.split(".")[0] for path in run.iterdir()}
+    assert {"config", "provenance", "finished", "log", "checkpoints", "events"} <= names
+    (record,) = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert record["validation/r_region"] > 0.6
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert "up to date" in run_ranks(command(folder, "one"), 1)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("world_size", [2, pytest.param(5, marks=pytest.mark.faults)])
+def test_several_ranks_fit_what_one_does(folder, run, world_size):
+    """Neither 6 training nor 3 validation recordings are shared out evenly over all of these."""
+    run_ranks(command(folder, f"of-{world_size}"), world_size)
+    one, other = (
+        load_model(resolve_weights(path, "best")).model.state_dict()
+        for path in (run, folder / f"of-{world_size}")
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-7, msg=name)
+
+
+class SignalAfter:
+    """Stands for the heartbeat, and asks to stop after some recordings."""
+
+    def __init__(self, count):
+        self.left = count
+
+    def note_progress(self):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("recordings", [1, 6, 7, 9, 10])
+def test_a_stopped_fit_leaves_nothing_half_written(folder, tmp_path, recordings):
+    values = {"store": folder / "store.h5", "output": tmp_path / "run", "model": {"name": "ridge"}}
+    config = TrainConfig.model_validate(values | {"data": {"context": 12}})
+    stop, device = StopRequest(), torch.device("cpu")
+    try:
+        with pytest.raises(StopAskedError):
+            fit_in_closed_form(config, ALONE, device, stop, SignalAfter(recordings))
+    finally:
+        stop.close()
+    assert not list(config.output.rglob("*safetensors*"))
+    assert not list(config.output.rglob("*.part"))
+    assert not is_finished(config, fingerprint_inputs(config))
+    again = StopRequest()
+    try:
+        fit_in_closed_form(config, ALONE, device, again, SignalAfter(0))
+    finally:
+        again.close()
+    assert len((config.output / "log.jsonl").read_text().splitlines()) == 1
+    load_model(resolve_weights(config.output, "best"))
+
+
+@pytest.mark.parametrize("targets", ["voxels", "regions"])
+def test_it_is_evaluated_and_predicts_like_any_other_model(folder, run, tmp_path, targets):
+    if targets == "regions":
+        run = tmp_path / "regions"
+        run_ranks(command(folder, run, "model.targets=regions"), 1)
+    evaluate(EvaluateConfig(runs=[run], output=tmp_path / "evaluation"))
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    text = (tmp_path / "evaluation" / "report.html").read_text()
+    assert "Ridge regression" in text
+    assert "does not beat ridge regression" not in text
+    (section,) = metrics["runs"]
+    free = section["variants"]["free"]["scores"]["r_region"]["mean"]
+    assert free > 0.6
+    assert abs(section["variants"]["shuffled"]["scores"]["r_region"]["mean"]) < 0.3
+    if targets == "voxels":  # the baseline is the same fit
+        baseline = metrics["baselines"]["ridge"]["scores"]["r_region"]["mean"]
+        assert free == pytest.approx(baseline, abs=1e-5)
+    store = Store(folder / "store.h5")
+    volumes = predict_bold(load_model(resolve_weights(run, "best")), store.eeg(0, 100))
+    assert volumes.shape == (100, *store.grid)
+    assert not volumes[:, ~store.layout.mask].any()
+    assert np.isfinite(volumes).all()
+
+
+def test_a_dry_run_says_what_would_be_fitted(folder):
+    output = run_ranks(command(folder, "dry", "--dry-run"), 1)
+    assert "72 features x 600 voxels" in output
+    assert not (folder / "dry").exists()
