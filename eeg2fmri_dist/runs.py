@@ -102,6 +102,8 @@ def _comparable(config: TrainConfig) -> dict[str, Any]:
     for key in ("store", "tokeniser"):
         if isinstance(values[key], str):
             values[key] = str(Path(values[key]).resolve())
+    if values["model"].get("skip_from"):
+        values["model"]["skip_from"] = str(Path(values["model"]["skip_from"]).resolve())
     return values
 
 

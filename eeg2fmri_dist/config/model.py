@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -55,6 +56,11 @@ class TransformerConfig(Schema):
     linear_skip: bool = Field(
         True, description="add a linear map of the EEG features to the output; false = the paper"
     )
+    skip_from: Path | None = Field(
+        None,
+        description="run folder of ridge regression, trained on the same subjects, that the linear "
+        "skip starts at; the rest starts at 0, so that training starts at ridge's prediction",
+    )
     positions: Literal["relative", "sinusoidal"] = Field(
         "relative", description="learned bias per distance in TRs, or sinusoids as in the paper"
     )
@@ -77,6 +83,10 @@ class TransformerConfig(Schema):
     def _heads_divide_width(self) -> TransformerConfig:
         if self.d_model % self.num_heads:
             raise ValueError(f"num_heads = {self.num_heads} must divide d_model = {self.d_model}")
+        if self.skip_from is not None and not (self.linear_skip and self.hrf_front_end):
+            raise ValueError(
+                "skip_from needs linear_skip and hrf_front_end, which ridge is made of"
+            )
         return self
 
 

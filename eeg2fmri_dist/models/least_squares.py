@@ -14,6 +14,8 @@ from eeg2fmri_dist.errors import DataError
 # In units of the mean eigenvalue of the features' sums of squares.
 PENALTIES = torch.logspace(-3, 4, 22, dtype=torch.float64)
 _TARGETS_AT_ONCE = 4096
+# Of the largest; far above the rounding of features in float32, far below what ridge gives weight.
+_SMALLEST_EIGENVALUE = 1e-9
 
 
 @dataclass
@@ -154,14 +156,29 @@ def solve_ridge(train: Sums, validation: Sums) -> RidgeSolution:
     coefficients = torch.cat(
         [(inverse @ xy).float() for xy in train.xy.split(_TARGETS_AT_ONCE, dim=1)], dim=1
     )
-    offset = (train.x @ inverse) @ train.xy
     return RidgeSolution(
         coefficients=coefficients,
-        intercept=((train.y - offset) / train.count).float(),
+        intercept=_intercept(train, inverse),
         penalty=float(penalties[best]),
         penalties=penalties.cpu(),
         errors=errors.cpu(),
     )
+
+
+def solve_least_squares(sums: Sums) -> tuple[Tensor, Tensor]:
+    """Return coefficients (feature, target) and intercept (target,) without any penalty.
+
+    Directions in which features hardly vary get no weight.
+    """
+    eigenvalues, vectors = torch.linalg.eigh(sums.xx)
+    kept = eigenvalues > _SMALLEST_EIGENVALUE * eigenvalues[-1]
+    inverse = vectors[:, kept] / eigenvalues[kept] @ vectors[:, kept].T
+    return (inverse @ sums.xy).float(), _intercept(sums, inverse)
+
+
+def _intercept(sums: Sums, inverse: Tensor) -> Tensor:
+    """Mean target less the mean prediction without intercept."""
+    return ((sums.y - (sums.x @ inverse) @ sums.xy) / sums.count).float()
 
 
 def _squared_errors(

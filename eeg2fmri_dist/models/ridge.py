@@ -80,8 +80,7 @@ class RidgeRegression(nn.Module):
 
     def forward(self, eeg: Tensor) -> Tensor:
         """EEG (batch, context + T, channel, frequency) -> volumes (batch, T, x, y, z)."""
-        features = self.band_features(eeg)[:, self.context :]
-        return self.spread(features @ self.coefficients + self.intercept)
+        return self.from_features(self.band_features(eeg)[:, self.context :])
 
     def band_features(self, eeg: Tensor) -> Tensor:
         """EEG (batch, tr, channel, frequency) -> features (batch, tr, feature).
@@ -97,6 +96,10 @@ class RidgeRegression(nn.Module):
                 remedy="use EEG features with the channels and frequencies of the training data",
             )
         return self.features(eeg @ self.bands)
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Features (..., feature) -> volumes (..., x, y, z)."""
+        return self.spread(features @ self.coefficients + self.intercept)
 
     def spread(self, values: Tensor) -> Tensor:
         """Give each voxel the value of its target: (..., target) -> (..., x, y, z)."""

@@ -7,12 +7,11 @@ equations. Memory depends on channels and voxels, not on the number or length of
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
@@ -37,12 +36,12 @@ from eeg2fmri_dist.training.model import make_card, number_targets, store_region
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import make_objective
 from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.ridge_sums import add_recording
 from eeg2fmri_dist.training.split_data import SplitData, open_data
 from eeg2fmri_dist.training.validation import Validator
 
 logger = logging.getLogger(__name__)
 
-_VOLUMES_PER_BLOCK = 64
 _MIB = 2**20
 
 
@@ -115,7 +114,7 @@ def sum_recordings(model: RidgeRegression, data: WindowData) -> Sums:
     """Return the sums over all segments of the data."""
     sums = Sums.empty_for(model.coefficients)
     for number in range(len(data.lengths)):
-        _add_recording(sums, model, data, number)
+        add_recording(sums, model, data, number)
     return sums
 
 
@@ -214,29 +213,8 @@ class _Fit:
         sums = Sums.empty_for(self.model.coefficients)
         for first in range(0, len(data.lengths), world_size):
             if first + self.ranks.rank < len(data.lengths):
-                _add_recording(sums, self.model, data, first + self.ranks.rank)
+                add_recording(sums, self.model, data, first + self.ranks.rank)
             self.heartbeat.note_progress()
             self.stop.agree()
         add_up(sums.tensors())
         return sums
-
-
-@torch.no_grad()
-def _add_recording(sums: Sums, model: RidgeRegression, data: WindowData, number: int) -> None:
-    """Add one segment of the data, a block of volumes at a time."""
-    recording = data.store.recordings[data.segments[number].recording].key
-    sums.add_recording(_features(model, data, number), _targets(model, data, number), recording)
-
-
-def _features(model: RidgeRegression, data: WindowData, number: int) -> Tensor:
-    """Features (volume, feature) of a whole segment."""
-    eeg = torch.from_numpy(data.segment("eeg", number)).to(model.bands.device)
-    return model.band_features(eeg[None])[0, data.config.context :]
-
-
-def _targets(model: RidgeRegression, data: WindowData, number: int) -> Iterator[Tensor]:
-    """Targets (n, target) of a segment, a block of volumes at a time."""
-    length = data.lengths[number]
-    for start in range(0, length, _VOLUMES_PER_BLOCK):
-        volumes = data.segment_bold(number, start, min(start + _VOLUMES_PER_BLOCK, length))
-        yield model.gather(torch.from_numpy(volumes).to(model.bands.device))

@@ -188,12 +188,8 @@ def set_moments(engine: DeepSpeedEngine, moment: Callable[[str, str], Tensor], s
     """
     from deepspeed import utils
 
-    optimiser = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
-    for flat in _flat_parameters(engine):
-        optimiser.state[flat] = {key: torch.zeros_like(flat) for key in MOMENTS}
-        optimiser.state[flat]["step"] = torch.tensor(float(steps))
-    if effective_stage(engine) in (1, 2):
-        engine.optimizer._lazy_init_hp_params_optimizer_state()
+    zero_moments(engine, steps)
+    optimiser = _torch_optimiser(engine)
     for name, parameter in trained_parameters(engine):
         for key in MOMENTS:
             value = moment(name, key)
@@ -206,9 +202,19 @@ def set_moments(engine: DeepSpeedEngine, moment: Callable[[str, str], Tensor], s
                 optimiser.state[parameter][key].copy_(value)
 
 
+def zero_moments(engine: DeepSpeedEngine, steps: int = 0) -> None:
+    """Give Adam a state of zeros, which it has none of before its first step."""
+    optimiser = _torch_optimiser(engine)
+    for flat in _flat_parameters(engine):
+        optimiser.state[flat] = {key: torch.zeros_like(flat) for key in MOMENTS}
+        optimiser.state[flat]["step"] = torch.tensor(float(steps))
+    if effective_stage(engine) in (1, 2):
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+
 def adam_steps(engine: DeepSpeedEngine) -> int:
     """Return the number of steps that Adam has taken (skipped ones do not count)."""
-    optimiser = engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
+    optimiser = _torch_optimiser(engine)
     states = [optimiser.state[flat] for flat in _flat_parameters(engine)]
     return max((int(state["step"]) for state in states if state), default=0)
 
@@ -264,6 +270,10 @@ def _prepare(module: nn.Module, engine: EngineConfig) -> None:
                 remedy="install g++, set CXX, or set engine.compile=false",
             )
         module.compile()
+
+
+def _torch_optimiser(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
+    return engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
 
 
 def _flat_parameters(engine: DeepSpeedEngine) -> list[Tensor]:

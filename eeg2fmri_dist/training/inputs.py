@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from eeg2fmri_dist.config.model import TransformerConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 
 
 def fingerprint_inputs(config: TrainConfig) -> dict[str, str]:
-    """Return the fingerprints of the store and of the tokeniser's weights."""
+    """Return the fingerprints of the store and of the weights of other runs."""
     inputs = {"store": Store(config.store).fingerprint}
     if isinstance(config.tokeniser, Path):
         inputs["tokeniser"] = weights_sha256(resolve_weights(config.tokeniser, "best"))
+    if isinstance(config.model, TransformerConfig) and config.model.skip_from is not None:
+        inputs["ridge regression"] = weights_sha256(resolve_weights(config.model.skip_from, "best"))
     return inputs

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eeg2fmri_dist.config.model import TransformerConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import DivergedError, StoppedError
@@ -20,7 +21,7 @@ from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.sampler import BatchSampler, Share, shares
 from eeg2fmri_dist.training.agreement import share_with_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints
-from eeg2fmri_dist.training.engine import loss_scaler, take_step, trained_parameters
+from eeg2fmri_dist.training.engine import loss_scaler, take_step, trained_parameters, zero_moments
 from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Batch, Objective
@@ -116,6 +117,8 @@ class Trainer:
         self.start()
         try:
             self.stop.agree()
+            if self.starts_at_ridge:
+                self.score_start()
             while not self.finished:
                 if self.epoch_complete:
                     self.end_epoch()
@@ -132,6 +135,21 @@ class Trainer:
         self.saved_step = self.progress.step
         self.engine.train()
         self.monitor.start(self.progress.step)
+
+    @property
+    def starts_at_ridge(self) -> bool:
+        """True before the first step of a model that starts at a prediction worth keeping."""
+        model = self.config.model
+        at_ridge = isinstance(model, TransformerConfig) and model.skip_from is not None
+        return at_ridge and self.progress.step == 0 and self.progress.best_score == -math.inf
+
+    def score_start(self) -> None:
+        """Validate and save the model as it starts: it is the best until training betters it."""
+        scores = self.validate()
+        self.note_score(self.validator.selection_score(scores))
+        self.monitor.epoch(0, 0, scores)
+        zero_moments(self.engine)  # a checkpoint holds them
+        self.save(is_best=True)
 
     @property
     def finished(self) -> bool:

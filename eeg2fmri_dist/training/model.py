@@ -19,12 +19,14 @@ from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.errors import CheckpointError, StoreError
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model
 from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+from eeg2fmri_dist.training.ridge_start import start_at_ridge
 from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
 
 
@@ -61,7 +63,7 @@ def make_model(
     Raises
     ------
     CheckpointError
-        If the tokeniser does not fit (see `load_tokeniser`).
+        If tokeniser or ridge regression do not fit (see `load_tokeniser`, `load_ridge`).
     """
     sizes = store_sizes(store, config.data.context, config.model)
     if config.tokeniser is None:
@@ -84,6 +86,9 @@ def make_model(
         assert isinstance(model.tokeniser, torch.nn.Module)
         model.tokeniser.load_state_dict(weights)
     prepare_tokens(model, train_data, validation_data, cache, device)
+    if model.config.skip_from is not None:
+        ridge = load_ridge(model.config.skip_from, config, store)
+        start_at_ridge(model.to(device), ridge.to(device), train_data)
     return model, tokeniser_config.model_dump(mode="json")
 
 
@@ -96,28 +101,54 @@ def load_tokeniser(run: Path, config: TrainConfig, store: Store) -> TrainedModel
         If it is no CAE, or it was trained on another store, split or normalisation.
     """
     trained = load_model(resolve_weights(run, "best"))
-    card, ours = trained.card, config.data
-    differences = {
-        "model": (card.model["name"], "cae"),
-        "store": (card.store_fingerprint, store.fingerprint),
-        "data.normalise": (trained.data.normalise, ours.normalise),
-        "data.detrend_order": (trained.data.detrend_order, ours.detrend_order),
-        "training subjects": (
-            card.subjects["train"],
-            make_card(config, store, make_split(store.recordings, config.split), None).subjects[
-                "train"
-            ],
-        ),
-    }
-    for name, (theirs, wanted) in differences.items():
-        if theirs != wanted:
-            raise CheckpointError(
-                f"the tokeniser does not fit: its {name} is {theirs}, here it is {wanted}",
-                where=run,
-                remedy="train the CAE with the same store, split and data section, and name its "
-                "run folder as tokeniser",
-            )
+    _refuse_misfit(run, trained, config, store, as_part="tokeniser", wanted="cae")
     return trained
+
+
+def load_ridge(run: Path, config: TrainConfig, store: Store) -> RidgeRegression:
+    """Load ridge regression; refuse one that was not fitted to what this training sees.
+
+    Raises
+    ------
+    CheckpointError
+        If it is another model, or was fitted on another store, split or normalisation.
+    """
+    trained = load_model(resolve_weights(run, "best"))
+    _refuse_misfit(run, trained, config, store, as_part="model.skip_from", wanted="ridge")
+    assert isinstance(trained.model, RidgeRegression)
+    return trained.model
+
+
+def _refuse_misfit(
+    run: Path,
+    trained: TrainedModel,
+    config: TrainConfig,
+    store: Store,
+    *,
+    as_part: str,
+    wanted: str,
+) -> None:
+    """Refuse another kind of model, or one of other data than those of this training."""
+    card, theirs, ours = trained.card, trained.data, config.data
+    keys = ["normalise", "detrend_order"]
+    if wanted == "ridge":
+        keys += ["eeg_scale", "eeg_normalise"]
+    split = make_split(store.recordings, config.split)
+    subjects = make_card(config, store, split, None).subjects["train"]
+    differences = {
+        "model": (card.model["name"], wanted),
+        "store": (card.store_fingerprint, store.fingerprint),
+        **{f"data.{key}": (getattr(theirs, key), getattr(ours, key)) for key in keys},
+        "training subjects": (card.subjects["train"], subjects),
+    }
+    for name, (found, needed) in differences.items():
+        if found != needed:
+            raise CheckpointError(
+                f"the {as_part} does not fit: its {name} is {found}, here it is {needed}",
+                where=run,
+                remedy=f"train a model of kind {wanted} with the same store, split and data "
+                f"section, and name its run folder as {as_part}",
+            )
 
 
 def store_sizes(store: Store, context: int, model: ModelConfig | None = None) -> DataSizes:

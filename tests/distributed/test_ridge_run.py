@@ -6,8 +6,9 @@ import signal
 import numpy as np
 import pytest
 import torch
-from processes import run_ranks
+from processes import finish, run_ranks, start_ranks
 from stores import make_store
+from training import wait_for_epochs
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import TrainConfig
@@ -127,3 +128,53 @@ def test_a_dry_run_says_what_would_be_fitted(folder):
     output = run_ranks(command(folder, "dry", "--dry-run"), 1)
     assert "72 features x 600 voxels" in output
     assert not (folder / "dry").exists()
+
+
+def start_at_ridge(folder, run, name, *overrides):
+    tokens = "tokeniser={name: principal_components, d_token: 16}"
+    return [
+        *("launch/train.py", "configs/train/transformer.yaml", f"store={folder / 'store.h5'}"),
+        *(f"output={folder / name}", tokens, "model.d_model=16", "model.layers=1"),
+        *("data.context=12", "data.stride=16"),
+        *(f"model.skip_from={run}", "optimisation.epochs=2", *overrides),
+    ]
+
+
+def scores_by_epoch(run):
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(len(records)))
+    return [record["validation/r_region"] for record in records]
+
+
+def test_a_transformer_starts_at_the_score_of_ridge_and_is_left_only_for_a_better_one(folder, run):
+    ridge = json.loads((run / "log.jsonl").read_text())["validation/r_region"]
+    run_ranks(start_at_ridge(folder, run, "high", "optimisation.learning_rate=0.3"), 1)
+    scores = scores_by_epoch(folder / "high")
+    assert scores[0] == pytest.approx(ridge, abs=0.01)  # 16 components of 600 voxels
+    assert max(scores[1:]) < scores[0]
+    kept = load_model(resolve_weights(folder / "high", "best"))
+    assert kept.card.step == 0
+    assert "up to date" in run_ranks(
+        start_at_ridge(folder, run, "high", "optimisation.learning_rate=0.3"), 1
+    )
+
+
+@pytest.mark.faults
+def test_a_run_that_is_stopped_at_its_start_goes_on_from_there(folder, run):
+    processes = start_ranks(start_at_ridge(folder, run, "stopped"), 2)
+    wait_for_epochs(folder / "stopped", 1)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, output = finish(processes)
+    assert codes == [75, 75], output
+    assert "resumed from" in run_ranks(start_at_ridge(folder, run, "stopped"), 1)
+    run_ranks(start_at_ridge(folder, run, "undisturbed"), 1)
+    scores = [scores_by_epoch(folder / name) for name in ("stopped", "undisturbed")]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_ridge_of_other_subjects_is_refused(folder, run):
+    command = start_at_ridge(folder, run, "other", "split.seed=3")
+    codes, output = finish(start_ranks(command, 1))
+    assert codes == [3]
+    assert "model.skip_from does not fit: its training subjects" in output
+    assert not (folder / "other").exists()

@@ -1,0 +1,53 @@
+"""A Transformer that starts at the prediction of ridge regression."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.models.least_squares import Sums, solve_least_squares
+from eeg2fmri_dist.models.ridge import RidgeRegression, check_context
+from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.training.ridge_sums import add_predictions
+
+
+@torch.no_grad()
+def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowData) -> None:
+    """Give the linear skip ridge's weights, in token space, and let the head start at 0.
+
+    The skip reads the same features, by frequency instead of by band. Its weights bring it nearest
+    (least squares over the training recordings) to the tokens of the volumes that ridge predicts.
+    Tokens of principal components are linear in volumes: with them it predicts what ridge does,
+    projected onto the components. Those of the CAE are not: with them it comes as near as it can.
+
+    Parameters
+    ----------
+    model : TransformerCNN
+        Its tokens have been standardised; its head and skip are changed.
+    ridge : RidgeRegression
+        Fitted, on the same device.
+    data : WindowData
+        Training recordings.
+
+    Raises
+    ------
+    ConfigError
+        If the context is shorter than the HRF.
+    """
+    network = model.eeg_to_tokens
+    assert network.skip is not None
+    check_context(network.context, data.store.recordings[0].tr_s)
+
+    def encode(volumes: Tensor) -> Tensor:
+        return model.encode_volumes(volumes[None])[0]
+
+    sums = Sums.empty_for(ridge.coefficients.new_zeros(ridge.features.size, network.d_token))
+    for number in range(len(data.lengths)):
+        add_predictions(sums, ridge, encode, data, number)
+    coefficients, intercept = solve_least_squares(sums)
+    by_band = coefficients.unflatten(0, (-1, *ridge.features.shape))  # HRF, channel, band, token
+    by_frequency = torch.einsum("fb,hcbt->hcft", ridge.bands, by_band)
+    network.skip.weight.copy_(by_frequency.flatten(0, 2).T)
+    network.head.weight.zero_()
+    network.head.bias.copy_(intercept)

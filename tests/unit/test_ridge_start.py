@@ -1,0 +1,117 @@
+"""A Transformer that starts at ridge regression, against what ridge itself predicts."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from stores import make_store
+
+from eeg2fmri_dist.config.model import (
+    CaeConfig,
+    PrincipalComponentsConfig,
+    RidgeConfig,
+    TransformerConfig,
+)
+from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.models.build import build_model
+from eeg2fmri_dist.models.least_squares import solve_ridge
+from eeg2fmri_dist.normalise import fit_scaling
+from eeg2fmri_dist.splits import Segment
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.closed_form import make_ridge, sum_recordings
+from eeg2fmri_dist.training.model import store_sizes
+from eeg2fmri_dist.training.ridge_start import start_at_ridge
+from eeg2fmri_dist.training.tokens import prepare_tokens
+
+CONTEXT, VOLUMES = 12, 100
+TOKENISERS = {
+    "components": PrincipalComponentsConfig(d_token=6),
+    "cae": CaeConfig(d_token=6, widths=(8, 16)),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("start") / "store.h5"
+    return Store(make_store(path, n_subjects=4, n_volumes=VOLUMES))
+
+
+@pytest.fixture(scope="module")
+def parts(store):
+    """Two training recordings, one for validation, one that nobody has seen."""
+    config = DataConfig(window=16, context=CONTEXT)
+    segments = [
+        Segment(n, entry.first_sample, entry.first_sample + entry.n_samples)
+        for n, entry in enumerate(store.recordings)
+    ]
+    scaling = fit_scaling(store, segments[:2], config)
+    return [
+        WindowData(store, part, config, scaling)
+        for part in (segments[:2], segments[2:3], segments[3:])
+    ]
+
+
+@pytest.fixture(scope="module")
+def ridge(store, parts):
+    model = make_ridge(store, CONTEXT, RidgeConfig())
+    model.take(solve_ridge(sum_recordings(model, parts[0]), sum_recordings(model, parts[1])))
+    return model.eval()
+
+
+def started(store, parts, ridge, kind, context=CONTEXT):
+    config = TransformerConfig(d_model=16, layers=1)
+    torch.manual_seed(0)
+    model = build_model(config, TOKENISERS[kind], store_sizes(store, context))
+    prepare_tokens(model, parts[0], parts[1], None, torch.device("cpu"))
+    start_at_ridge(model, ridge, parts[0])
+    return model.eval()
+
+
+@torch.no_grad()
+def predictions(model, ridge, data):
+    """Volumes of the Transformer, which feeds its tokens back, and of ridge."""
+    eeg = torch.from_numpy(data.segment("eeg", 0))[None]
+    return model.generate_volumes(eeg, VOLUMES)[0], ridge(eeg)[0]
+
+
+def test_with_components_it_predicts_what_ridge_does_projected_onto_them(store, parts, ridge):
+    model = started(store, parts, ridge, "components")
+    ours, theirs = predictions(model, ridge, parts[2])
+    torch.testing.assert_close(ours, model.tokeniser(theirs), rtol=1e-3, atol=1e-4)
+    assert ours.std() > 0.1
+
+
+def test_with_a_cae_it_is_the_nearest_that_a_linear_skip_can_come(store, parts, ridge):
+    """The tokens of ridge's predictions, fitted by numpy's least squares."""
+    model = started(store, parts, ridge, "cae")
+    features, tokens = [], []
+    with torch.no_grad():
+        for number in range(2):
+            eeg = torch.from_numpy(parts[0].segment("eeg", number))[None]
+            features.append(ridge.band_features(eeg)[0, CONTEXT:].double().numpy())
+            tokens.append(model.encode_volumes(ridge(eeg))[0].double().numpy())
+        columns = [np.concatenate([f - f.mean(0) for f in features])]
+        targets = np.concatenate([t - t.mean(0) for t in tokens])
+        weights = np.linalg.lstsq(columns[0], targets, rcond=1e-6)[0]
+        seen = parts[0].segment("eeg", 0)
+        ours = model.eeg_to_tokens.generate(torch.from_numpy(seen)[None], VOLUMES)[0].numpy()
+    expected = (features[0] - features[0].mean(0)) @ weights
+    np.testing.assert_allclose(ours - ours.mean(0), expected, atol=2e-3)
+
+
+def test_it_is_no_longer_ridge_when_the_decoder_has_a_say(store, parts, ridge):
+    model = started(store, parts, ridge, "components")
+    before, _ = predictions(model, ridge, parts[2])
+    torch.nn.init.normal_(model.eeg_to_tokens.head.weight)
+    after, _ = predictions(model, ridge, parts[2])
+    assert (after - before).abs().max() > 0.01
+
+
+def test_parts_that_ridge_is_made_of_are_needed(store, parts, ridge):
+    for missing in ("linear_skip", "hrf_front_end"):
+        with pytest.raises(ValidationError, match="skip_from needs"):
+            TransformerConfig.model_validate({"skip_from": "runs/ridge", missing: False})
+    with pytest.raises(ConfigError, match=r"set data\.context=12"):
+        started(store, parts, ridge, "components", context=10)
