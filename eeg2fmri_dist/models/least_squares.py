@@ -165,14 +165,14 @@ def solve_ridge(train: Sums, validation: Sums) -> RidgeSolution:
     )
 
 
-def solve_least_squares(sums: Sums) -> tuple[Tensor, Tensor]:
-    """Return coefficients (feature, target) and intercept (target,) without any penalty.
+def solve_least_squares(sums: Sums, penalty: float) -> tuple[Tensor, Tensor]:
+    """Return coefficients (feature, target) and intercept (target,) for a given penalty, or 0.
 
     Directions in which features hardly vary get no weight.
     """
     eigenvalues, vectors = torch.linalg.eigh(sums.xx)
     kept = eigenvalues > _SMALLEST_EIGENVALUE * eigenvalues[-1]
-    inverse = vectors[:, kept] / eigenvalues[kept] @ vectors[:, kept].T
+    inverse = vectors[:, kept] / (eigenvalues[kept] + penalty) @ vectors[:, kept].T
     return (inverse @ sums.xy).float(), _intercept(sums, inverse)
 
 

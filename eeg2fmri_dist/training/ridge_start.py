@@ -7,9 +7,14 @@ from torch import Tensor
 
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.models.least_squares import Sums, solve_least_squares
+from eeg2fmri_dist.models.principal_components import PrincipalComponents
 from eeg2fmri_dist.models.ridge import RidgeRegression, check_context
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.training.ridge_sums import add_predictions
+
+# With a CAE: of ridge's own penalty. On simulated subjects a tenth and a thousandth were no nearer
+# to ridge in new subjects, no penalty at all much farther.
+SHARE_OF_PENALTY = 0.01
 
 
 @torch.no_grad()
@@ -19,7 +24,8 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
     The skip reads the same features, by frequency instead of by band. Its weights bring it nearest
     (least squares over the training recordings) to the tokens of the volumes that ridge predicts.
     Tokens of principal components are linear in volumes: with them it predicts what ridge does,
-    projected onto the components. Those of the CAE are not: with them it comes as near as it can.
+    projected onto the components. Those of the CAE are not: with them it comes near, and a small
+    penalty keeps it from fitting their curvature with large weights of features that go together.
 
     Parameters
     ----------
@@ -45,7 +51,9 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
     sums = Sums.empty_for(ridge.coefficients.new_zeros(ridge.features.size, network.d_token))
     for number in range(len(data.lengths)):
         add_predictions(sums, ridge, encode, data, number)
-    coefficients, intercept = solve_least_squares(sums)
+    linear = isinstance(model.tokeniser, PrincipalComponents)
+    penalty = 0.0 if linear else SHARE_OF_PENALTY * float(ridge.penalty)
+    coefficients, intercept = solve_least_squares(sums, penalty)
     by_band = coefficients.unflatten(0, (-1, *ridge.features.shape))  # HRF, channel, band, token
     by_frequency = torch.einsum("fb,hcbt->hcft", ridge.bands, by_band)
     network.skip.weight.copy_(by_frequency.flatten(0, 2).T)

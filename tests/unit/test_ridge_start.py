@@ -22,7 +22,7 @@ from eeg2fmri_dist.splits import Segment
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.closed_form import make_ridge, sum_recordings
 from eeg2fmri_dist.training.model import store_sizes
-from eeg2fmri_dist.training.ridge_start import start_at_ridge
+from eeg2fmri_dist.training.ridge_start import SHARE_OF_PENALTY, start_at_ridge
 from eeg2fmri_dist.training.tokens import prepare_tokens
 
 CONTEXT, VOLUMES = 12, 100
@@ -83,8 +83,8 @@ def test_with_components_it_predicts_what_ridge_does_projected_onto_them(store, 
     assert ours.std() > 0.1
 
 
-def test_with_a_cae_it_is_the_nearest_that_a_linear_skip_can_come(store, parts, ridge):
-    """The tokens of ridge's predictions, fitted by numpy's least squares."""
+def test_with_a_cae_the_skip_is_fitted_to_the_tokens_of_what_ridge_predicts(store, parts, ridge):
+    """By numpy's least squares, the penalty as further rows."""
     model = started(store, parts, ridge, "cae")
     features, tokens = [], []
     with torch.no_grad():
@@ -92,13 +92,16 @@ def test_with_a_cae_it_is_the_nearest_that_a_linear_skip_can_come(store, parts, 
             eeg = torch.from_numpy(parts[0].segment("eeg", number))[None]
             features.append(ridge.band_features(eeg)[0, CONTEXT:].double().numpy())
             tokens.append(model.encode_volumes(ridge(eeg))[0].double().numpy())
-        columns = [np.concatenate([f - f.mean(0) for f in features])]
-        targets = np.concatenate([t - t.mean(0) for t in tokens])
-        weights = np.linalg.lstsq(columns[0], targets, rcond=1e-6)[0]
-        seen = parts[0].segment("eeg", 0)
-        ours = model.eeg_to_tokens.generate(torch.from_numpy(seen)[None], VOLUMES)[0].numpy()
-    expected = (features[0] - features[0].mean(0)) @ weights
-    np.testing.assert_allclose(ours - ours.mean(0), expected, atol=2e-3)
+    penalty = np.sqrt(SHARE_OF_PENALTY * float(ridge.penalty)) * np.eye(features[0].shape[1])
+    x = np.concatenate([*(part - part.mean(0) for part in features), penalty])
+    y = np.concatenate([part - part.mean(0) for part in tokens])
+    weights = np.linalg.lstsq(x, np.pad(y, ((0, len(penalty)), (0, 0))), rcond=None)[0]
+    eeg = torch.from_numpy(parts[2].segment("eeg", 0))[None]
+    with torch.no_grad():
+        new = ridge.band_features(eeg)[0, CONTEXT:].double().numpy()
+        ours = model.eeg_to_tokens.generate(eeg, VOLUMES)[0].numpy()
+    means = np.mean(tokens, axis=(0, 1)), np.mean(features, axis=(0, 1))
+    np.testing.assert_allclose(ours, means[0] + (new - means[1]) @ weights, rtol=1e-3, atol=1e-4)
 
 
 def test_it_is_no_longer_ridge_when_the_decoder_has_a_say(store, parts, ridge):
