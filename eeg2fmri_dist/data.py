@@ -147,7 +147,7 @@ class WindowData:
                 where=store.path,
                 remedy="lower data.window",
             )
-        self._eeg = [self._load_eeg(segment) for segment in segments]
+        self._eeg: dict[int, np.ndarray] = {}
         self._trends: dict[int, Trend] = {}
         self._tokens: list[np.ndarray] | None = None
         self._bold = self._load_bold() if self._fits_in_ram(processes) else None
@@ -195,7 +195,7 @@ class WindowData:
     def segment(self, field: Field, number: int) -> np.ndarray:
         """Return all rows of a segment: EEG with zeros before it, volumes or their tokens."""
         if field == "eeg":
-            return self._eeg[number]
+            return self._segment_eeg(number)
         if field == "bold":
             return self.segment_bold(number, 0, self.lengths[number])
         if self._tokens is None:
@@ -216,7 +216,14 @@ class WindowData:
     def change_eeg(self, change: Callable[[np.ndarray], np.ndarray]) -> None:
         """Replace each segment's normalised EEG, (volume, channel, frequency), by a control."""
         context = self.config.context
-        self._eeg = [with_context(change(eeg[context:]), context) for eeg in self._eeg]
+        for number in range(len(self.segments)):
+            eeg = self._segment_eeg(number)[context:]
+            self._eeg[number] = with_context(change(eeg), context)
+
+    def forget(self, number: int) -> None:
+        """Let go of a segment's normalised EEG and trend; they are made again when needed."""
+        self._eeg.pop(number, None)
+        self._trends.pop(number, None)
 
     def segment_bold(self, segment: int, start: int, stop: int) -> np.ndarray:
         """Return normalised volumes of a segment, (volume, x, y, z)."""
@@ -231,9 +238,14 @@ class WindowData:
             for field in fields
         }
 
-    def _load_eeg(self, segment: Segment) -> np.ndarray:
-        power = self.store.eeg(segment.start, segment.stop)
-        return with_context(normalise_eeg(power, self.config, self.scaling), self.config.context)
+    def _segment_eeg(self, number: int) -> np.ndarray:
+        """Normalised when first needed: a rank may never read some of the segments."""
+        if number not in self._eeg:
+            segment = self.segments[number]
+            power = self.store.eeg(segment.start, segment.stop)
+            eeg = normalise_eeg(power, self.config, self.scaling)
+            self._eeg[number] = with_context(eeg, self.config.context)
+        return self._eeg[number]
 
     def _load_bold(self) -> list[np.ndarray]:
         return [self._normalised(i, 0, length) for i, length in enumerate(self.lengths)]
@@ -246,7 +258,7 @@ class WindowData:
         return self._trend(segment).standardise(bold, start)
 
     def _trend(self, segment: int) -> Trend:
-        """Fitted when first needed: a rank may never read some of the segments."""
+        """Fitted when first needed, as EEG is normalised."""
         if segment not in self._trends:
             trend = fit_trend(self.store, self.segments[segment], self.config.detrend_order)
             self._trends[segment] = trend

@@ -1,7 +1,8 @@
 """Ridge regression as a training: one pass over the recordings, shared out over ranks.
 
 Each rank sums over its recordings, the sums are added up over ranks, and all solve the same
-equations. Memory depends on channels and voxels, not on the number or length of recordings.
+equations. Memory of the fit depends on channels and voxels and on the EEG of one recording; the
+scores of validation subjects keep about four volumes of each recording.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _VOLUMES_PER_BLOCK = 64
 
 
 def add_recording(sums: Sums, model: RidgeRegression, data: WindowData, number: int) -> None:
-    """Add one segment of the data to the sums that a model is fitted from.
+    """Add one segment of the data to the sums that a model is fitted from; keep nothing of it.
 
     Parameters
     ----------
@@ -36,6 +36,7 @@ def add_recording(sums: Sums, model: RidgeRegression, data: WindowData, number: 
     recording = data.store.recordings[data.segments[number].recording].key
     features = segment_features(model, data, number)
     sums.add_recording(features, _targets(model, data, number), recording)
+    data.forget(number)
 
 
 def add_predictions(
