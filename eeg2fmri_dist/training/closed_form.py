@@ -23,7 +23,7 @@ from eeg2fmri_dist.models.build import build_model, count_parameters
 from eeg2fmri_dist.models.least_squares import RidgeSolution, Sums, solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, band_average
 from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.runs import claim_run
+from eeg2fmri_dist.runs import check_folder, claim_run
 from eeg2fmri_dist.splits import PARTS, make_split
 from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
@@ -80,7 +80,7 @@ def fit_in_closed_form(
     """
     store = Store(staged_copy(config.store))
     if ranks.is_first:
-        claim_run(config, fingerprint_inputs(config))
+        check_folder(config, fingerprint_inputs(config))
     # Volumes are read once: no use in keeping them.
     streamed = config.model_copy(
         update={"data": config.data.model_copy(update={"cache": "mapped"})}
@@ -89,6 +89,8 @@ def fit_in_closed_form(
     stop.agree()
     assert isinstance(config.model, RidgeConfig)
     model = make_ridge(store, config.data.context, config.model).to(device)
+    if ranks.is_first:  # not before: what cannot be started must leave the folder free
+        claim_run(config, fingerprint_inputs(config))
     fit = _Fit(config, store, data, model, ranks, stop, heartbeat)
     fit.announce()
     monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
