@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eeg2fmri_dist.evaluation.timing import middle
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -106,6 +108,12 @@ def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
         One recording, as the model takes it.
     """
     return np.roll(eeg, len(eeg) // 2, axis=0)
+
+
+def shuffled_second_half(eeg: np.ndarray) -> np.ndarray:
+    """Keep the EEG before the middle of a recording, roll all after it as `shuffled_eeg` does."""
+    cut = middle(len(eeg))
+    return np.concatenate([eeg[:cut], shuffled_eeg(eeg)[cut:]])
 
 
 def zero_eeg(eeg: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData, with_context
 from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.controls import ChangeEeg, score_controls
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
@@ -96,9 +97,12 @@ def is_up_to_date(config: EvaluateConfig, key: str) -> bool:
 def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSection:
     """Score a run with true, shuffled and zero EEG, and teacher-forced where it can be."""
     logger.info("%s", path)
-    predictions = _predictions(trained, test_set)
-    rows = [test_set.row(name, predict) for name, predict in predictions.items()]
-    shown, predict = next(iter(predictions.items()))
+    if trained.card.model["name"] == "cae":
+        predict = functools.partial(_reconstruct, trained, test_set)
+        rows = [test_set.row("reconstruction", predict)]
+    else:
+        predict = functools.partial(_free_running, trained)
+        rows = score_controls(predict, test_set) + _score_teacher_forced(trained, test_set)
     recording = test_set.recordings[0]
     section = describe_run(path, trained, read_summary(path), rows)
     return replace(
@@ -111,35 +115,27 @@ def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSectio
             test_set.regional_series,
             subject=recording.subject,
             tr_s=trained.card.tr_s,
-            in_time=shown == "free",
+            in_time=rows[0].name == "free",
         ),
     )
 
 
-def _predictions(
-    trained: TrainedModel, test_set: TestSet
-) -> dict[str, Callable[[TestRecording], np.ndarray]]:
-    if trained.card.model["name"] == "cae":
-        return {"reconstruction": functools.partial(_reconstruct, trained, test_set)}
-    controls = {
-        "free": baselines.true_eeg,
-        "shuffled": baselines.shuffled_eeg,
-        "zero": baselines.zero_eeg,
+def _score_teacher_forced(trained: TrainedModel, test_set: TestSet) -> list[ScoreRow]:
+    """Score a Transformer that is given the true past, with true and shuffled EEG."""
+    if not isinstance(objective_of(trained), TokenGeneration):
+        return []
+    changes = {
+        "teacher_forced": baselines.true_eeg,
+        "teacher_forced_shuffled": baselines.shuffled_eeg,
     }
-    predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
-        name: functools.partial(_free_running, trained, change) for name, change in controls.items()
-    }
-    if isinstance(objective_of(trained), TokenGeneration):
-        for name, change in (
-            ("teacher_forced", baselines.true_eeg),
-            ("teacher_forced_shuffled", baselines.shuffled_eeg),
-        ):
-            predictions[name] = functools.partial(_teacher_forced, trained, test_set, change)
-    return predictions
+    return [
+        test_set.row(name, functools.partial(_teacher_forced, trained, test_set, change))
+        for name, change in changes.items()
+    ]
 
 
 def _free_running(
-    trained: TrainedModel, change: Callable[[np.ndarray], np.ndarray], recording: TestRecording
+    trained: TrainedModel, recording: TestRecording, change: ChangeEeg = baselines.true_eeg
 ) -> np.ndarray:
     eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
     return predict_from_normalised(trained, change(eeg), _device())
@@ -148,7 +144,7 @@ def _free_running(
 def _teacher_forced(
     trained: TrainedModel,
     test_set: TestSet,
-    change: Callable[[np.ndarray], np.ndarray],
+    change: ChangeEeg,
     recording: TestRecording,
 ) -> np.ndarray:
     data = _window_data(trained, test_set, recording)

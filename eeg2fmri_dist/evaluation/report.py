@@ -124,10 +124,10 @@ def headline(verdicts: Sequence[Verdict]) -> str:
         return "No model here takes EEG."
     counts = {
         answer: sum(item.answer == answer for item in asked)
-        for answer in ("Yes", "No", "Cannot tell")
+        for answer in ("Yes", "Yes, but", "No", "Cannot tell")
     }
     if len(asked) == 1:
-        return f"{asked[0].answer}: the model {asked[0].finding.value}."
+        return f"{asked[0].answer.partition(',')[0]}: the model {asked[0].finding.value}."
     texts = [f"{answer.lower()} for {count}" for answer, count in counts.items() if count]
     text = f"{', '.join(texts)} of {len(asked)} models."
     return text[0].upper() + text[1:]

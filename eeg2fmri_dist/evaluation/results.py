@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -15,6 +15,7 @@ from eeg2fmri_dist.evaluation.significance import Interval, Scale, subject_inter
 VARIANTS = {
     "free": ("True EEG", "free-running: the model gets EEG and no fMRI"),
     "shuffled": ("Shuffled EEG", "free-running, EEG from half a recording away"),
+    "other_subject": ("Another's EEG", "free-running, EEG of another test subject"),
     "zero": ("Zero EEG", "free-running, every EEG feature at its average"),
     "teacher_forced": (
         "Given true past",
@@ -86,6 +87,21 @@ SCORES = {
         "Correlation of the upper triangles of predicted and true region-by-region correlation "
         "matrices (functional connectivity).",
     ),
+    "lag_trs": Score(
+        "Lag",
+        "TR",
+        "By how many TRs the prediction comes late (negative: early): where r of regions is "
+        "highest, within 5.",
+        1,
+    ),
+    "r_at_lag": Score("r at that lag", "", "r of regions of the prediction moved back by its lag."),
+    "future_share": Score(
+        "Later EEG",
+        "",
+        "Change of volumes when EEG recorded after them is replaced, as a share of their change "
+        "when all EEG is replaced. 0 = causal.",
+        scale="log",
+    ),
     "psnr_paper_db": Score("PSNR, paper", "dB", f"Whole grid; {_PAPER}.", 1),
     "psnr_paper_masked_db": Score("PSNR, paper, brain", "dB", f"Brain voxels; {_PAPER}.", 1),
     "psnr_peer_db": Score("PSNR, [0,\u00a01]", "dB", f"Whole grid; {_PEER}.", 1),
@@ -141,6 +157,15 @@ class ScoreRow:
             for subject, runs in by_subject.items()
         }
         return cls(name, means, p_value)
+
+    def with_scores(self, recordings: Iterable[tuple[str, Mapping[str, float]]]) -> ScoreRow:
+        """Add scores, averaged over the recordings of each subject: (subject, scores) pairs."""
+        added = ScoreRow.from_recordings(self.name, recordings).subjects
+        subjects = {
+            subject: {**scores, **added.get(subject, {})}
+            for subject, scores in self.subjects.items()
+        }
+        return replace(self, subjects=subjects)
 
     @property
     def label(self) -> str:

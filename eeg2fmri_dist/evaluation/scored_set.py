@@ -17,6 +17,7 @@ from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.evaluation.results import ScoreRow
 from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
+from eeg2fmri_dist.evaluation.timing import best_lag
 from eeg2fmri_dist.export import ModelCard, TrainedModel
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.runs import load_run_config
@@ -75,7 +76,9 @@ class TestSet:
             predicted = np.asarray(predict(recording), dtype=np.float32)
             series = self.regional_series(predicted)
             shifts = shift_correlations(series, recording.true_regions)
-            return self._score(predicted, recording), shifts
+            lag_trs, r_at_lag = best_lag(shifts)
+            timing = {"lag_trs": float(lag_trs), "r_at_lag": r_at_lag}
+            return self._score(predicted, recording) | timing, shifts
 
         # Scores are numpy on large arrays, which lets go of the interpreter lock; one recording a
         # thread is twice as fast as threads inside each small product.
@@ -126,6 +129,11 @@ def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]])
                 remedy="evaluate runs with different splits one by one",
             )
     split = make_split(store.recordings, split_config)
+    return read_test_set(store, split, config)
+
+
+def read_test_set(store: Store, split: Split, config: EvaluateConfig) -> TestSet:
+    """Read the recordings of the part that is scored, and what training recordings tell."""
     regions = store_regions(store)
     chosen = [_shorten(segment, config.max_volumes) for segment in split.part(config.subjects)]
     return TestSet(

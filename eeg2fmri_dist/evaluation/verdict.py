@@ -13,26 +13,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eeg2fmri_dist.evaluation.evidence import PSNR_MARGIN_DB, Evidence, gather_evidence
 from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import MIN_SUBJECTS, Interval
 
-MAX_P = 0.05
 CLEAR_R = 0.1
+NEARLY_PERFECT_R = 0.98
 COLLAPSED_STD_RATIO = 0.1
 WANDERING_STD_RATIO = 1.5
-HIGH_TEACHER_FORCED_R = 0.2
-COPIED_SHARE = 0.8
-PSNR_MARGIN_DB, SSIM_MARGIN = 0.1, 0.005
+ANOTHERS_SHARE = 0.5
+SSIM_MARGIN = 0.005
 
 
 class Finding(StrEnum):
     """What a run turned out to be."""
 
     USES_EEG = "uses the EEG"
+    SEES_FUTURE = "uses the EEG, but also EEG that is recorded later"
     INVERTED = "follows the EEG with the wrong sign"
     COLLAPSED = "collapsed to one constant image"
     WANDERING = "wanders without following the EEG"
+    KNOWS_SUBJECT = "has learned the subject and nothing that changes"
     COPIES_PAST = "copies the past"
+    COPIES_FUTURE = "copies volumes that are still to come"
+    WITHOUT_EEG = "follows the truth, but not because of the EEG"
     NOT_SHOWN = "does not use the EEG"
     INCONCLUSIVE = "in some subjects only"
     TOO_FEW = "too few subjects to tell"
@@ -42,16 +46,23 @@ class Finding(StrEnum):
 
 ANSWERS = {
     Finding.USES_EEG: "Yes",
+    Finding.SEES_FUTURE: "Yes, but",
     Finding.INVERTED: "No",
     Finding.COLLAPSED: "No",
     Finding.WANDERING: "No",
+    Finding.KNOWS_SUBJECT: "No",
     Finding.COPIES_PAST: "No",
+    Finding.COPIES_FUTURE: "No",
+    Finding.WITHOUT_EEG: "No",
     Finding.NOT_SHOWN: "No",
     Finding.INCONCLUSIVE: "Cannot tell",
     Finding.TOO_FEW: "Cannot tell",
     Finding.NOT_TESTED: "Cannot tell",
     Finding.NO_EEG_INPUT: "Not asked",
 }
+
+CONSTANT = (Finding.COLLAPSED, Finding.KNOWS_SUBJECT)
+ANSWERED_YES = (Finding.USES_EEG, Finding.SEES_FUTURE)
 
 
 @dataclass(frozen=True)
@@ -74,39 +85,8 @@ class Verdict:
 
     @property
     def answer(self) -> str:
-        """``Yes``, ``No``, ``Cannot tell`` or ``Not asked``."""
+        """``Yes``, ``Yes, but``, ``No``, ``Cannot tell`` or ``Not asked``."""
         return ANSWERS[self.finding]
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """Means over subjects of what the decision looks at."""
-
-    r: Interval
-    r_shuffled: Interval
-    gain: Interval
-    std_ratio: float
-    p: float
-    teacher: float | None
-    teacher_shuffled: float | None
-
-    @property
-    def follows(self) -> bool:
-        """Whether the prediction follows the truth beyond circular shifts of itself."""
-        return self.p < MAX_P and self.r.mean > 0
-
-    @property
-    def depends_on_eeg(self) -> bool:
-        """Whether shuffling the EEG costs it a good part of its r."""
-        return self.r_shuffled.mean < COPIED_SHARE * self.r.mean
-
-    @property
-    def copies(self) -> bool:
-        """Whether it scores with the true past whatever the EEG."""
-        if self.teacher is None or self.teacher_shuffled is None:
-            return False
-        high = self.teacher >= HIGH_TEACHER_FORCED_R
-        return high and self.teacher_shuffled >= COPIED_SHARE * self.teacher
 
 
 def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
@@ -118,7 +98,7 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
         Its ``free`` and ``shuffled`` rows carry the decision; ``teacher_forced`` and
         ``teacher_forced_shuffled`` tell a copier.
     baselines : sequence of ScoreRow
-        ``training_mean`` and ``ridge`` are compared with, where they are given.
+        ``training_mean``, ``subject_mean`` and ``ridge`` are compared with, where they are given.
 
     Returns
     -------
@@ -140,47 +120,39 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
             "circular shifts.",
             tuple(notes),
         )
-    evidence = _Evidence(
-        r=free.interval("r_region"),
-        r_shuffled=shuffled.interval("r_region"),
-        gain=gain(free, shuffled),
-        std_ratio=free.interval("std_ratio").mean,
-        p=free.p_value,
-        teacher=_mean_r(run.row("teacher_forced")),
-        teacher_shuffled=_mean_r(run.row("teacher_forced_shuffled")),
-    )
+    evidence = gather_evidence(run, by_name)
     finding = _decide(evidence)
-    notes = [*_symptoms(finding, evidence), *notes]
+    notes = [*_symptoms(finding, evidence), *_suspicions(finding, evidence), *notes]
     return Verdict(
         finding, _typeset(_explain(finding, evidence)), tuple(_typeset(note) for note in notes)
     )
 
 
-def _decide(evidence: _Evidence) -> Finding:
+def _decide(evidence: Evidence) -> Finding:
     enough = evidence.gain.n >= MIN_SUBJECTS
     promising = evidence.follows and evidence.depends_on_eeg
     if evidence.follows and enough and evidence.gain.low > 0:
-        return Finding.USES_EEG
+        return Finding.SEES_FUTURE if evidence.sees_future else Finding.USES_EEG
     if promising and evidence.r.mean >= CLEAR_R:
         return Finding.INCONCLUSIVE if enough else Finding.TOO_FEW
     if evidence.std_ratio < COLLAPSED_STD_RATIO:
-        return Finding.COLLAPSED
+        return Finding.KNOWS_SUBJECT if evidence.knows_subject else Finding.COLLAPSED
     if evidence.copies:
         return Finding.COPIES_PAST
+    if evidence.repeats_volumes:
+        return Finding.COPIES_PAST if evidence.lag_trs > 0 else Finding.COPIES_FUTURE
+    if evidence.follows and not evidence.depends_on_eeg and evidence.r.mean >= CLEAR_R:
+        return Finding.WITHOUT_EEG
+    if evidence.inverted:
+        return Finding.INVERTED
     if evidence.std_ratio > WANDERING_STD_RATIO:
         return Finding.WANDERING
     if not enough:
         return Finding.TOO_FEW
-    if _is_inverted(evidence):
-        return Finding.INVERTED
     return Finding.INCONCLUSIVE if promising else Finding.NOT_SHOWN
 
 
-def _is_inverted(evidence: _Evidence) -> bool:
-    return evidence.gain.high < 0 and evidence.r.high < 0
-
-
-def _explain(finding: Finding, evidence: _Evidence) -> str:
+def _explain(finding: Finding, evidence: Evidence) -> str:
     r, shuffled, difference = evidence.r, evidence.r_shuffled, evidence.gain
     numbers = (
         f"r {r.mean:.2f} with the true EEG, {shuffled.mean:.2f} with shuffled EEG "
@@ -188,14 +160,22 @@ def _explain(finding: Finding, evidence: _Evidence) -> str:
     )
     sentences = {
         Finding.USES_EEG: f"Shuffling the EEG costs it its score: {numbers}.",
-        Finding.INVERTED: f"It moves against the truth: {numbers}.",
+        Finding.SEES_FUTURE: f"Shuffling the EEG costs it its score: {numbers}. But "
+        f"{_later_text(evidence)}.",
+        Finding.INVERTED: f"It moves against the truth, as with a flipped sign: {numbers}. Turned "
+        f"round it would reach r {-r.mean:.2f}.",
         Finding.COLLAPSED: f"It emits one constant image, whatever the EEG "
         f"(its changes over time are {evidence.std_ratio:.2f} of the true ones): {numbers}.",
+        Finding.KNOWS_SUBJECT: f"It emits each subject's own image, whatever the EEG (its "
+        f"changes over time are {evidence.std_ratio:.2f} of the true ones): {numbers}. "
+        f"{_anatomy(evidence)}",
         Finding.WANDERING: f"It changes {evidence.std_ratio:.1f} times as much as the truth, but "
         f"not with it: {numbers}.",
-        Finding.COPIES_PAST: f"It repeats past volumes when it is given them (r "
-        f"{evidence.teacher or 0:.2f}, with shuffled EEG {evidence.teacher_shuffled or 0:.2f}) and "
-        f"has little without them: {numbers}.",
+        Finding.COPIES_PAST: _copy_text(evidence, numbers),
+        Finding.COPIES_FUTURE: _copy_text(evidence, numbers),
+        Finding.WITHOUT_EEG: f"EEG from another time costs it next to nothing: {numbers}. "
+        "Something else tells it the truth: look for BOLD among its inputs, or for what all "
+        "recordings share.",
         Finding.NOT_SHOWN: f"No sign of it: {numbers}.",
         Finding.INCONCLUSIVE: "The predictions follow the truth, but shuffling the EEG does not "
         f"cost it in every subject: {numbers}.",
@@ -204,7 +184,37 @@ def _explain(finding: Finding, evidence: _Evidence) -> str:
     return sentences[finding]
 
 
-def _few_subjects_text(evidence: _Evidence, numbers: str) -> str:
+def _copy_text(evidence: Evidence, numbers: str) -> str:
+    if evidence.copies:
+        return (
+            f"It repeats past volumes when it is given them (r {evidence.teacher or 0:.2f}, with "
+            f"shuffled EEG {evidence.teacher_shuffled or 0:.2f}) and has little without them: "
+            f"{numbers}."
+        )
+    what = "the last volume" if evidence.lag_trs == 1 else f"the volume {evidence.lag_trs:.0f} back"
+    if evidence.lag_trs < 0:
+        what = f"the volume {-evidence.lag_trs:.0f} ahead"
+    return (
+        f"It repeats {what}, whatever the EEG: moved by {abs(evidence.lag_trs):.0f} TR it has r "
+        f"{evidence.r_at_lag:.2f}; as it stands, {numbers}."
+    )
+
+
+def _later_text(evidence: Evidence) -> str:
+    return (
+        "it also sees the future: EEG recorded after a volume changes that volume, by up to "
+        f"{100 * evidence.future_share:.0f} % of what all EEG does"
+    )
+
+
+def _anatomy(evidence: Evidence) -> str:
+    return (
+        f"Its PSNR of {evidence.psnr_db:.1f} dB (training mean {evidence.psnr_mean_db:.1f}, the "
+        f"subject's own mean {evidence.psnr_subject_db:.1f}) is knowledge of the subject's anatomy."
+    )
+
+
+def _few_subjects_text(evidence: Evidence, numbers: str) -> str:
     n = evidence.gain.n
     subjects = "One subject is" if n == 1 else f"{n} subjects are"
     uses_here = evidence.follows and evidence.depends_on_eeg
@@ -212,7 +222,7 @@ def _few_subjects_text(evidence: _Evidence, numbers: str) -> str:
     return f"{sign}: {numbers}. {subjects} too few to say it of others."
 
 
-def _symptoms(finding: Finding, evidence: _Evidence) -> list[str]:
+def _symptoms(finding: Finding, evidence: Evidence) -> list[str]:
     """What is wrong beside the finding itself."""
     notes = []
     if finding is Finding.USES_EEG and not evidence.depends_on_eeg:
@@ -222,10 +232,38 @@ def _symptoms(finding: Finding, evidence: _Evidence) -> list[str]:
             f"Given the true past it reaches r {evidence.teacher:.2f}, with shuffled EEG "
             f"{evidence.teacher_shuffled:.2f}: that score is copied from the past."
         )
-    if evidence.std_ratio < COLLAPSED_STD_RATIO and finding is not Finding.COLLAPSED:
+    if evidence.std_ratio < COLLAPSED_STD_RATIO and finding not in CONSTANT:
         notes.append(f"Its changes are only {evidence.std_ratio:.2f} of the true size.")
     if evidence.std_ratio > WANDERING_STD_RATIO and finding is not Finding.WANDERING:
         notes.append(f"Its changes are {evidence.std_ratio:.1f} times too large.")
+    return notes
+
+
+def _suspicions(finding: Finding, evidence: Evidence) -> list[str]:
+    """What may not be what it seems."""
+    notes = []
+    if evidence.r.mean >= NEARLY_PERFECT_R:
+        notes.append(
+            f"r {evidence.r.mean:.2f} is nearly perfect. Measured BOLD has noise that no EEG "
+            "tells: unless the data have none, the truth has leaked into the prediction."
+        )
+    if evidence.sees_future and finding is not Finding.SEES_FUTURE:
+        text = _later_text(evidence)
+        notes.append(f"{text[0].upper()}{text[1:]}.")
+    if evidence.knows_subject and finding is not Finding.KNOWS_SUBJECT:
+        notes.append(_anatomy(evidence))
+    if evidence.follows_at_lag:
+        side = "late" if evidence.lag_trs > 0 else "early"
+        notes.append(
+            f"It comes {abs(evidence.lag_trs):.0f} TR too {side}: moved by as much it would reach "
+            f"r {evidence.r_at_lag:.2f}."
+        )
+    other = evidence.r_other_subject
+    if finding in ANSWERED_YES and other is not None and other > ANOTHERS_SHARE * evidence.r.mean:
+        notes.append(
+            f"With the EEG of another subject it still reaches r {other:.2f}: that part is no "
+            "trace of this subject's brain."
+        )
     return notes
 
 
@@ -257,10 +295,6 @@ def _against_ridge(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
         f"{word} ridge regression on the same EEG (r {ridge.interval('r_region').mean:.2f}; "
         f"{_interval_text(difference)})."
     ]
-
-
-def _mean_r(row: ScoreRow | None) -> float | None:
-    return None if row is None else row.interval("r_region").mean
 
 
 def _interval_text(difference: Interval) -> str:

@@ -1,0 +1,149 @@
+"""The numbers that a verdict on a run is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow, gain
+from eeg2fmri_dist.evaluation.significance import Interval
+
+MAX_P = 0.05
+HIGH_TEACHER_FORCED_R = 0.2
+COPIED_SHARE = 0.8
+CLEAR_R_AT_LAG = 0.3
+COPY_R_AT_LAG = 0.5
+CLEAR_GAIN_AT_LAG = 0.05
+NONCAUSAL_SHARE = 0.02
+PSNR_MARGIN_DB = 0.1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Means over subjects of what the decision looks at.
+
+    Attributes
+    ----------
+    r, r_shuffled, gain : Interval
+        Region-wise r with true and shuffled EEG, and their paired difference.
+    std_ratio : float
+        Temporal standard deviation, prediction / truth.
+    p : float
+        Of r, from circular shifts.
+    teacher, teacher_shuffled : float or None
+        r of a Transformer that is given the true past.
+    lag_trs : float
+        By how many TRs the prediction comes late in the median subject.
+    r_at_lag, r_at_lag_shuffled : float
+        r where it fits best, with true and shuffled EEG.
+    future_share : float
+        See `timing.future_share`.
+    r_other_subject : float or None
+        r with the EEG of another subject.
+    psnr_db, psnr_mean_db, psnr_subject_db : float
+        In the convention of [0, 1]-scaled volumes: the run, the training mean, the subject's own
+        mean; NaN where it was not scored.
+    """
+
+    r: Interval
+    r_shuffled: Interval
+    gain: Interval
+    std_ratio: float
+    p: float
+    teacher: float | None
+    teacher_shuffled: float | None
+    lag_trs: float
+    r_at_lag: float
+    r_at_lag_shuffled: float
+    future_share: float
+    r_other_subject: float | None
+    psnr_db: float
+    psnr_mean_db: float
+    psnr_subject_db: float
+
+    @property
+    def follows(self) -> bool:
+        """Whether the prediction follows the truth beyond circular shifts of itself."""
+        return self.p < MAX_P and self.r.mean > 0
+
+    @property
+    def depends_on_eeg(self) -> bool:
+        """Whether shuffling the EEG costs it a good part of its r."""
+        return self.r_shuffled.mean < COPIED_SHARE * self.r.mean
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the true EEG makes it run against the truth, in an interval over subjects."""
+        return self.gain.high < 0 and self.r.high < 0
+
+    @property
+    def copies(self) -> bool:
+        """Whether it scores with the true past whatever the EEG."""
+        if self.teacher is None or self.teacher_shuffled is None:
+            return False
+        high = self.teacher >= HIGH_TEACHER_FORCED_R
+        return high and self.teacher_shuffled >= COPIED_SHARE * self.teacher
+
+    @property
+    def fits_at_lag(self) -> bool:
+        """Whether it fits clearly better, and well, moved by some TRs."""
+        better = self.r_at_lag > self.r.mean + CLEAR_GAIN_AT_LAG
+        return abs(self.lag_trs) >= 1 and better and self.r_at_lag >= CLEAR_R_AT_LAG
+
+    @property
+    def repeats_volumes(self) -> bool:
+        """Whether it is the truth moved in time, whatever the EEG."""
+        same = self.r_at_lag_shuffled >= COPIED_SHARE * self.r_at_lag
+        return self.fits_at_lag and self.r_at_lag >= COPY_R_AT_LAG and same
+
+    @property
+    def follows_at_lag(self) -> bool:
+        """Whether it is late or early with what it makes of the EEG."""
+        return self.fits_at_lag and self.r_at_lag_shuffled < COPIED_SHARE * self.r_at_lag
+
+    @property
+    def sees_future(self) -> bool:
+        """Whether volumes depend on EEG that was recorded after them."""
+        return self.future_share >= NONCAUSAL_SHARE
+
+    @property
+    def knows_subject(self) -> bool:
+        """Whether it is nearer to the subject's own mean image than to the training mean."""
+        room = self.psnr_subject_db - self.psnr_mean_db
+        nearer = self.psnr_db - self.psnr_mean_db > room / 2
+        return room > PSNR_MARGIN_DB and nearer and bool(np.isfinite(self.psnr_db))
+
+
+def gather_evidence(run: RunSection, baselines: Mapping[str, ScoreRow]) -> Evidence:
+    """Collect the evidence on a run that has ``free`` and ``shuffled`` rows and a p-value."""
+    free, shuffled = run.row("free"), run.row("shuffled")
+    assert free is not None
+    assert shuffled is not None
+    assert free.p_value is not None
+    return Evidence(
+        r=free.interval("r_region"),
+        r_shuffled=shuffled.interval("r_region"),
+        gain=gain(free, shuffled),
+        std_ratio=free.interval("std_ratio").mean,
+        p=free.p_value,
+        teacher=_mean_r(run.row("teacher_forced")),
+        teacher_shuffled=_mean_r(run.row("teacher_forced_shuffled")),
+        lag_trs=float(np.median(list(free.values("lag_trs").values()) or [0.0])),
+        r_at_lag=free.interval("r_at_lag").mean,
+        r_at_lag_shuffled=shuffled.interval("r_at_lag").mean,
+        future_share=free.interval("future_share").mean,
+        r_other_subject=_mean_r(run.row("other_subject")),
+        psnr_db=_mean_psnr(free),
+        psnr_mean_db=_mean_psnr(baselines.get("training_mean")),
+        psnr_subject_db=_mean_psnr(baselines.get("subject_mean")),
+    )
+
+
+def _mean_r(row: ScoreRow | None) -> float | None:
+    return None if row is None else row.interval("r_region").mean
+
+
+def _mean_psnr(row: ScoreRow | None) -> float:
+    return float("nan") if row is None else row.interval("psnr_peer_db").mean

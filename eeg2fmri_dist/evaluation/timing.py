@@ -1,0 +1,66 @@
+"""When a prediction fits best, and whether it depends on EEG that is still to come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MAX_LAG_TRS = 5
+_NO_CHANGE = 1e-5
+
+
+def best_lag(shifts: np.ndarray) -> tuple[int, float]:
+    """Find how late a prediction comes.
+
+    Parameters
+    ----------
+    shifts : ndarray of shape (volume,)
+        Of `significance.shift_correlations`: r of the prediction delayed by so many volumes.
+
+    Returns
+    -------
+    tuple of int, float
+        TRs by which the prediction is late (negative: early), up to 5, and its r when it is moved
+        back by as many. 0 and the score itself where no other lag is better.
+    """
+    reach = min(MAX_LAG_TRS, (len(shifts) - 1) // 2)
+    lags = sorted(range(-reach, reach + 1), key=abs)
+    # A late prediction fits when it is delayed by less than nothing.
+    fits = np.array([shifts[-lag % len(shifts)] for lag in lags])
+    best = int(np.argmax(fits > fits.max() - 1e-9))
+    return lags[best], float(fits[best])
+
+
+def middle(n_volumes: int) -> int:
+    """Return where EEG is cut in two: near the middle, odd, so that hardly a window ends there."""
+    return n_volumes // 2 | 1
+
+
+def future_share(free: np.ndarray, shuffled: np.ndarray, later_shuffled: np.ndarray) -> float:
+    """Measure how much volumes depend on EEG that was recorded after them.
+
+    The EEG after the middle of the recording is replaced. A causal model predicts the volumes
+    before it as before, to the last digit.
+
+    Parameters
+    ----------
+    free : ndarray of shape (volume, region)
+        Regional means predicted from the true EEG, not detrended.
+    shuffled : ndarray of shape (volume, region)
+        The same with all EEG replaced.
+    later_shuffled : ndarray of shape (volume, region)
+        The same with the EEG from `middle` on replaced.
+
+    Returns
+    -------
+    float
+        Largest rms change of a volume before the middle when later EEG is replaced, as a share of
+        the rms change when all EEG is replaced. 0 for a causal model and for one without EEG; 1
+        for a volume that depends on later EEG as much as on all EEG.
+    """
+    cut = middle(len(free))
+    size = np.sqrt(np.mean((shuffled - free) ** 2))
+    rounding = _NO_CHANGE * np.abs(free).max()
+    if size <= rounding:
+        return 0.0
+    moved = np.sqrt(np.mean((later_shuffled[:cut] - free[:cut]) ** 2, axis=1)).max()
+    return float(moved / size) if moved > rounding else 0.0
