@@ -20,6 +20,11 @@ class EvaluateConfig(Schema):
     subjects: Literal["test", "validation"] = Field(
         "test", description="which part of the split is scored"
     )
+    truth: Path | None = Field(
+        None,
+        description="folder with the truth of simulated subjects (`truth` in the output of "
+        "`launch/simulate.py`): scores are then also given as a share of the noise ceiling",
+    )
     ssim_every: int = Field(
         5, ge=1, description="SSIM is computed on every n-th volume (it costs the most)"
     )

@@ -46,6 +46,11 @@ BASELINES = {
     "subject_mean": Baseline(
         "Subject-mean image", "the test subject's own mean image, for every volume", True
     ),
+    "ceiling": Baseline(
+        "Noise ceiling",
+        "what the EEG shows of the simulated BOLD, without noise: the most that can be predicted",
+        True,
+    ),
     "last_volume": Baseline("Copy of last volume", "the true volume one TR earlier", True),
 }
 

@@ -18,6 +18,7 @@ from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData, with_context
 from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
 from eeg2fmri_dist.evaluation.controls import ChangeEeg, score_controls
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
@@ -70,6 +71,8 @@ def evaluate(config: EvaluateConfig) -> None:
         baselines=score_baselines(test_set),
         provenance=_provenance(key),
     )
+    if config.truth:
+        report = relate_to_ceiling(report, config.truth, test_set)
     write_report(report, config.output)
     if len(report.runs) > 1:
         for path, section in zip(config.runs, report.runs, strict=True):
@@ -181,6 +184,17 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     return [test_set.row(name, predict) for name, predict in predictions.items()]
 
 
+def relate_to_ceiling(report: ReportInput, truth: Path, test_set: TestSet) -> ReportInput:
+    """Add the noise ceiling of simulated subjects, and each score's share of it."""
+    predict = Ceiling(truth, test_set.store.layout, test_set.scaling.reference)
+    ceiling = test_set.row("ceiling", predict)
+    return replace(
+        report,
+        runs=[replace(run, rows=with_explained(run.rows, ceiling)) for run in report.runs],
+        baselines=with_explained([*report.baselines, ceiling], ceiling),
+    )
+
+
 def fit_ridge_baseline(test_set: TestSet) -> RidgeRegression:
     """Fit ridge regression to each voxel, with the penalty that suits validation subjects."""
     store, split = test_set.store, test_set.split
@@ -230,6 +244,7 @@ def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
         grid=store.layout.grid,
         scored=config.subjects,
         ssim_every=config.ssim_every,
+        region_names=test_set.regions.names,
         remarks=_remarks(test_set),
     )
 

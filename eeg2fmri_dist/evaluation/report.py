@@ -24,6 +24,7 @@ from eeg2fmri_dist.files import write_json, write_text
 
 MAIN_SCORES = (
     "r_region",
+    "explained",
     "r_voxel",
     "std_ratio",
     "fc_similarity",
@@ -150,6 +151,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
     present = {name for row in every_row for scores in row.subjects.values() for name in scores}
     return {
         "report": report,
+        "zip": zip,
         "version": eeg2fmri_dist.__version__,
         "verdicts": verdicts,
         "headline": headline([item for _, item in verdicts]),
@@ -212,6 +214,7 @@ def _row_json(row: ScoreRow) -> dict[str, Any]:
     return {
         "label": row.label,
         "p_value": row.p_value,
+        "regions": vars(row.regions) if row.regions else None,
         "scores": {
             name: {**_interval_json(row.interval(name)), "subjects": row.values(name)}
             for name in names

@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from eeg2fmri_dist.evaluation.baselines import BASELINES
-from eeg2fmri_dist.evaluation.significance import Interval, Scale, subject_interval
+from eeg2fmri_dist.evaluation.significance import Interval, RegionTest, Scale, subject_interval
 
 VARIANTS = {
     "free": ("True EEG", "free-running: the model gets EEG and no fMRI"),
@@ -68,6 +68,13 @@ SCORES = {
         "",
         "Pearson correlation over time of each region's mean BOLD with the truth, mean over "
         "regions. 0 = no relation in time, 1 = perfect. The headline.",
+    ),
+    "explained": Score(
+        "of explainable",
+        "%",
+        "Share of the variance that can be explained at all: r of regions as a share of the r of "
+        "the noise-free BOLD that the EEG shows, squared, sign kept. Simulated data only.",
+        0,
     ),
     "r_voxel": Score(
         "r, voxels",
@@ -135,11 +142,14 @@ class ScoreRow:
         Subject -> score name -> value.
     p_value : float or None
         Of ``r_region``, from circular shifts.
+    regions : RegionTest or None
+        The same for each region.
     """
 
     name: str
     subjects: Mapping[str, Mapping[str, float]]
     p_value: float | None = None
+    regions: RegionTest | None = None
 
     @classmethod
     def from_recordings(
@@ -333,6 +343,8 @@ class DataFacts:
         Part of the split that was scored: ``test`` or ``validation``.
     ssim_every : int
         SSIM was computed on each n-th volume.
+    region_names : sequence of str
+        In the order of every `RegionTest`.
     remarks : sequence of str
         Anything a reader must know (parcels in place of an atlas, a TR mismatch, ...).
     """
@@ -351,6 +363,7 @@ class DataFacts:
     grid: tuple[int, int, int]
     scored: str = "test"
     ssim_every: int = 1
+    region_names: Sequence[str] = ()
     remarks: Sequence[str] = ()
 
 

@@ -16,7 +16,11 @@ from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.evaluation.results import ScoreRow
-from eeg2fmri_dist.evaluation.significance import circular_shift_p, shift_correlations
+from eeg2fmri_dist.evaluation.significance import (
+    circular_shift_p,
+    compare_regions,
+    regional_shift_correlations,
+)
 from eeg2fmri_dist.evaluation.timing import best_lag
 from eeg2fmri_dist.export import ModelCard, TrainedModel
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
@@ -75,8 +79,8 @@ class TestSet:
         def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray]:
             predicted = np.asarray(predict(recording), dtype=np.float32)
             series = self.regional_series(predicted)
-            shifts = shift_correlations(series, recording.true_regions)
-            lag_trs, r_at_lag = best_lag(shifts)
+            shifts = regional_shift_correlations(series, recording.true_regions)
+            lag_trs, r_at_lag = best_lag(shifts.mean(axis=1))
             timing = {"lag_trs": float(lag_trs), "r_at_lag": r_at_lag}
             return self._score(predicted, recording) | timing, shifts
 
@@ -87,8 +91,9 @@ class TestSet:
             results = list(pool.map(score, self.recordings))
         subjects = [recording.subject for recording in self.recordings]
         scores = zip(subjects, (scores for scores, _ in results), strict=True)
-        p_value = circular_shift_p([shifts for _, shifts in results])
+        p_value = circular_shift_p([shifts.mean(axis=1) for _, shifts in results])
         row = ScoreRow.from_recordings(name, scores, p_value)
+        row = replace(row, regions=compare_regions([shifts for _, shifts in results]))
         logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
         return row
 

@@ -99,8 +99,33 @@ def subject_interval(
     return Interval(mean, float(low), float(high), n, "bootstrap")
 
 
-def shift_correlations(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Mean r over regions for every circular shift of the prediction, by Fourier transform.
+@dataclass(frozen=True)
+class RegionTest:
+    """r of each region against chance.
+
+    Attributes
+    ----------
+    r : tuple of float
+        Mean over recordings.
+    p : tuple of float
+        One-sided, from circular shifts.
+    q : tuple of float
+        p after correction over regions: the smallest false discovery rate at which the region
+        counts (Benjamini and Hochberg, Journal of the Royal Statistical Society B 57(1), 1995;
+        valid under the positive dependence of neighbouring regions).
+    """
+
+    r: tuple[float, ...]
+    p: tuple[float, ...]
+    q: tuple[float, ...]
+
+    def found(self, rate: float = 0.05) -> list[int]:
+        """Return the regions that stay at a false discovery rate, best r first."""
+        return sorted((k for k, q in enumerate(self.q) if q <= rate), key=lambda k: -self.r[k])
+
+
+def regional_shift_correlations(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Correlate each region for every circular shift of the prediction, by Fourier transform.
 
     Parameters
     ----------
@@ -109,14 +134,47 @@ def shift_correlations(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (volume,)
-        Entry ``s``: mean over regions of r when the prediction is delayed by ``s`` volumes; entry
-        0 is the score itself.
+    ndarray of shape (volume, region)
+        Row ``s``: r when the prediction is delayed by ``s`` volumes; row 0 is the score itself.
     """
     spectrum = np.fft.rfft(unit_series(true), axis=0) * np.conj(
         np.fft.rfft(unit_series(predicted), axis=0)
     )
-    return np.fft.irfft(spectrum, n=len(true), axis=0).mean(axis=1)
+    return np.fft.irfft(spectrum, n=len(true), axis=0)
+
+
+def shift_correlations(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the mean over regions of `regional_shift_correlations`, (volume,)."""
+    return regional_shift_correlations(predicted, true).mean(axis=1)
+
+
+def compare_regions(
+    recordings: Sequence[np.ndarray], *, draws: int = 10_000, seed: int = 0
+) -> RegionTest:
+    """Test each region against circular shifts within recordings, as `circular_shift_p` does.
+
+    Parameters
+    ----------
+    recordings : sequence of ndarray of shape (volume, region)
+        `regional_shift_correlations` of each recording.
+    draws : int
+        Random combinations of shifts where there are several recordings; the same ones for all
+        regions.
+    seed : int
+        Of the draws.
+    """
+    observed = np.mean([curves[0] for curves in recordings], axis=0)
+    if len(recordings) == 1:
+        null = recordings[0][1:]
+    else:
+        rng = np.random.default_rng(seed)
+        null = np.mean(
+            [curves[rng.integers(1, len(curves), size=draws)] for curves in recordings], axis=0
+        )
+    # Shifts that tie with the observed score up to rounding count against it.
+    p = (1 + (null >= observed - 1e-12).sum(axis=0)) / (1 + len(null))
+    q = stats.false_discovery_control(p)
+    return RegionTest(tuple(observed.tolist()), tuple(p.tolist()), tuple(q.tolist()))
 
 
 def circular_shift_p(

@@ -110,7 +110,8 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
             Finding.NO_EEG_INPUT, "It gives back the volumes that it sees; EEG plays no part in it."
         )
     by_name = {row.name: row for row in baselines}
-    notes = _against_mean_image(free, by_name)
+    explained = _against_ceiling(free, by_name)
+    notes = [*_in_regions(free), *_against_mean_image(free, by_name)]
     if run.model != "ridge":
         notes += _against_ridge(free, by_name)
     if shuffled is None or free.p_value is None:
@@ -122,7 +123,12 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
         )
     evidence = gather_evidence(run, by_name)
     finding = _decide(evidence)
-    notes = [*_symptoms(finding, evidence), *_suspicions(finding, evidence), *notes]
+    notes = [
+        *explained,
+        *_symptoms(finding, evidence),
+        *_suspicions(finding, evidence),
+        *notes,
+    ]
     return Verdict(
         finding, _typeset(_explain(finding, evidence)), tuple(_typeset(note) for note in notes)
     )
@@ -265,6 +271,31 @@ def _suspicions(finding: Finding, evidence: Evidence) -> list[str]:
             "trace of this subject's brain."
         )
     return notes
+
+
+def _against_ceiling(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
+    ceiling = baselines.get("ceiling")
+    if ceiling is None:
+        return []
+    explained = free.interval("explained")
+    highest = ceiling.interval("r_region").mean
+    if not explained.n:
+        return [f"Nothing can be explained here: the noise ceiling is r {highest:.2f}."]
+    text = f"It explains {explained.mean:.0f} % of the explainable variance"
+    if explained.mean <= 0:
+        text = "It explains nothing of the explainable variance"
+    if explained.known:
+        text += f" (95 % interval {explained.low:.0f} to {explained.high:.0f} %)"
+    return [f"{text} in subjects that it has not seen: the noise ceiling is r {highest:.2f}."]
+
+
+def _in_regions(free: ScoreRow) -> list[str]:
+    if free.regions is None or free.p_value is None:
+        return []
+    return [
+        f"r is above chance in {len(free.regions.found())} of {len(free.regions.q)} regions "
+        "(circular shifts, false discovery rate 5 %)."
+    ]
 
 
 def _against_mean_image(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:

@@ -9,6 +9,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from eeg2fmri_dist.evaluation.significance import (
     circular_shift_p,
+    compare_regions,
+    regional_shift_correlations,
     shift_correlations,
     subject_interval,
 )
@@ -43,6 +45,62 @@ def test_p_values_of_unrelated_predictions_are_uniform(recordings):
     ]
     assert stats.kstest(p, "uniform").pvalue > 0.01
     assert np.mean(np.array(p) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 500)
+
+
+def null_test(rng, recordings=2):
+    """Regions of a prediction that has nothing to do with the truth."""
+    return compare_regions(
+        [
+            regional_shift_correlations(smooth_series(rng), smooth_series(rng))
+            for _ in range(recordings)
+        ],
+        draws=400,
+    )
+
+
+def test_p_values_of_regions_are_uniform_and_few_null_data_sets_have_a_discovery():
+    rng = np.random.default_rng(3)
+    tests = [null_test(rng) for _ in range(400)]
+    # One region of each data set: regions of one set are not independent.
+    assert stats.kstest([test.p[2] for test in tests], "uniform").pvalue > 0.01
+    discovered = np.mean([bool(test.found()) for test in tests])
+    assert discovered < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    uncorrected = np.mean([min(test.p) <= 0.05 for test in tests])
+    assert uncorrected > 0.1
+
+
+def test_the_bound_on_null_p_values_can_fail():
+    """Shuffling single volumes, which breaks their autocorrelation, finds far too much."""
+    rng = np.random.default_rng(4)
+    p = []
+    for _ in range(100):
+        predicted, true = smooth_series(rng), smooth_series(rng)
+        observed = temporal_correlation(predicted, true).mean()
+        null = [temporal_correlation(rng.permutation(predicted), true).mean() for _ in range(99)]
+        p.append((1 + sum(value >= observed for value in null)) / 100)
+    assert stats.kstest(p, "uniform").pvalue < 0.01
+    assert np.mean(np.array(p) <= 0.05) > 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_regions_that_follow_the_truth_are_found_and_the_others_are_not():
+    rng = np.random.default_rng(5)
+    curves = []
+    for _ in range(4):
+        true, predicted = smooth_series(rng), smooth_series(rng)
+        predicted[:, :2] += 2 * true[:, :2]
+        curves.append(regional_shift_correlations(predicted, true))
+    test = compare_regions(curves)
+    assert set(test.found()) == {0, 1}
+    assert test.r[0] == pytest.approx(np.mean([curve[0, 0] for curve in curves]))
+
+
+def test_correction_over_regions_by_hand():
+    """Benjamini and Hochberg: p times regions over rank, made monotonous from the largest."""
+    test = null_test(np.random.default_rng(6), recordings=1)
+    order = np.argsort(test.p)[::-1]
+    ranks = np.arange(len(test.p), 0, -1)
+    expected = np.minimum.accumulate(np.array(test.p)[order] * len(test.p) / ranks)
+    np.testing.assert_allclose(np.array(test.q)[order], np.minimum(expected, 1))
 
 
 def test_p_value_of_a_prediction_that_follows_the_truth_is_small():
