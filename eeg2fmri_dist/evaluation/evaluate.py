@@ -23,7 +23,8 @@ from eeg2fmri_dist.evaluation.controls import ChangeEeg, score_controls
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
-from eeg2fmri_dist.evaluation.sections import describe_run, illustrate
+from eeg2fmri_dist.evaluation.sections import describe_run, illustrate, voxel_mm
+from eeg2fmri_dist.evaluation.slicer import make_slicer
 from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.models.least_squares import solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, response_trs
@@ -107,18 +108,22 @@ def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSectio
         predict = functools.partial(_free_running, trained)
         rows = score_controls(predict, test_set) + _score_teacher_forced(trained, test_set)
     recording = test_set.recordings[0]
-    section = describe_run(path, trained, read_summary(path), rows)
+    predicted, layout = predict(recording), test_set.store.layout
+    tr_s, subject = trained.card.tr_s, recording.subject
     return replace(
-        section,
+        describe_run(path, trained, read_summary(path), rows),
         figures=illustrate(
-            predict(recording),
+            predicted,
             recording.true,
-            test_set.store.layout,
+            layout,
             test_set.regions,
             test_set.regional_series,
-            subject=recording.subject,
-            tr_s=trained.card.tr_s,
+            subject=subject,
+            tr_s=tr_s,
             in_time=rows[0].name == "free",
+        ),
+        slicer=make_slicer(
+            predicted, recording.true, layout.mask, voxel_mm(layout), tr_s, f"Subject {subject}."
         ),
     )
 

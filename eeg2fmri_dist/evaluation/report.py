@@ -98,7 +98,10 @@ def render_html(report: ReportInput) -> str:
         lower_first=lambda text: text[:1].lower() + text[1:],
     )
     css = environment.get_template("report.css").render()
-    return environment.get_template("report.html.j2").render(css=Markup(css), **_view(report))
+    script = environment.get_template("report.js").render()
+    return environment.get_template("report.html.j2").render(
+        css=Markup(css), js=Markup(script), **_view(report)
+    )
 
 
 def format_score(value: float | None, name: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from eeg2fmri_dist.evaluation.baselines import BASELINES
 from eeg2fmri_dist.evaluation.significance import Interval, RegionTest, Scale, subject_interval
+from eeg2fmri_dist.evaluation.slicer import Slicer
 
 VARIANTS = {
     "free": ("True EEG", "free-running: the model gets EEG and no fMRI"),
@@ -295,6 +296,8 @@ class RunSection:
         Epoch of the checkpoint that was scored.
     figures : sequence of FigureGroup
         Slices, regional curves, matrices.
+    slicer : Slicer or None
+        Slices that a slider moves through time.
     facts : mapping of str to str
         Shown as a table: learning rate, reference image, training time, what chose the
         checkpoint, ...
@@ -308,6 +311,7 @@ class RunSection:
     curves: Sequence[Curve] = ()
     chosen_epoch: float | None = None
     figures: Sequence[FigureGroup] = ()
+    slicer: Slicer | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, name: str) -> ScoreRow | None:

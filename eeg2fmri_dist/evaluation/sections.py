@@ -111,21 +111,26 @@ def illustrate(
 def _volumes(predicted: np.ndarray, true: np.ndarray, layout: Layout, subject: str) -> FigureGroup:
     """Slices of the middle volume, and of its change from the mean."""
     middle = len(true) // 2
-    voxel_mm = np.sqrt((layout.affine[:3, :3] ** 2).sum(axis=0)).tolist()
+    size_mm = voxel_mm(layout)
     return FigureGroup(
         "Volumes",
         f"Subject {subject}, volume {middle}. Above: intensity. Below: percent change from the "
         "recording's mean.",
         [
-            figures.volume_slices(predicted[middle], true[middle], layout.mask, voxel_mm),
+            figures.volume_slices(predicted[middle], true[middle], layout.mask, size_mm),
             figures.change_slices(
                 figures.temporal_change(predicted, middle),
                 figures.temporal_change(true, middle),
                 layout.mask,
-                voxel_mm,
+                size_mm,
             ),
         ],
     )
+
+
+def voxel_mm(layout: Layout) -> list[float]:
+    """Return the size of a voxel along x, y and z."""
+    return np.sqrt((layout.affine[:3, :3] ** 2).sum(axis=0)).tolist()
 
 
 def _time_courses(

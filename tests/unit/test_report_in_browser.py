@@ -1,12 +1,10 @@
 """The report as a browser lays it out on a phone, a tablet and a laptop."""
 
-import html
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
+from browsers import measure, quoted
 from reports import make_report, row, run
 
 from eeg2fmri_dist.evaluation.baselines import BASELINES
@@ -57,9 +55,6 @@ onload = () => { document.title = JSON.stringify(measured); };
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory):
     """Measurements of the report at each width."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
     folder = tmp_path_factory.mktemp("browser")
     scores = {
         name: 21.25 if score.unit == "dB" else 0.9125
@@ -71,22 +66,10 @@ def layout(tmp_path_factory):
         runs=[run(*(row(name, -0.2, **scores) for name in VARIANTS))],
         baselines=[row(name, -0.2, **scores) for name in BASELINES],
     )
-    quoted = json.dumps(render_html(report)).replace("</", "<\\/")
-    page = PAGE.replace("WIDTHS", json.dumps(WIDTHS)).replace("REPORT", quoted)
-    (folder / "page.html").write_text(page, encoding="utf-8")
-    done = subprocess.run(
-        [
-            browser,
-            *("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/data"),
-            *("--virtual-time-budget=10000", "--dump-dom", f"file://{folder}/page.html"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    title = done.stdout.partition("<title>")[2].partition("</title>")[0]
-    return {int(width): found for width, found in json.loads(html.unescape(title)).items()}
+    page = PAGE.replace("WIDTHS", json.dumps(WIDTHS))
+    found, console = measure(folder, page.replace("REPORT", quoted(render_html(report))))
+    assert console == []
+    return {int(width): measured for width, measured in found.items()}
 
 
 @pytest.mark.parametrize("width", WIDTHS)

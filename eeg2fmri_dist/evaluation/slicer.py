@@ -1,0 +1,175 @@
+"""Slices of a predicted recording that the report moves through time.
+
+Each view is one strip of frames side by side; the page slides the strip behind a window one frame
+wide. That needs no drawing in the page and no data beside it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_FRAMES = 30
+SLICES = 2
+LEVELS = 48
+# Name, axis across which it cuts, axes shown to the right and up.
+_PLANES = (("Axial", 2, (0, 1)), ("Coronal", 1, (0, 2)), ("Sagittal", 0, (1, 2)))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Frames of one kind of volume in one plane.
+
+    Attributes
+    ----------
+    title, alt : str
+        What it shows.
+    data : bytes
+        PNG, the frames side by side.
+    """
+
+    title: str
+    alt: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Plane:
+    """True, predicted and difference in one plane; `aspect` is width / height of a frame."""
+
+    name: str
+    aspect: float
+    strips: Sequence[Strip]
+
+
+@dataclass(frozen=True)
+class Slicer:
+    """What the slider moves.
+
+    Attributes
+    ----------
+    frames : sequence of str
+        Label of each frame: volume and time.
+    limit_percent : float
+        End of the colour scale, in percent change from the recording's mean.
+    planes : sequence of Plane
+        To choose from.
+    text : str
+        Whose recording it is.
+    """
+
+    frames: Sequence[str]
+    limit_percent: float
+    planes: Sequence[Plane]
+    text: str
+
+
+def make_slicer(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    mask: np.ndarray,
+    voxel_mm: Sequence[float],
+    tr_s: float,
+    text: str = "",
+) -> Slicer:
+    """Cut strips of percent change from the mean over time, on one colour scale.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, x, y, z)
+        One recording, in units of the store.
+    mask : ndarray of bool, shape (x, y, z)
+        Brain voxels; the others are transparent.
+    voxel_mm : sequence of float
+        Size of a voxel along x, y, z.
+    tr_s : float
+        Repetition time in s.
+    text : str
+        Whose recording it is.
+
+    Returns
+    -------
+    Slicer
+        Up to 30 frames, spread evenly over the recording.
+    """
+    times = np.unique(np.linspace(0, len(true) - 1, min(MAX_FRAMES, len(true))).round().astype(int))
+    cuts = {name: _PlaneCut.through(mask, axis, shown) for name, axis, shown in _PLANES}
+    pairs = {
+        name: (cut.change(true, times), cut.change(predicted, times)) for name, cut in cuts.items()
+    }
+    limit = max(float(np.percentile(np.abs(cut[0]), 99)) for cut in pairs.values()) or 1.0
+    planes = [
+        Plane(
+            name,
+            cut.aspect(voxel_mm),
+            [
+                Strip(title, f"{title}: {name.lower()} slices over time.", cut.png(change, limit))
+                for title, change in (
+                    ("True", pairs[name][0]),
+                    ("Predicted", pairs[name][1]),
+                    ("Difference", pairs[name][1] - pairs[name][0]),
+                )
+            ],
+        )
+        for name, cut in cuts.items()
+    ]
+    frames = [f"volume {at + 1} of {len(true)}, {at * tr_s:.0f} s" for at in times]
+    return Slicer(frames, limit, planes, text)
+
+
+@dataclass(frozen=True)
+class _PlaneCut:
+    """Where a plane cuts the brain: positions along `axis`, the extent along the two others."""
+
+    axis: int
+    positions: np.ndarray
+    window: tuple[slice, ...]
+    mask: np.ndarray  # (right, up) of all slices side by side
+
+    @classmethod
+    def through(cls, mask: np.ndarray, axis: int, shown: tuple[int, int]) -> _PlaneCut:
+        """Cut at even distances through the brain."""
+        extents = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {at}))) for at in range(3)]
+        low, high = extents[axis][[0, -1]]
+        positions = np.linspace(low, high, SLICES + 2).round().astype(int)[1:-1]
+        window = tuple(slice(max(extents[at][0] - 1, 0), extents[at][-1] + 2) for at in shown)
+        return cls(axis, positions, window, _side_by_side(mask[None], axis, positions, window)[0])
+
+    def change(self, volumes: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Percent change from the mean over time, (frame, right, up); 0 outside the brain."""
+        cut = _side_by_side(volumes, self.axis, self.positions, self.window).astype(np.float64)
+        mean = cut.mean(axis=0)
+        change = 100.0 * (cut[times] - mean)
+        return np.divide(change, mean, out=np.zeros_like(change), where=self.mask & (mean > 0))
+
+    def png(self, change: np.ndarray, limit: float) -> bytes:
+        """Colour a change (frame, right, up); a palette keeps the file small."""
+        from matplotlib import colormaps
+        from PIL import Image
+
+        level = np.rint((np.clip(change / limit, -1, 1) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+        index = np.where(self.mask, level + 1, 0).astype(np.uint8)
+        # Image rows go down, (frame, right, up) goes up.
+        image = Image.fromarray(np.concatenate(index.transpose(0, 2, 1)[:, ::-1], axis=1), "P")
+        colours = colormaps["RdBu_r"](np.linspace(0, 1, LEVELS))[:, :3]
+        image.putpalette([0, 0, 0, *np.rint(255 * colours).astype(int).ravel().tolist()])
+        buffer = io.BytesIO()
+        image.save(buffer, "png", transparency=0, optimize=True)
+        return buffer.getvalue()
+
+    def aspect(self, voxel_mm: Sequence[float]) -> float:
+        """Width / height of a frame in mm."""
+        right, up = [at for at in range(3) if at != self.axis]
+        width, height = self.mask.shape
+        return width * voxel_mm[right] / (height * voxel_mm[up])
+
+
+def _side_by_side(
+    volumes: np.ndarray, axis: int, positions: np.ndarray, window: tuple[slice, ...]
+) -> np.ndarray:
+    """Slices of volumes (volume, x, y, z), one right of the other: (volume, right, up)."""
+    slices = [volumes.take(at, axis + 1)[:, window[0], window[1]] for at in positions]
+    return np.concatenate(slices, axis=1)
