@@ -78,21 +78,12 @@ def subject_mean(true: np.ndarray) -> np.ndarray:
     return _repeat(true.mean(axis=0), len(true))
 
 
-def last_volume(true: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Oracle: the true volume one TR earlier.
+def last_volume(true: np.ndarray) -> np.ndarray:
+    """Oracle: the true volume one TR earlier; the first, which has none before it, is itself.
 
-    Parameters
-    ----------
-    true : ndarray of shape (volume, x, y, z)
-        BOLD of one recording.
-    first : ndarray of shape (x, y, z)
-        What is predicted for the first volume, which has none before it (the training mean).
-
-    Returns
-    -------
-    ndarray of shape (volume, x, y, z)
+    Another subject's image in its place would be an outlier that decides every score over time.
     """
-    return np.concatenate([first[None].astype(true.dtype), true[:-1]])
+    return np.concatenate([true[:1], true[:-1]])
 
 
 def true_eeg(eeg: np.ndarray) -> np.ndarray:

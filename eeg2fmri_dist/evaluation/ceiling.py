@@ -7,7 +7,7 @@ is scored like any other prediction; every model's r is then also given as a sha
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from eeg2fmri_dist.evaluation.scored_set import TestRecording
 from eeg2fmri_dist.store import Layout
 
 _SMALLEST_CEILING = 0.05
-_KEYS = ("bold_driven", "labels_mni", "mni_affine")
+_KEYS = ("bold_driven", "labels_native", "grey_matter_native", "native_to_mni_mm")
 
 
 @dataclass(frozen=True)
@@ -59,31 +59,40 @@ class Ceiling:
                 where=path,
                 remedy="give the truth of the recordings that the store was made from",
             )
-        labels = labels_on_grid(truth["labels_mni"], truth["mni_affine"], self.layout)
+        region, share = regions_on_grid(truth, self.layout)
         # Label 0 is no region: nothing changes there.
         change = np.concatenate([np.zeros((len(percent), 1)), percent / 100], axis=1)
-        return (self.reference * (1 + change[:, labels])).astype(np.float32)
+        return (self.reference * (1 + share * change[:, region])).astype(np.float32)
 
 
-def labels_on_grid(labels: np.ndarray, affine: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return the label of the voxel that is nearest to the centre of each voxel of the store.
+def regions_on_grid(
+    truth: Mapping[str, np.ndarray], layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return region and share of its signal of the measured voxel nearest to each store's voxel.
 
     Parameters
     ----------
-    labels : ndarray of int, shape (x, y, z)
-        In MNI space.
-    affine : ndarray of shape (4, 4)
-        Voxel of `labels` -> MNI mm.
+    truth : mapping of str to ndarray
+        ``labels_native`` and ``grey_matter_native``, of the voxels of the BOLD run, and where
+        these lie: ``native_to_mni_mm``, (x, y, z, 3).
     layout : Layout
         Grid and affine of the store.
+
+    Returns
+    -------
+    tuple of ndarray of shape (x, y, z)
+        Region, 0 = none, and share.
     """
-    to_labels = np.linalg.inv(affine) @ layout.affine
-    voxels = np.indices(layout.mask.shape).reshape(3, -1)
-    nearest = np.rint(to_labels[:3, :3] @ voxels + to_labels[:3, 3:]).astype(int)
-    limits = np.array(labels.shape)[:, None]
-    inside = ((nearest >= 0) & (nearest < limits)).all(axis=0)
-    x, y, z = np.clip(nearest, 0, limits - 1)
-    return np.where(inside, labels[x, y, z], 0).reshape(layout.mask.shape).astype(int)
+    from scipy.spatial import KDTree
+
+    affine = layout.affine
+    centres = np.indices(layout.mask.shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    nearest = KDTree(truth["native_to_mni_mm"].reshape(-1, 3)).query(centres)[1]
+    region, share = (
+        truth[key].reshape(-1)[nearest].reshape(layout.mask.shape)
+        for key in ("labels_native", "grey_matter_native")
+    )
+    return region.astype(int), share
 
 
 def with_explained(rows: Sequence[ScoreRow], ceiling: ScoreRow) -> list[ScoreRow]:

@@ -184,7 +184,7 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
         "ridge": lambda recording: ridge(recording.power),
         "ridge_shuffled": lambda recording: ridge(baselines.shuffled_eeg(recording.power)),
         "subject_mean": lambda recording: baselines.subject_mean(recording.true),
-        "last_volume": lambda recording: baselines.last_volume(recording.true, mean),
+        "last_volume": lambda recording: baselines.last_volume(recording.true),
     }
     return [test_set.row(name, predict) for name, predict in predictions.items()]
 

@@ -62,6 +62,7 @@ ANSWERS = {
 }
 
 CONSTANT = (Finding.COLLAPSED, Finding.KNOWS_SUBJECT)
+TRUTH_FROM_ELSEWHERE = (Finding.COPIES_PAST, Finding.COPIES_FUTURE, Finding.WITHOUT_EEG)
 ANSWERED_YES = (Finding.USES_EEG, Finding.SEES_FUTURE)
 
 
@@ -124,7 +125,7 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     evidence = gather_evidence(run, by_name)
     finding = _decide(evidence)
     notes = [
-        *explained,
+        *(explained if finding not in TRUTH_FROM_ELSEWHERE else ()),
         *_symptoms(finding, evidence),
         *_suspicions(finding, evidence),
         *notes,

@@ -7,7 +7,7 @@ from stores import make_store
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.evaluation.ceiling import Ceiling, labels_on_grid, with_explained
+from eeg2fmri_dist.evaluation.ceiling import Ceiling, regions_on_grid, with_explained
 from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import read_test_set
 from eeg2fmri_dist.evaluation.verdict import verdict
@@ -17,6 +17,16 @@ from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
 
 DROPPED = 5
+
+
+def truth_of(labels, layout):
+    """A run that was measured on the grid of the store."""
+    centres = np.moveaxis(np.indices(labels.shape), 0, -1) @ layout.affine[:3, :3].T
+    return {
+        "labels_native": labels,
+        "grey_matter_native": np.where(labels % 2, 1.0, 0.5),
+        "native_to_mni_mm": centres + layout.affine[:3, 3],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +45,7 @@ def scored(tmp_path_factory):
         np.savez(
             folder / f"sub-{recording.subject}.npz",
             bold_driven=np.concatenate([np.full((DROPPED, percent.shape[1]), 9.0), percent]),
-            labels_mni=test_set.regions.labels,
-            mni_affine=store.layout.affine,
+            **truth_of(test_set.regions.labels, store.layout),
         )
     return test_set, folder
 
@@ -57,19 +66,17 @@ def test_ceiling_is_the_correlation_of_the_driven_with_the_measured_bold(scored)
     assert row.oracle
 
 
-def test_labels_are_taken_from_the_nearest_voxel(scored):
+def test_regions_are_those_of_the_nearest_measured_voxel(scored):
     layout = scored[0].store.layout
     labels = scored[0].regions.labels
-    assert (labels_on_grid(labels, layout.affine, layout) == labels).all()
-    finer = labels.repeat(2, 0).repeat(2, 1).repeat(2, 2)
-    # Voxels of half the size: the first lies a quarter of a voxel before the store's first.
-    half = layout.affine.copy()
-    half[:3, :3] /= 2
-    half[:3, 3] -= np.diag(layout.affine)[:3] / 4
-    assert (labels_on_grid(finer, half, layout) == labels).all()
-    away = layout.affine.copy()
-    away[0, 3] += 1000
-    assert not labels_on_grid(labels, away, layout).any()
+    truth = truth_of(labels, layout)
+    region, share = regions_on_grid(truth, layout)
+    assert (region == labels).all()
+    assert (share == truth["grey_matter_native"]).all()
+    # The run was measured in another order of voxels, a little to the side.
+    turned = {key: value[::-1] for key, value in truth.items()}
+    turned["native_to_mni_mm"] = turned["native_to_mni_mm"] + 0.4
+    assert (regions_on_grid(turned, layout)[0] == labels).all()
 
 
 def test_half_the_ceiling_is_a_quarter_of_the_explainable_variance():

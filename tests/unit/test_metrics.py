@@ -286,10 +286,10 @@ def test_shuffled_eeg_keeps_every_value_and_loses_the_match_in_time():
     assert shuffled[:, 0, 0].tolist() == [6, 8, 10, 0, 2, 4]
 
 
-def test_copy_of_the_last_volume_knows_nothing_of_the_first(recording):
+def test_copy_of_the_last_volume_has_no_outlier_where_there_is_none_before(recording):
     true, *_ = recording
-    copied = baselines.last_volume(true, first=np.zeros(GRID))
-    assert not copied[0].any()
+    copied = baselines.last_volume(true)
+    np.testing.assert_array_equal(copied[0], true[0])
     np.testing.assert_array_equal(copied[1:], true[:-1])
 
 
