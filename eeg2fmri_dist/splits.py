@@ -10,6 +10,8 @@ from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
+# Two recordings may well have equal headers and markers.
+_TEXT_FILES = (".vhdr", ".vmrk")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,70 @@ def make_split(recordings: Sequence, config: SplitConfig) -> Split:
         )
         for part in parts
     )
-    return Split(train, validation, test, leaks=False)
+    split = Split(train, validation, test, leaks=False)
+    require_no_leak(recordings, split)
+    return split
+
+
+def find_leaks(recordings: Sequence, split: Split) -> list[str]:
+    """Name what training shares with validation or test: subjects, samples, source files.
+
+    Parameters
+    ----------
+    recordings : sequence of RecordingEntry
+        With `subject`, `key` and `sources` (whose hashes find a file under another name).
+    split : Split
+        Of these recordings.
+    """
+    leaks = []
+    for part in ("validation", "test"):
+        subjects = _subjects(recordings, split.train) & _subjects(recordings, split.part(part))
+        leaks += [f"subject {name} is in train and in {part}" for name in sorted(subjects)]
+        leaks += [
+            f"samples {max(one.start, other.start)} to {min(one.stop, other.stop) - 1} are in "
+            f"train and in {part}"
+            for one in split.train
+            for other in split.part(part)
+            if max(one.start, other.start) < min(one.stop, other.stop)
+        ]
+        of_train = _files(recordings, split.train)
+        leaks += [
+            f"{path} of {key} ({part}) is the same file as {of_train[digest][0]} of "
+            f"{of_train[digest][1]} (train)"
+            for digest, (path, key) in _files(recordings, split.part(part)).items()
+            if digest in of_train
+        ]
+    return leaks
+
+
+def require_no_leak(recordings: Sequence, split: Split) -> None:
+    """Refuse a split that leaks although it says that it does not.
+
+    Raises
+    ------
+    DataError
+        With what `find_leaks` found.
+    """
+    leaks = [] if split.leaks else find_leaks(recordings, split)
+    if leaks:
+        raise DataError(
+            f"the split leaks: {'; '.join(leaks[:5])}",
+            remedy="remove recordings that are there twice, or give one person one subject id",
+        )
+
+
+def _subjects(recordings: Sequence, segments: tuple[Segment, ...]) -> set[str]:
+    return {recordings[segment.recording].subject for segment in segments}
+
+
+def _files(recordings: Sequence, segments: tuple[Segment, ...]) -> dict[str, tuple[str, str]]:
+    """Map hash to path and recording of each source file."""
+    return {
+        source.sha256: (source.path, recordings[segment.recording].key)
+        for segment in segments
+        for source in recordings[segment.recording].sources
+        if not source.path.endswith(_TEXT_FILES)
+    }
 
 
 def _by_subject(subjects: list[str], fractions: tuple[float, float, float]) -> list[set[str]]:

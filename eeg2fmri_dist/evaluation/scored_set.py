@@ -134,7 +134,33 @@ def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]])
                 remedy="evaluate runs with different splits one by one",
             )
     split = make_split(store.recordings, split_config)
-    return read_test_set(store, split, config)
+    test_set = read_test_set(store, split, config)
+    for path, trained in runs:
+        require_unseen(path, trained, test_set)
+    return test_set
+
+
+def require_unseen(path: Path, trained: TrainedModel, test_set: TestSet) -> None:
+    """Refuse a model that was trained on, or scaled by, who is scored."""
+    if test_set.split.leaks:
+        return
+    known = set(trained.card.subjects["train"])
+    both = known & {recording.subject for recording in test_set.recordings}
+    if both:
+        raise CheckpointError(
+            f"was trained on {', '.join(sorted(both))}, who are scored",
+            where=path,
+            remedy="train again with this split",
+        )
+    own, here = trained.scaling, test_set.scaling
+    if not np.allclose([own.bold_mean, own.bold_std], [here.bold_mean, here.bold_std], rtol=1e-3):
+        raise CheckpointError(
+            "its scale was not fitted on the training subjects of its split (mean and deviation "
+            f"of BOLD {own.bold_mean:.4g}, {own.bold_std:.4g}; theirs are {here.bold_mean:.4g}, "
+            f"{here.bold_std:.4g})",
+            where=path,
+            remedy="train again",
+        )
 
 
 def read_test_set(store: Store, split: Split, config: EvaluateConfig) -> TestSet:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
-from eeg2fmri_dist.splits import make_split
+from eeg2fmri_dist.splits import Segment, Split, find_leaks, make_split, require_no_leak
 
 
 def recordings(runs_per_subject, n_samples=20):
@@ -16,7 +16,13 @@ def recordings(runs_per_subject, n_samples=20):
     for number, runs in enumerate(runs_per_subject):
         for _ in range(runs):
             entries.append(
-                SimpleNamespace(subject=f"{number:02d}", first_sample=first, n_samples=n_samples)
+                SimpleNamespace(
+                    subject=f"{number:02d}",
+                    key=f"sub-{number:02d}",
+                    first_sample=first,
+                    n_samples=n_samples,
+                    sources=(),
+                )
             )
             first += n_samples
     return entries
@@ -118,3 +124,32 @@ def test_an_unknown_left_out_subject_is_refused():
     config = SplitConfig(kind="leave_one_subject_out", test_subject="99")
     with pytest.raises(ConfigError, match="99"):
         make_split(recordings([1, 1, 1]), config)
+
+
+def test_a_recording_that_is_there_under_two_names_is_refused():
+    entries = recordings([1] * 4)
+    entries[0].sources = (SimpleNamespace(path="a.nii.gz", sha256="1"),)
+    entries[3].sources = (SimpleNamespace(path="b.nii.gz", sha256="1"),)
+    with pytest.raises(DataError, match=r"b\.nii\.gz of sub-03 \(test\) is the same file as a"):
+        make_split(entries, SplitConfig())
+    entries[3].sources = (SimpleNamespace(path="b.nii.gz", sha256="2"),)
+    assert find_leaks(entries, make_split(entries, SplitConfig())) == []
+
+
+def test_shared_subjects_and_samples_are_named():
+    entries = recordings([2, 1])
+    split = Split((Segment(0, 0, 20),), (Segment(1, 20, 40),), (Segment(0, 15, 20),), leaks=False)
+    assert find_leaks(entries, split) == [
+        "subject 00 is in train and in validation",
+        "subject 00 is in train and in test",
+        "samples 15 to 19 are in train and in test",
+    ]
+    with pytest.raises(DataError, match="the split leaks"):
+        require_no_leak(entries, split)
+
+
+def test_a_split_that_says_that_it_leaks_is_let_through_and_its_leaks_can_be_named():
+    entries = recordings([1, 1])
+    split = make_split(entries, SplitConfig(kind="by_sample"))
+    require_no_leak(entries, split)
+    assert "subject 00 is in train and in test" in find_leaks(entries, split)
