@@ -95,6 +95,19 @@ SCORES = {
         "Correlation of the upper triangles of predicted and true region-by-region correlation "
         "matrices (functional connectivity).",
     ),
+    "fc_distance": Score(
+        "FC distance",
+        "",
+        "Affine-invariant distance of the two matrices (shrunk by 0.1 towards the identity), "
+        "divided by the root of the number of regions. 0 = equal.",
+        scale="log",
+    ),
+    "coherence": Score(
+        "Coherence",
+        "",
+        "Magnitude-squared coherence of regional means over frequencies, Welch windows of up to 32 "
+        "volumes. Forgives delay and sign; unrelated series have about 1 / windows.",
+    ),
     "lag_trs": Score(
         "Lag",
         "TR",

@@ -27,11 +27,17 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.scores.networks import (
     Regions,
     correlation_matrix,
+    matrix_distance,
     matrix_similarity,
     regional_means,
 )
 from eeg2fmri_dist.scores.ssim import interior_mean, ssim_map
-from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
+from eeg2fmri_dist.scores.temporal import (
+    detrend,
+    spectral_coherence,
+    temporal_correlation,
+    temporal_std_ratio,
+)
 
 _VOXELS_PER_BLOCK = 4096
 
@@ -174,24 +180,27 @@ def temporal_scores(
     regions: Regions,
     detrend_order: int,
 ) -> dict[str, float]:
-    """Scores of change over time: ``r_voxel``, ``r_region``, ``std_ratio``, ``fc_similarity``.
+    """Scores of change over time.
+
+    ``r_voxel``, ``r_region``, ``std_ratio``, ``fc_similarity``, ``fc_distance``, ``coherence``.
 
     Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is
     the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means;
-    ``std_ratio`` and ``fc_similarity`` (functional connectivity: upper triangles of correlation
-    matrices) are of regional means.
+    the others are of regional means too: of functional connectivity (correlation matrices) the r of
+    upper triangles and `networks.matrix_distance`; `temporal.spectral_coherence`.
     """
     predicted_regions, true_regions = (
         detrend(regional_means(volumes, regions.labels, len(regions)), detrend_order)
         for volumes in (predicted, true)
     )
+    matrices = correlation_matrix(predicted_regions), correlation_matrix(true_regions)
     return {
         "r_voxel": float(voxelwise_r(predicted, true, mask, detrend_order).mean()),
         "r_region": float(temporal_correlation(predicted_regions, true_regions).mean()),
         "std_ratio": temporal_std_ratio(predicted_regions, true_regions),
-        "fc_similarity": matrix_similarity(
-            correlation_matrix(predicted_regions), correlation_matrix(true_regions)
-        ),
+        "fc_similarity": matrix_similarity(*matrices),
+        "fc_distance": matrix_distance(*matrices),
+        "coherence": spectral_coherence(predicted_regions, true_regions),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.scores.temporal import unit_series
@@ -132,3 +132,29 @@ def matrix_similarity(predicted: np.ndarray, true: np.ndarray) -> float:
         return float("nan")
     pair = unit_series(np.stack([predicted[upper], true[upper]], axis=1))
     return float(np.clip(pair[:, 0] @ pair[:, 1], -1.0, 1.0))
+
+
+def matrix_distance(predicted: np.ndarray, true: np.ndarray, shrinkage: float = 0.1) -> float:
+    """Affine-invariant distance of two correlation matrices as positive-definite matrices.
+
+    ``sqrt(sum(log(lambda)^2))`` over the generalised eigenvalues ``predicted v = lambda true v``
+    (Pennec, Fillard and Ayache, International Journal of Computer Vision 66(1), 2006). It stays
+    the same under any invertible linear mixing of the regions. Matrices from few volumes are
+    singular, so both are first moved towards the identity.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (region, region)
+        Of `correlation_matrix`.
+    shrinkage : float
+        Share of the identity, above 0.
+
+    Returns
+    -------
+    float
+        0 for equal matrices; divided by the square root of the number of regions.
+    """
+    identity = np.eye(len(true))
+    pair = [(1 - shrinkage) * matrix + shrinkage * identity for matrix in (predicted, true)]
+    eigenvalues = linalg.eigh(*pair, eigvals_only=True)
+    return float(np.sqrt(np.mean(np.log(eigenvalues) ** 2)))

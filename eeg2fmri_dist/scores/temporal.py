@@ -75,3 +75,39 @@ def temporal_std_ratio(predicted: np.ndarray, true: np.ndarray) -> float:
         return float("nan")
     predicted_std = np.std(predicted, axis=0, dtype=np.float64)[changing]
     return float(np.mean(predicted_std / np.std(true, axis=0, dtype=np.float64)[changing]))
+
+
+def spectral_coherence(predicted: np.ndarray, true: np.ndarray, segment: int = 32) -> float:
+    """Mean over series and frequencies of the magnitude-squared coherence.
+
+    Unlike r it forgives a delay, and a sign. Welch's estimate with half-overlapping Hann windows of
+    `segment` volumes; with K windows unrelated series have about 1 / K, so it means something only
+    beside the same number for shuffled EEG. Constant series count 0.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, series)
+        Time courses, detrended.
+    segment : int
+        Volumes of a window; at most half of the recording is used.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN below 8 volumes.
+    """
+    from scipy import signal
+
+    length = min(segment, len(true) // 2)
+    if length < 4:
+        return float("nan")
+    pair = unit_series(predicted), unit_series(true)
+    options = {"nperseg": length, "axis": 0}
+    cross = signal.csd(*pair, **options)[1]
+    powers = [signal.welch(series, **options)[1] for series in pair]
+    product = powers[0] * powers[1]
+    coherence = np.divide(
+        np.abs(cross) ** 2, product, out=np.zeros_like(product), where=product > 0
+    )
+    # The first frequency is the mean, which the window's detrending takes away.
+    return float(coherence[1:].mean())

@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import linalg
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.scores.networks import (
     Regions,
     correlation_matrix,
+    matrix_distance,
     matrix_similarity,
     regional_means,
 )
@@ -72,3 +74,21 @@ def test_matrix_similarity_looks_at_the_upper_triangle_alone():
     assert matrix_similarity(first, first) == pytest.approx(1.0)
     assert matrix_similarity(np.eye(5), first) == 0.0
     assert np.isnan(matrix_similarity(np.eye(2), np.eye(2)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99))
+def test_distance_of_matrices_is_that_of_their_logarithms_under_any_mixing(seed):
+    rng = np.random.default_rng(seed)
+    one, other = (correlation_matrix(rng.normal(size=(30, 4))) for _ in range(2))
+    root = linalg.inv(linalg.sqrtm(0.9 * other + 0.1 * np.eye(4)))
+    expected = np.linalg.norm(linalg.logm(root @ (0.9 * one + 0.1 * np.eye(4)) @ root)) / 2
+    assert matrix_distance(one, other) == pytest.approx(expected)
+    assert matrix_distance(other, one) == pytest.approx(expected)
+    assert matrix_distance(one, one) == pytest.approx(0, abs=1e-7)
+
+
+def test_distance_of_singular_matrices_is_finite():
+    constant = correlation_matrix(np.ones((5, 6)))
+    few = correlation_matrix(np.random.default_rng(0).normal(size=(3, 6)))
+    assert 0 < matrix_distance(constant, few) < 10
