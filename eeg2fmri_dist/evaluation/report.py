@@ -33,6 +33,15 @@ MAIN_SCORES = (
     "psnr_peer_db",
     "ssim2d_peer",
 )
+# Beside the main scores: of change over time; the rest is of images.
+_TIME_SCORES = (
+    "fc_distance",
+    "identified",
+    "coherence",
+    "lag_trs",
+    "r_at_lag",
+    "future_share",
+)
 _SUBJECT_SCORES = ("std_ratio", "psnr_paper_db", "ssim2d_peer")
 _OVERVIEW_LABEL = "r of regional means with the truth"
 _MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
@@ -162,7 +171,10 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "groups": [*groups, *controls],
         "scores": SCORES,
         "main_scores": [name for name in MAIN_SCORES if name in present],
-        "other_scores": [name for name in SCORES if name in present and name not in MAIN_SCORES],
+        "time_scores": [name for name in _TIME_SCORES if name in present],
+        "image_scores": [
+            name for name in SCORES if name in present.difference(MAIN_SCORES, _TIME_SCORES)
+        ],
         "subject_scores": _SUBJECT_SCORES,
         "learning_curves": [_learning_curves(run) for run in report.runs],
         "explained_rows": list({row.name: row for row in every_row}.values()),

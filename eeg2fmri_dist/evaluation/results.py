@@ -102,6 +102,13 @@ SCORES = {
         "divided by the root of the number of regions. 0 = equal.",
         scale="log",
     ),
+    "identified": Score(
+        "Identified",
+        "",
+        "Share of recordings whose predicted correlation matrix is most similar to their own true "
+        "one, of all that are scored; by chance 1 / recordings.",
+        scale="log",
+    ),
     "coherence": Score(
         "Coherence",
         "",

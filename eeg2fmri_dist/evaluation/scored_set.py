@@ -26,7 +26,12 @@ from eeg2fmri_dist.export import ModelCard, TrainedModel
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.runs import load_run_config
 from eeg2fmri_dist.scores.metrics import score_recording
-from eeg2fmri_dist.scores.networks import Regions, regional_means
+from eeg2fmri_dist.scores.networks import (
+    Regions,
+    correlation_matrix,
+    identified,
+    regional_means,
+)
 from eeg2fmri_dist.scores.temporal import detrend
 from eeg2fmri_dist.splits import Segment, Split, make_split
 from eeg2fmri_dist.store import Store
@@ -76,13 +81,14 @@ class TestSet:
     def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
         """Score one way to predict on every recording."""
 
-        def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray]:
+        def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
             predicted = np.asarray(predict(recording), dtype=np.float32)
             series = self.regional_series(predicted)
             shifts = regional_shift_correlations(series, recording.true_regions)
             lag_trs, r_at_lag = best_lag(shifts.mean(axis=1))
             timing = {"lag_trs": float(lag_trs), "r_at_lag": r_at_lag}
-            return self._score(predicted, recording) | timing, shifts
+            matrix = correlation_matrix(series)
+            return self._score(predicted, recording) | timing, shifts, matrix
 
         # Scores are numpy on large arrays, which lets go of the interpreter lock; one recording a
         # thread is twice as fast as threads inside each small product.
@@ -90,10 +96,16 @@ class TestSet:
         with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
             results = list(pool.map(score, self.recordings))
         subjects = [recording.subject for recording in self.recordings]
-        scores = zip(subjects, (scores for scores, _ in results), strict=True)
-        p_value = circular_shift_p([shifts.mean(axis=1) for _, shifts in results])
-        row = ScoreRow.from_recordings(name, scores, p_value)
-        row = replace(row, regions=compare_regions([shifts for _, shifts in results]))
+        scores, shifts, matrices = zip(*results, strict=True)
+        p_value = circular_shift_p([curves.mean(axis=1) for curves in shifts])
+        row = ScoreRow.from_recordings(name, zip(subjects, scores, strict=True), p_value)
+        row = replace(row, regions=compare_regions(shifts))
+        if len(subjects) > 1:
+            found = identified(matrices, self._true_matrices())
+            row = row.with_scores(
+                (subject, {"identified": float(hit)})
+                for subject, hit in zip(subjects, found, strict=True)
+            )
         logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
         return row
 
@@ -101,6 +113,9 @@ class TestSet:
         """Return detrended regional means, (volume, region)."""
         means = regional_means(volumes, self.regions.labels, len(self.regions))
         return detrend(means, DETREND_ORDER)
+
+    def _true_matrices(self) -> list[np.ndarray]:
+        return [correlation_matrix(recording.true_regions) for recording in self.recordings]
 
     def _score(self, predicted: np.ndarray, recording: TestRecording) -> dict[str, float]:
         return score_recording(

@@ -158,3 +158,19 @@ def matrix_distance(predicted: np.ndarray, true: np.ndarray, shrinkage: float = 
     pair = [(1 - shrinkage) * matrix + shrinkage * identity for matrix in (predicted, true)]
     eigenvalues = linalg.eigh(*pair, eigvals_only=True)
     return float(np.sqrt(np.mean(np.log(eigenvalues) ** 2)))
+
+
+def identified(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> list[bool]:
+    """Tell for each recording whether its predicted matrix is most similar to its own true one.
+
+    Finn et al., Nature Neuroscience 18(11), 2015, with `matrix_similarity`. By chance one in as
+    many recordings as there are is identified; a tie, as for a constant prediction, is no match.
+
+    Parameters
+    ----------
+    predicted, true : sequence of ndarray of shape (region, region)
+        Of `correlation_matrix`, one per recording, in the same order.
+    """
+    similarity = np.array([[matrix_similarity(own, other) for other in true] for own in predicted])
+    others = np.where(np.eye(len(true), dtype=bool), -np.inf, similarity).max(axis=1)
+    return (np.diag(similarity) > others + 1e-9).tolist()

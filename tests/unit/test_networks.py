@@ -11,6 +11,7 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.scores.networks import (
     Regions,
     correlation_matrix,
+    identified,
     matrix_distance,
     matrix_similarity,
     regional_means,
@@ -92,3 +93,12 @@ def test_distance_of_singular_matrices_is_finite():
     constant = correlation_matrix(np.ones((5, 6)))
     few = correlation_matrix(np.random.default_rng(0).normal(size=(3, 6)))
     assert 0 < matrix_distance(constant, few) < 10
+
+
+def test_recordings_are_identified_by_their_own_matrix():
+    rng = np.random.default_rng(0)
+    true = [correlation_matrix(rng.normal(size=(30, 6))) for _ in range(3)]
+    assert identified(true, true) == [True, True, True]
+    assert identified([true[1], true[0], true[2]], true) == [False, False, True]
+    assert identified([np.eye(6)] * 3, true) == [False, False, False]
+    assert identified([true[0]] * 3, true) == [True, False, False]
