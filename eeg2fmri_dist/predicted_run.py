@@ -10,7 +10,8 @@ import numpy as np
 
 from eeg2fmri_dist.config.evaluate import PredictConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import replacing, write_json
+from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.nifti_run import write_run
 from eeg2fmri_dist.training.manifest import weights_sha256
 
 if TYPE_CHECKING:
@@ -74,19 +75,7 @@ def write_predicted_run(
     provenance : dict
         Goes into the sidecar; ``MadeFrom`` is what `is_up_to_date` compares.
     """
-    import nibabel as nib
-
-    image = nib.Nifti1Image(np.moveaxis(volumes, 0, -1), np.array(card.affine))
-    image.header.set_xyzt_units("mm", "sec")
-    image.header.set_zooms((*image.header.get_zooms()[:3], card.tr_s))
-    image.set_sform(image.affine, code="mni")
-    image.set_qform(image.affine, code="mni")
-    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else ".nii"
-    with replacing(path) as temporary:
-        # nibabel chooses the format by the file name.
-        named = temporary.with_name(temporary.name + suffix)
-        image.to_filename(named)
-        named.rename(temporary)
+    write_run(path, volumes, np.array(card.affine), card.tr_s)
     write_json(sidecar_path(path), _describe(card) | provenance)
 
 

@@ -1,4 +1,4 @@
-"""Describe or check a store: ``python -m eeg2fmri_dist.store info|verify FILE``."""
+"""Look at a store: ``python -m eeg2fmri_dist.store info|verify|export FILE``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eeg2fmri_dist.errors import StoreError, SuiteError
 from eeg2fmri_dist.store import FORMAT_VERSION, Store, verify
+from eeg2fmri_dist.store.exporting import export_recording
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,15 +21,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("verify", "check every chunk against its checksum; exit code 3 if one is damaged"),
     ):
         verbs.add_parser(verb, help=meaning, description=meaning).add_argument("file", type=Path)
+    meaning = "write one recording as NIfTI, JSON and TSV"
+    export = verbs.add_parser("export", help=meaning, description=meaning)
+    export.add_argument("file", type=Path)
+    export.add_argument("recording", help="as `info` names it, such as sub-32_run-01")
+    export.add_argument("folder", type=Path, help="for the files; made where it is not there")
     options = parser.parse_args(arguments)
     try:
-        store = Store(options.file)
-        lines = _describe(store) if options.verb == "info" else _check(store)
+        lines = _act(options)
     except SuiteError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print("\n".join(lines))
     return 0
+
+
+def _act(options: argparse.Namespace) -> list[str]:
+    store = Store(options.file)
+    if options.verb == "export":
+        return list(map(str, export_recording(store, options.recording, options.folder)))
+    return _describe(store) if options.verb == "info" else _check(store)
 
 
 def _describe(store: Store) -> list[str]:

@@ -11,6 +11,7 @@ import textwrap
 import zlib
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -438,6 +439,26 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path, request, limit_byte
     assert "no space left" in done.stdout
     assert "needs 201,600 bytes" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_recording_is_read_by_others(recordings, tmp_path, capsys):
+    path, _, eeg, bold = recordings
+    key, folder = "sub-33_run-01", tmp_path / "exported"
+    assert main(["export", str(path), key, str(folder)]) == 0
+    image = nib.load(folder / f"{key}_bold.nii.gz")
+    volumes = np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0)
+    np.testing.assert_array_equal(volumes, bold[4:10])
+    np.testing.assert_array_equal(image.affine, Store(path).layout.affine)
+    assert image.header.get_zooms()[3] == pytest.approx(2.16)
+    table = np.genfromtxt(folder / f"{key}_eeg.tsv", names=True, deletechars="")
+    values = np.array(table.tolist(), np.float32).reshape(eeg[4:10].shape)
+    np.testing.assert_array_equal(values, eeg[4:10])
+    layout = Store(path).layout
+    last = f"{layout.channel_names[-1]}_{layout.frequencies_hz[-1]:g}Hz"
+    assert table.dtype.names[-1] == last
+    assert json.loads((folder / f"{key}_bold.json").read_text())["RepetitionTime"] == 2.16
+    assert main(["export", str(path), "sub-99", str(folder)]) == 3
+    assert "there are sub-32_run-01" in capsys.readouterr().err
 
 
 def test_command_line(recordings, capsys):
