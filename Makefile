@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := mpi,slurm,sweep,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-many-processes test-one-process test-slurm test-faults lint bench clean-demo
+.PHONY: help setup demo test test-interrupted test-others test-slurm test-faults lint bench clean-demo
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -20,14 +20,16 @@ demo: setup  ## simulate, preprocess, train, evaluate, predict and report, into 
 	@PYTHON=$(RUN) sh launch/demo.sh
 
 test: lint  ## all tests
-	@$(MAKE) --no-print-directory --jobs=2 test-many-processes test-one-process
+	@$(MAKE) --no-print-directory --jobs=2 test-interrupted test-others
 
-# Those that start ranks or a Slurm cluster take turns; beside them there is room for the others.
-test-many-processes: setup
-	$(RUN) -m pytest -m "not faults" tests/distributed tests/slurm tests/faults
+# Two halves of about the same length. The first starts, cuts and resumes real trainings and jobs.
+INTERRUPTED := tests/slurm tests/faults tests/distributed/test_resume.py tests/distributed/test_faults.py
 
-test-one-process: setup
-	$(RUN) -m pytest -m "not faults" --ignore=tests/distributed --ignore=tests/slurm --ignore=tests/faults
+test-interrupted: setup
+	$(RUN) -m pytest -m "not faults" $(INTERRUPTED)
+
+test-others: setup
+	$(RUN) -m pytest -m "not faults" $(addprefix --ignore=,$(INTERRUPTED))
 
 test-slurm: setup  ## the tests on a real Slurm alone, with the time of each part
 	$(RUN) -m pytest tests/slurm --durations=0 -rs

@@ -80,7 +80,8 @@ def test_a_rewind_leaves_the_bad_batch_out_and_goes_on(folder):
     )
 
 
-@pytest.mark.parametrize("fault", [pytest.param("stall", marks=pytest.mark.faults), "freeze"])
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", ["stall", "freeze"])
 def test_a_rank_that_stands_still_is_named_and_all_end(folder, fault):
     processes = start_ranks(
         broken(fault, folder, fault, TRANSFORMER, "watchdog.stall_timeout_s=20"), 2
