@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -17,11 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from eeg2fmri_dist.evaluation.results import Curve, Figure, ScoreRow
+from eeg2fmri_dist.plot_style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, STYLE
 from eeg2fmri_dist.scores.networks import correlation_matrix, matrix_similarity
 from eeg2fmri_dist.scores.temporal import temporal_correlation
 
-INK, MUTED, RULE = "#1f2933", "#6b7785", "#e3e8ee"
-BLUE, GREY, ORANGE, GREEN = "#2a6f97", "#9aa5b1", "#d9822b", "#5b8e7d"
 COLOURS = {
     "free": BLUE,
     "shuffled": GREY,
@@ -30,28 +29,6 @@ COLOURS = {
     "teacher_forced": ORANGE,
     "teacher_forced_shuffled": "#edc193",
     "reconstruction": ORANGE,
-}
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": MUTED,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "svg.hashsalt": "eeg2fmri_dist",
 }
 
 
@@ -332,7 +309,7 @@ def _canvas(
     width_in: float, height_in: float, layout: Literal["constrained", "compressed"] = "constrained"
 ) -> Iterator[Canvas]:
     """Draw in the style of the report, without touching the style of whoever imported this."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         yield Canvas(figsize=(width_in, height_in), layout=layout)
 
 

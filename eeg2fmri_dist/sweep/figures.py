@@ -15,25 +15,10 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
+from eeg2fmri_dist.plot_style import BLUE, GREY, MUTED, ORANGE, STYLE
 from eeg2fmri_dist.sweep.status import short_names
 
-_INK, _MUTED, _RULE = "#1f2933", "#5f6b78", "#e3e8ee"
-_BLUE, _GREY, _ORANGE = "#2a6f97", "#9aa5b1", "#d9822b"
-_STYLE: Any = {
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _GREY,
-    "axes.labelcolor": _MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _RULE,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "legend.frameon": False,
-    "savefig.dpi": 144,
-}
+_STYLE = STYLE | {"savefig.dpi": 144}
 _FEWEST_FOR_IMPORTANCE = 4
 _LABELLED_BY_DECADES = 100
 
@@ -91,7 +76,7 @@ def _history(trials: list[FrozenTrial], maximize: bool, metric: str) -> Picture:
                 best.append((trial.number, better(value, best[-1][1]) if best else value))
         if best:
             best.append((trials[-1].number, best[-1][1]))
-            axes.step(*zip(*best, strict=True), where="post", color=_BLUE, label="best so far")
+            axes.step(*zip(*best, strict=True), where="post", color=BLUE, label="best so far")
         _scatter(axes, trials, [t.number for t in trials], [_value(t) for t in trials])
         axes.set(xlabel="trial", ylabel=metric)
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
@@ -123,7 +108,7 @@ def _parallel_coordinates(
             style = "-" if trial.state == TrialState.COMPLETE else ":"
             axes.plot(*zip(*points, strict=True), style, color=shade, marker="o", markersize=3)
         for place, column in enumerate(columns):
-            axes.axvline(place, color=_GREY, linewidth=0.8)
+            axes.axvline(place, color=GREY, linewidth=0.8)
             for position, text in column.ticks():
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
                 axes.text(place + 0.05, position, text, fontsize=7, va="center", bbox=box, zorder=5)
@@ -146,8 +131,8 @@ def _importance_bars(importances: dict[str, float]) -> Picture:
     names = list(importances)[::-1]
     with _canvas(6.4, 0.6 + 0.32 * len(names)) as (figure, png):
         axes = figure.subplots()
-        bars = axes.barh(short_names(names), [importances[name] for name in names], color=_BLUE)
-        axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8, color=_MUTED)
+        bars = axes.barh(short_names(names), [importances[name] for name in names], color=BLUE)
+        axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8, color=MUTED)
         axes.set(xlim=(0, 1.1), xlabel="share of the objective's variance")
         axes.grid(visible=False, axis="y")
     return Picture(
@@ -241,12 +226,12 @@ class _Scale:
 
 def _scatter(axes: Any, trials: list[FrozenTrial], x: Sequence[Any], y: Sequence[float]) -> None:
     for state, face, label in (
-        (TrialState.COMPLETE, _BLUE, "complete"),
+        (TrialState.COMPLETE, BLUE, "complete"),
         (TrialState.PRUNED, "none", "pruned"),
     ):
         chosen = [index for index, trial in enumerate(trials) if trial.state == state]
         if chosen:
-            edge = _BLUE if state == TrialState.COMPLETE else _ORANGE
+            edge = BLUE if state == TrialState.COMPLETE else ORANGE
             axes.scatter(
                 [x[i] for i in chosen],
                 [y[i] for i in chosen],

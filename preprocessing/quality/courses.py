@@ -6,17 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from preprocessing.quality.canvas import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    RED,
-    Figure,
-    drawing,
-    svg,
-)
+from eeg2fmri_dist.plot_style import BLUE, GREEN, GREY, INK, ORANGE, RED
+from preprocessing.quality.canvas import Figure, drawing, svg
 from preprocessing.quality.evidence import Evidence
 
 _AXES = (("x", BLUE), ("y", ORANGE), ("z", GREEN))

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
-from preprocessing.quality.canvas import BLUE, GREY, INK, ORANGE, Figure, drawing, svg, webp
+from eeg2fmri_dist.plot_style import BLUE, GREY, INK, ORANGE
+from preprocessing.quality.canvas import Figure, drawing, svg, webp
 from preprocessing.quality.evidence import Evidence
 
 _FEWEST_ELECTRODES = 8

@@ -1,0 +1,30 @@
+"""Colours and matplotlib settings that all figures of the suite share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INK, MUTED, RULE, GREY = "#1f2933", "#6b7785", "#e3e8ee", "#9aa5b1"
+BLUE, ORANGE, GREEN, RED = "#2a6f97", "#d9822b", "#5b8e7d", "#a4553f"
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "svg.hashsalt": "eeg2fmri_dist",
+}
