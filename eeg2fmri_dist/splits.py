@@ -10,8 +10,8 @@ from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 
 PARTS = ("train", "validation", "test")
-# Two recordings may well have equal headers and markers.
-_TEXT_FILES = (".vhdr", ".vmrk")
+# Two recordings may well have equal headers, markers and tables of channels.
+_TEXT_FILES = (".vhdr", ".vmrk", ".tsv", ".json")
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,14 @@ def test_a_recording_that_is_there_under_two_names_is_refused():
     assert find_leaks(entries, make_split(entries, SplitConfig())) == []
 
 
+@pytest.mark.parametrize("name", ["x.vhdr", "x.vmrk", "x_channels.tsv", "x_events.tsv", "x.json"])
+def test_equal_descriptions_of_two_recordings_are_no_leak(name):
+    entries = recordings([1] * 4)
+    for entry in entries:
+        entry.sources = (SimpleNamespace(path=f"{entry.subject}{name}", sha256="1"),)
+    assert find_leaks(entries, make_split(entries, SplitConfig())) == []
+
+
 def test_shared_subjects_and_samples_are_named():
     entries = recordings([2, 1])
     split = Split((Segment(0, 0, 20),), (Segment(1, 20, 40),), (Segment(0, 15, 20),), leaks=False)
