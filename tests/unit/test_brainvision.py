@@ -11,6 +11,13 @@ from preprocessing.brainvision import Marker, open_brainvision
 
 NAMES = ["Fp1", "Cz", "Oz", "ECG"]
 ALL = np.arange(len(NAMES))
+REAL_RECORDER_OTHERS = {
+    "ECG": "ecg",
+    "HEOG": "eog",
+    "VEOG": "eog",
+    "GSR": "misc",
+    "Temperature": "misc",
+}
 
 
 @pytest.fixture
@@ -206,7 +213,8 @@ def test_real_recorder_file(realdata):
     header = realdata / "mnebids_tiny" / "sub-01_ses-eeg_task-rest_eeg.vhdr"
     eeg = open_brainvision(header)
     assert (eeg.sfreq_hz, len(eeg.channel_names)) == (5000, 69)
-    volts = [i for i, kind in enumerate(eeg.channel_types) if kind == "eeg"]
-    assert [eeg.channel_names[i] for i in range(69) if i not in volts] == ["GSR", "Temperature"]
+    kinds = dict(zip(eeg.channel_names, eeg.channel_types, strict=True))
+    assert {name: kind for name, kind in kinds.items() if kind != "eeg"} == REAL_RECORDER_OTHERS
+    volts = [i for i, kind in enumerate(eeg.channel_types) if kind != "misc"]
     expected = mne_samples_uv(header)[volts]
     np.testing.assert_allclose(eeg.read(0, eeg.n_samples, np.array(volts)), expected, atol=1e-3)
