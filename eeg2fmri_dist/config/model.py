@@ -46,7 +46,11 @@ class TransformerConfig(Schema):
     layers: int = Field(2, ge=1, description="layers of the encoder, and of the decoder")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout inside the layers")
     eeg_dropout: float = Field(
-        0.5, ge=0, lt=1, description="dropout of EEG features, the main guard against overfitting"
+        0.5,
+        ge=0,
+        lt=1,
+        description="share of EEG features (a frequency of a channel) that are hidden in training, "
+        "each for a whole window: the main guard against overfitting",
     )
     hrf_front_end: bool = Field(
         True,

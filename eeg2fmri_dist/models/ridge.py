@@ -70,8 +70,7 @@ class RidgeRegression(nn.Module):
         super().__init__()
         check_context(context, tr_s)
         self.context = context
-        self.features = EegFeatures(num_channels, len(BANDS_HZ), tr_s=tr_s, dropout=0.0)
-        self.features.requires_grad_(False)
+        self.features = EegFeatures(num_channels, len(BANDS_HZ), tr_s=tr_s)
         self.register_buffer("bands", torch.zeros(num_frequencies, len(BANDS_HZ)))
         self.register_buffer("targets", torch.zeros(grid, dtype=torch.int32))
         self.register_buffer("penalty", torch.zeros((), dtype=torch.float64))

@@ -18,7 +18,7 @@ from eeg2fmri_dist.models.attention import (
     PositionBias,
     sinusoids,
 )
-from eeg2fmri_dist.models.eeg_features import EegFeatures
+from eeg2fmri_dist.models.eeg_features import EegProjection
 from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
 
 START, DROPPED = 0, 1  # rows of the embedding of special decoder inputs
@@ -28,7 +28,7 @@ START, DROPPED = 0, 1  # rows of the embedding of special decoder inputs
 class _Window:
     """What the decoder needs of the EEG of a window."""
 
-    features: Tensor  # (batch, T, feature), context cut off
+    linear: Tensor  # prediction of the linear skip (batch, T, d_token); (1, T, 1) zeros without
     keys_values: list[tuple[Tensor, Tensor]]  # per layer, each (batch, head, context + T, d_head)
     self_bias: Tensor  # (head, T, T)
     cross_bias: Tensor  # (head, T, context + T)
@@ -79,13 +79,13 @@ class EegToTokens(nn.Module):
         self.context = context
         self.d_token = d_token
         d_model = config.d_model
-        self.eeg_features = EegFeatures(
+        self.eeg_in = EegProjection(
             num_channels,
             num_frequencies,
+            (d_model, d_token) if config.linear_skip else (d_model,),
             tr_s=tr_s if config.hrf_front_end else None,
             dropout=config.eeg_dropout,
         )
-        self.eeg_in = nn.Linear(self.eeg_features.size, d_model)
         layer_sizes = d_model, config.num_heads, config.dropout
         self.encoder = nn.ModuleList(EncoderLayer(*layer_sizes) for _ in range(config.layers))
         self.encoder_norm = nn.LayerNorm(d_model)
@@ -96,16 +96,19 @@ class EegToTokens(nn.Module):
         self.decoder = cast("Sequence[DecoderLayer]", decoder)  # ModuleList hides the type
         self.decoder_norm = nn.LayerNorm(d_model)
         self.head = nn.Linear(d_model, d_token)
-        self.skip: nn.Linear | None = None
         if config.linear_skip:
-            self.skip = nn.Linear(self.eeg_features.size, d_token, bias=False)
-            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.skip_weights)
 
         self.encoder_bias = self._bias(causal=config.causal_eeg)
         self.self_bias = self._bias(causal=True)
         self.cross_bias = self._bias(causal=config.causal_eeg)
         nn.init.normal_(self.special_in.weight, std=0.02)
         nn.init.normal_(self.head.weight, std=0.02)  # starts near the mean, which is 0
+
+    @property
+    def skip_weights(self) -> Tensor:
+        """Weights of the linear skip, a view (HRF kernel, d_token, channel x frequency)."""
+        return self.eeg_in.weights(1)
 
     def forward(self, eeg: Tensor, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
         """Predict each token from the EEG and the true tokens before it.
@@ -135,7 +138,7 @@ class EegToTokens(nn.Module):
         x = inputs[:, :-1] + window.absolute
         for layer, eeg_keys_values in zip(self.decoder, window.keys_values, strict=True):
             x = layer(x, eeg_keys_values, window.self_bias, window.cross_bias)
-        return self._emit(x, window.features)
+        return self._emit(x) + window.linear
 
     @torch.no_grad()
     def generate(self, eeg: Tensor, num_volumes: int) -> Tensor:
@@ -169,7 +172,7 @@ class EegToTokens(nn.Module):
         step_in = self._special(START, tokens[:, :1])
         for t in range(num_volumes):
             x = self._step(step_in, t, window, caches)
-            tokens[:, t] = self._emit(x, window.features[:, t : t + 1])[:, 0]
+            tokens[:, t] = self._emit(x)[:, 0] + window.linear[:, t]
             step_in = self.token_in(tokens[:, t : t + 1])
         return tokens
 
@@ -190,14 +193,14 @@ class EegToTokens(nn.Module):
             )
         eeg_trs = torch.arange(eeg.shape[1], device=eeg.device)
         volume_trs = eeg_trs[self.context :]
-        features = self.eeg_features(eeg)
-        memory = self.eeg_in(features) + self._absolute(eeg_trs)
+        memory, *linear = self.eeg_in(eeg)
+        memory = memory + self._absolute(eeg_trs)
         encoder_bias = self.encoder_bias(eeg_trs, eeg_trs)
         for layer in self.encoder:
             memory = layer(memory, encoder_bias)
         memory = self.encoder_norm(memory)
         return _Window(
-            features=features[:, self.context :],
+            linear=linear[0][:, self.context :] if linear else memory.new_zeros(1, num_volumes, 1),
             keys_values=[layer.cross_attention.keys_values(memory) for layer in self.decoder],
             self_bias=self.self_bias(volume_trs, volume_trs),
             cross_bias=self.cross_bias(volume_trs, eeg_trs),
@@ -232,10 +235,9 @@ class EegToTokens(nn.Module):
         """Start or dropped vector for each (batch, tr) of `like`."""
         return self.special_in(torch.full(like.shape[:2], row, device=like.device))
 
-    def _emit(self, x: Tensor, features: Tensor) -> Tensor:
-        """Decoder output and EEG features of the same TRs -> tokens."""
-        tokens = self.head(self.decoder_norm(x))
-        return tokens if self.skip is None else tokens + self.skip(features)
+    def _emit(self, x: Tensor) -> Tensor:
+        """Decoder output -> tokens, without the linear skip."""
+        return self.head(self.decoder_norm(x))
 
     def _absolute(self, positions: Tensor) -> Tensor:
         """Positional encoding (tr, d_model); zeros where positions are relative."""

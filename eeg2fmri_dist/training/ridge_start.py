@@ -42,7 +42,7 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
         If the context is shorter than the HRF.
     """
     network = model.eeg_to_tokens
-    assert network.skip is not None
+    assert network.config.linear_skip
     check_context(network.context, data.store.recordings[0].tr_s)
 
     def encode(volumes: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
     penalty = 0.0 if linear else SHARE_OF_PENALTY * float(ridge.penalty)
     coefficients, intercept = solve_least_squares(sums, penalty)
     by_band = coefficients.unflatten(0, (-1, *ridge.features.shape))  # HRF, channel, band, token
-    by_frequency = torch.einsum("fb,hcbt->hcft", ridge.bands, by_band)
-    network.skip.weight.copy_(by_frequency.flatten(0, 2).T)
+    by_frequency = torch.einsum("fb,hcbt->htcf", ridge.bands, by_band)
+    network.skip_weights.copy_(by_frequency.flatten(2))
     network.head.weight.zero_()
     network.head.bias.copy_(intercept)

@@ -84,7 +84,7 @@ def _train(choice: Choice, folder: Path) -> Outcome:
 def _run(model: str, output: Path, seed: int, *overrides: str) -> Path:
     command = [
         *(sys.executable, "launch/train.py", f"configs/train/demo/{model}.yaml"),
-        *(f"output={output}", f"seed={seed}", "threads=1", SPLIT, *overrides),
+        *(f"output={output}", f"optimisation.seed={seed}", "threads=1", SPLIT, *overrides),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return output

@@ -84,19 +84,25 @@ def _share_of_layers(model: str, windows: int, overrides: list[str]) -> Measurem
 
 
 def _calls(objective: nn.Module, batch: dict[str, Tensor]) -> list[tuple[str, nn.Module, Tensor]]:
-    """Run once; return (name, layer, input) of every call of a layer with weights that train."""
+    """Run once; return (name, layer, input) of every call of a layer with weights that train.
+
+    An input asks for a gradient where it did in the run.
+    """
     seen: list[tuple[str, nn.Module, Tensor]] = []
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda layer, inputs: seen.append((name, layer, inputs[0].detach()))
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            given = inputs[0].detach().requires_grad_(inputs[0].requires_grad)
+            seen.append((name, layer, given))
+
+        return note
 
     handles = [
         layer.register_forward_pre_hook(hook(name.removeprefix("model.")))
         for name, layer in objective.named_modules()
         if isinstance(layer, _LAYERS)
     ]
-    with torch.no_grad():
-        objective(batch, 1.0)
+    objective(batch, 1.0)
     for handle in handles:
         handle.remove()
     return seen
@@ -108,7 +114,7 @@ def _time_alone(
     """Best time of a layer's forward and backward, contiguous or channels-last."""
     times = []
     for memory_format in _formats(x):
-        given = x.contiguous(memory_format=memory_format).requires_grad_(True)
+        given = x.detach().contiguous(memory_format=memory_format).requires_grad_(x.requires_grad)
         with context():
             gradient = torch.randn_like(layer(given))
 
@@ -120,7 +126,8 @@ def _time_alone(
         run()
         times.append(min(seconds(run) for _ in range(_ROUNDS)))
     layer.zero_grad()
-    return _Alone(name, 1, tuple(x.shape), 3 * _forward_gflop(layer, x), min(times))
+    passes = 3 if x.requires_grad else 2
+    return _Alone(name, 1, tuple(x.shape), passes * _forward_gflop(layer, x), min(times))
 
 
 def _formats(x: Tensor) -> list[torch.memory_format]:

@@ -106,7 +106,7 @@ def test_inputs_without_gradient_do_not_take_what_comes_after_them():
     flops = count_step_flops(transformer(hrf_front_end=False), transformer_batch()).by_module
     assert flops["model.eeg_to_tokens.token_in"] == 2 * (2 * 5 * 6 * 16)
     assert flops["model.eeg_to_tokens.encoder.0.feed_forward.0"] == 3 * (2 * 7 * 16 * 64)
-    assert flops["model.eeg_to_tokens.eeg_in"] == 2 * (2 * 7 * 12 * 16)
+    assert flops["model.eeg_to_tokens.eeg_in.linear"] == 2 * (2 * 7 * 12 * (16 + 6))
 
 
 def test_meta_batch_counts_as_a_real_one():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from nilearn.glm.first_level import spm_hrf
+from torch import nn
 
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, TransformerConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
@@ -15,7 +16,7 @@ from eeg2fmri_dist.models.build import (
     build_model,
     count_parameters,
 )
-from eeg2fmri_dist.models.eeg_features import EegFeatures
+from eeg2fmri_dist.models.eeg_features import EegFeatures, EegProjection
 from eeg2fmri_dist.models.hrf import canonical_hrf, hrf_basis
 from eeg2fmri_dist.models.transformer import EegToTokens
 
@@ -230,7 +231,7 @@ def test_one_batch_is_learned_by_heart():
 
 
 def test_front_end_starts_as_convolution_with_the_hrf():
-    front_end = EegFeatures(CHANNELS, FREQUENCIES, tr_s=TR_S, dropout=0.0)
+    front_end = EegFeatures(CHANNELS, FREQUENCIES, tr_s=TR_S)
     eeg = torch.randn(2, 30, CHANNELS, FREQUENCIES)
     features = front_end(eeg).detach().unflatten(2, (3, CHANNELS, FREQUENCIES))
     for (batch, channel, frequency), kernel in itertools.product([(0, 0, 0), (1, 4, 2)], range(3)):
@@ -239,6 +240,32 @@ def test_front_end_starts_as_convolution_with_the_hrf():
         expected = np.convolve(series, hrf / np.linalg.norm(hrf))[:30]
         actual = features[batch, :, kernel, channel, frequency]
         np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_projection_equals_linear_layers_over_filtered_features():
+    torch.manual_seed(0)
+    projection = EegProjection(CHANNELS, FREQUENCIES, (6, 5), tr_s=TR_S, dropout=0.0)
+    nn.init.normal_(projection.bias)
+    eeg = torch.randn(2, 30, CHANNELS, FREQUENCIES)
+    features = EegFeatures(CHANNELS, FREQUENCIES, tr_s=TR_S)(eeg)
+    biases = projection.bias.split([6, 5])
+    for number, actual in enumerate(projection(eeg)):
+        weights = projection.weights(number).movedim(1, 0).flatten(1)
+        expected = nn.functional.linear(features, weights, biases[number])
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_dropped_feature_is_hidden_in_the_whole_window():
+    projection = EegProjection(CHANNELS, FREQUENCIES, (4,), tr_s=None, dropout=0.5)
+    with torch.no_grad():
+        projection.linear.weight.fill_(1.0)
+    eeg = torch.zeros(64, 12, CHANNELS, FREQUENCIES)
+    eeg[:, :, 1, 2] = 1.0  # alone, so that the output tells whether it was seen
+    (seen,) = projection(eeg)
+    assert torch.equal(seen, seen[:, :1].expand_as(seen))
+    assert set(seen.unique().tolist()) == {0.0, 2.0}
+    (in_use,) = projection.eval()(eeg)
+    assert torch.equal(in_use, torch.ones_like(in_use))
 
 
 def test_canonical_hrf_equals_nilearn():
