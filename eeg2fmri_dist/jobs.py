@@ -24,6 +24,7 @@ from eeg2fmri_dist.errors import ConfigError, LaunchError, StoppedError
 
 _START_S = 120  # longest time from a job's submission on another machine to its lock
 _SLURM_TIMEOUT_S = 60
+_NOT_ENDED = ("PENDING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class Cluster(Protocol):
 
     def stop(self, handle: Handle) -> None:
         """Ask a job to stop (SIGTERM); one that waits in a queue is taken out of it."""
+
+    def account_of(self, handle: Handle) -> str | None:
+        """Return how the place itself says that a job ended; None where it keeps no accounts."""
 
 
 def choose_cluster(name: str) -> str:
@@ -153,6 +157,9 @@ class LocalCluster:
         if process is not None:
             process.terminate()
 
+    def account_of(self, handle: Handle) -> str | None:
+        """Return None: a machine keeps no accounts of its processes."""
+
 
 class SlurmCluster:
     """Jobs of Slurm, several at a time as an array, by submitit's Slurm executor."""
@@ -223,6 +230,18 @@ class SlurmCluster:
         else:
             _slurm("scancel", "--signal=TERM", handle.job_id)
 
+    def account_of(self, handle: Handle) -> str | None:
+        """Ask sacct for the job's last state, as ``TIMEOUT on n2``."""
+        answer = _slurm(
+            *("sacct", f"--jobs={handle.job_id}", "--allocations", "--duplicates", "--noheader"),
+            *("--parsable2", "--format=State,NodeList"),
+        )
+        if not answer:
+            return None
+        state, _, nodes = answer.splitlines()[-1].partition("|")
+        # The accounts lag behind the queue by moments.
+        return f"{state} on {nodes}" if state.split()[0] not in _NOT_ENDED else None
+
     def _queue(self) -> dict[str, str] | None:
         """State of each job of this user that is waiting, running or ending."""
         answer = _slurm("squeue", "--me", "--noheader", "--array", "--format=%i %T")
@@ -255,6 +274,9 @@ class DebugCluster:
 
     def stop(self, handle: Handle) -> None:
         """Do nothing: no job runs beside this call."""
+
+    def account_of(self, handle: Handle) -> str | None:
+        """Return None: nobody keeps accounts of this process."""
 
 
 def run_job(job: Job) -> int:

@@ -156,7 +156,7 @@ class Driver:
             return False
         attempt = trial.attempts[-1]
         code = read_outcome(self._folder.job(trial.number), len(trial.attempts) - 1)
-        attempt["ended"] = _ending(code)
+        attempt["ended"] = _ending(code) + self._account_of(trial, code)
         self._study.note(trial)
         if code == DivergedError.exit_code:
             self._end(trial, self._study.prune, "training diverged")
@@ -170,6 +170,13 @@ class Driver:
             return False
         logger.warning("trial %d: %s, starts again", trial.number, attempt["ended"])
         return True
+
+    def _account_of(self, trial: Trial, code: int | None) -> str:
+        """What the cluster knows of a job that could not speak for itself."""
+        if code is not None and code >= 0:
+            return ""
+        account = self._cluster.account_of(_handle(trial))
+        return "" if account is None else f" (Slurm: {account})"
 
     def _complete(self, trial: Trial) -> None:
         objectives = self._objectives(trial.number)

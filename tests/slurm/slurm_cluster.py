@@ -11,9 +11,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from accounting import NO_ACCOUNTING, PROGRAMS, Accounting
 from slurm_nodes import (
     END_WITH_PARENT,
     NAMES,
@@ -25,13 +26,14 @@ from slurm_nodes import (
 
 INSTALL = "apt-get install -y --no-install-recommends slurm-wlm munge iproute2"
 _PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "scontrol", "setpriv")
+_CLUSTER = "test"
 _CPUS, _MEMORY_MIB, _GPUS = 4, 8000, 2
 ENDED = ("CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 # Short waits, and what a usual cluster has: preemption by partition, requeueing, fake GPUs.
 _SLURM_CONF = """\
-ClusterName=test
+ClusterName={cluster}
 SlurmctldHost={host}({address})
 SlurmctldPort={port}
 SlurmUser={user}
@@ -56,8 +58,6 @@ SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=1000
 GresTypes=gpu
 ReturnToService=2
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
@@ -70,15 +70,15 @@ SlurmctldTimeout=10
 MinJobAge=600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-{nodes}
+{accounting}{nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=60
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
 
 
-def missing_programs() -> list[str]:
+def missing_programs(needed: Sequence[str] = _PROGRAMS) -> list[str]:
     """Return the programs that a cluster needs and this machine lacks."""
-    return [name for name in _PROGRAMS if shutil.which(name, path=_SYSTEM_PATH) is None]
+    return [name for name in needed if shutil.which(name, path=_SYSTEM_PATH) is None]
 
 
 class SlurmCluster:
@@ -93,6 +93,8 @@ class SlurmCluster:
     ----------
     nodes : NamespaceNodes or PortNodes
         How the nodes are made; ``nodes.local`` is a folder of each node's own.
+    accounting : Accounting or None
+        None where its programs are missing: then ``sacct`` does not answer.
     """
 
     def __init__(self, folder: Path):
@@ -102,7 +104,13 @@ class SlurmCluster:
             "PATH": _SYSTEM_PATH,
             "SLURM_CONF": str(folder / "slurm.conf"),
         }
+        self._user = subprocess.check_output(["id", "-un"], text=True).strip()
+        self.accounting = None if missing_programs(PROGRAMS) else self._make_accounting()
         self._daemons: list[subprocess.Popen] = []
+
+    def _make_accounting(self) -> Accounting:
+        address = self.nodes.controller_address
+        return Accounting(self.folder, socket.gethostname(), address, self._user)
 
     def __enter__(self) -> SlurmCluster:
         try:
@@ -181,6 +189,8 @@ class SlurmCluster:
         self.nodes.prepare()
         self._start_munge()
         self._write_configuration()
+        if self.accounting is not None:
+            self.accounting.start(self._daemon, self.call, _CLUSTER)
         self._daemon("slurmctld", "-D", "-c")
         for name in NAMES:
             self._start_node(name)
@@ -198,7 +208,7 @@ class SlurmCluster:
         _wait_until(munge_socket.exists, "munged did not start")
 
     def _write_configuration(self) -> None:
-        folder, user = self.folder, subprocess.check_output(["id", "-un"], text=True).strip()
+        folder = self.folder
         nodes = [
             f"NodeName={name} {self.nodes.describe(name)} CPUs={_CPUS} RealMemory={_MEMORY_MIB} "
             f"Gres=gpu:{_GPUS}"
@@ -209,8 +219,10 @@ class SlurmCluster:
                 host=socket.gethostname(),
                 address=self.nodes.controller_address,
                 port=free_ports(1)[0],
-                user=user,
+                cluster=_CLUSTER,
+                user=self._user,
                 folder=folder,
+                accounting=self.accounting.settings if self.accounting else NO_ACCOUNTING,
                 nodes="\n".join(nodes),
             )
         )

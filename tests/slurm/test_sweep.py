@@ -4,11 +4,13 @@ Its trials only pretend to train (`tests/sweeps/fake_train.py`).
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import accounting
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -149,6 +151,25 @@ def test_a_pruned_trial_leaves_the_queue(slurm, config_path):
     assert pruned
     for number in pruned:
         assert history(folder, number)[-1]["event"] == "stopped"
+
+
+def test_how_a_job_died_is_read_from_the_accounts_of_slurm(slurm, config_path):
+    if slurm.accounting is None:
+        pytest.skip(f"no accounting here; apt-get install {accounting.INSTALL}")
+    values = yaml.safe_load(config_path.read_text())
+    values["budget"], values["retries"] = {"trials": 1}, 0
+    config_path.write_text(yaml.safe_dump(values))
+    config = load_config(SweepConfig, config_path)
+    folder = SweepFolder(config.output)
+    process = start(slurm, config_path, epoch_s=30)
+    ((job_id, node),) = wait_for(lambda: running_jobs(slurm), process)
+    wait_for(lambda: history(folder, 0), process)
+    slurm.call("scancel", "--signal=KILL", "--full", job_id)
+    process.communicate(timeout=60)
+    (trial,) = Study(folder, config).trials()
+    assert trial.state == TrialState.FAIL
+    ended = trial.user_attrs["attempts"][0]["ended"]
+    assert ended.endswith(f"(Slurm: CANCELLED by {os.getuid()} on {node})")
 
 
 def test_a_request_that_slurm_refuses_is_told_and_can_be_mended(slurm, config_path):

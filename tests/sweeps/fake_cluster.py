@@ -40,6 +40,9 @@ class FakeCluster:
     def stop(self, handle):
         self.leave(Path(handle.job_id), 75)
 
+    def account_of(self, handle):
+        return None
+
     def leave(self, folder, code):
         job = self.jobs.pop(folder)
         if code is not None:
