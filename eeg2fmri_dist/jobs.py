@@ -56,7 +56,15 @@ class Handle:
 
 
 class Cluster(Protocol):
-    """A place where jobs run."""
+    """A place where jobs run.
+
+    Attributes
+    ----------
+    poll_s : float
+        How often it may be asked what has become of its jobs.
+    """
+
+    poll_s: float
 
     def submit(self, jobs: Sequence[Job], busy: Sequence[Handle]) -> list[Handle]:
         """Start jobs beside those that are `busy`; return where they are found."""
@@ -101,6 +109,8 @@ def open_cluster(name: str, folder: Path, resources: ResourcesConfig, parallel: 
 
 class LocalCluster:
     """Jobs as processes of this machine, by submitit's local executor."""
+
+    poll_s = 0.5
 
     def __init__(self, folder: Path, resources: ResourcesConfig):
         if resources.nodes > 1:
@@ -163,6 +173,8 @@ class LocalCluster:
 
 class SlurmCluster:
     """Jobs of Slurm, several at a time as an array, by submitit's Slurm executor."""
+
+    poll_s = 10.0
 
     def __init__(self, folder: Path, resources: ResourcesConfig, parallel: int):
         missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
@@ -252,6 +264,8 @@ class SlurmCluster:
 
 class DebugCluster:
     """Jobs inside this process, one after the other: a debugger reaches them."""
+
+    poll_s = 0.5
 
     def submit(self, jobs: Sequence[Job], busy: Sequence[Handle]) -> list[Handle]:
         """Run jobs to their end.

@@ -186,7 +186,12 @@ class SweepConfig(Schema):
         "other; auto = slurm where sbatch is found, else local",
     )
     resources: ResourcesConfig = Field(ResourcesConfig(), description="of each job")
-    poll_s: float = Field(2.0, gt=0, description="seconds between looks at the jobs")
+    poll_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds between looks at the jobs; null = 0.5 on this machine, 10 on Slurm, "
+        "whose queue all users share",
+    )
 
     @model_validator(mode="before")
     @classmethod

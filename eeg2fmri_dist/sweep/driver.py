@@ -80,7 +80,7 @@ class Driver:
                 is_over = self.turn()
             if is_over:
                 return
-            time.sleep(self._config.poll_s)
+            time.sleep(self._config.poll_s or self._cluster.poll_s)
 
     def turn(self) -> bool:
         """Look at every running trial once, act, start what there is room for.

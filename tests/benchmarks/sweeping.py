@@ -26,18 +26,21 @@ TINY = {
 
 
 def against_trials_by_hand() -> Measurement:
-    """Four short trainings as local trials, one at a time, against four commands in a row."""
+    """Four short trainings as local trials, two at a time, against four commands in a row."""
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         make_store(folder / "store.h5", n_subjects=4, n_volumes=40)
         by_hand_s = _seconds([_training(folder, rate) for rate in RATES])
-        first_job_s, sweep_s = _sweep(folder)
+        _, alone_s = _sweep(folder, parallel=1)
+        first_job_s, sweep_s = _sweep(folder, parallel=2)
     return Measurement(
         value=by_hand_s / sweep_s,
         unit="of the trials per hour",
         against="the same trainings by hand, one after the other",
         notes=[
-            f"sweep {sweep_s:.1f} s, by hand {by_hand_s:.1f} s for {len(RATES)} trials",
+            f"{len(RATES)} trials of one thread: {by_hand_s:.1f} s by hand, {sweep_s:.1f} s in a "
+            f"sweep of two at a time, {alone_s:.1f} s in one of one at a time: "
+            f"{(alone_s - by_hand_s) / len(RATES):.1f} s of overhead per trial",
             f"{first_job_s:.1f} s from the command to the first job",
         ],
     )
@@ -54,21 +57,23 @@ def _training(folder: Path, rate: float) -> list[str]:
     ]
 
 
-def _sweep(folder: Path) -> tuple[float, float]:
+def _sweep(folder: Path, parallel: int) -> tuple[float, float]:
+    """Run a sweep; return seconds to its first job, and to its end."""
+    output = folder / f"sweep-{parallel}"
     config = {
-        "output": str(folder / "sweep"),
+        "output": str(output),
         "base": "configs/train/cae.yaml",
         "overrides": TINY | {"store": str(folder / "store.h5")},
         "search": {"optimisation.learning_rate": {"choices": RATES}},
         "sampler": {"name": "grid"},
-        "budget": {"trials": len(RATES), "parallel": 1},
+        "budget": {"trials": len(RATES), "parallel": parallel},
         "cluster": "local",
     }
-    path = folder / "sweep.yaml"
+    path = folder / f"sweep-{parallel}.yaml"
     path.write_text(yaml.safe_dump(config))
     began = time.perf_counter()
     process = _start(["launch/sweep.py", str(path)])
-    while not any((folder / "sweep" / "jobs").glob("*")):
+    while not any((output / "jobs").glob("*")):
         time.sleep(0.02)
     first_job_s = time.perf_counter() - began
     assert process.wait() == 0

@@ -15,6 +15,8 @@ class DriverKilledError(Exception):
 class FakeCluster:
     """Jobs that live, die and write logs when a test says so."""
 
+    poll_s = 0.01
+
     def __init__(self):
         self.jobs, self.submissions, self.dies_in_submit = {}, [], False
 
