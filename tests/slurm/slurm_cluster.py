@@ -172,6 +172,17 @@ class SlurmCluster:
         self._start_node(name)
         self._wait_for_nodes()
 
+    @property
+    def has_pmix(self) -> bool:
+        """Whether ``srun --mpi=pmix`` finds its library (of libpmix-dev)."""
+        asked = subprocess.run(
+            ["srun", "--mpi=pmix", "--ntasks=1", "true"],
+            env=self.environment,
+            capture_output=True,
+            timeout=20,
+        )
+        return asked.returncode == 0
+
     def cancel_all(self) -> None:
         """Cancel all jobs and wait until their processes are gone."""
         ids = self.call("squeue", "--noheader", "--format=%A").split()
@@ -233,6 +244,8 @@ class SlurmCluster:
             f"NodeName={','.join(NAMES)} Name=gpu File={folder}/gpu[0-{_GPUS - 1}]\n"
         )
         (folder / "cgroup.conf").touch()
+        # PMIx's files have the same names on all nodes.
+        (folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={self.nodes.local}\n")
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / "log" / f"{command[0]}.out").open("w") as log:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from mpirun import mpirun
+from mpirun import is_open_mpi, mpirun
 from processes import run_ranks
 from stores import make_store
 from trainings import assert_same_run, submit, training
@@ -33,17 +33,21 @@ def test_mpirun_gives_the_same_training(mpi, folder, reference):
     assert_same_run(folder / "mpirun", reference)
 
 
-def test_srun_with_pmi_gives_the_same_training(slurm, mpi, folder, reference):
-    settings = {"MPI_TYPE": "pmi2", "LD_LIBRARY_PATH": mpi.get("LD_LIBRARY_PATH", "")}
-    job_id = submit(slurm, folder, *short(folder, "pmi2"), environment=settings)
+@pytest.mark.parametrize("kind", ["pmi2", "pmix"])
+def test_srun_with_pmi_gives_the_same_training(slurm, mpi, folder, reference, kind):
+    if kind == "pmix" and not (is_open_mpi() and slurm.has_pmix and slurm.nodes.separate):
+        pytest.skip("needs root, Open MPI as mpirun, and libpmix-dev")
+    settings = {"MPI_TYPE": kind, "LD_LIBRARY_PATH": mpi.get("LD_LIBRARY_PATH", "")}
+    job_id = submit(slurm, folder, *short(folder, kind), environment=settings)
     job = slurm.wait_for_end(job_id)
     assert job["JobState"] == "COMPLETED", slurm.tail(job)
-    assert_same_run(folder / "pmi2", reference)
+    assert_same_run(folder / kind, reference)
 
 
 def test_ranks_that_do_not_know_each_other_are_refused(mpi, folder):
     # As with mpi4py built for another MPI: it does not understand what mpirun tells it.
-    strangers = "import os, runpy, sys; [os.environ.pop(n) for n in ('PMI_FD', 'PMI_RANK')];"
+    strangers = "import os, runpy, sys; told = ('PMI_FD', 'PMI_RANK', 'PMIX_', 'OMPI_MCA_');"
+    strangers += "[os.environ.pop(name) for name in list(os.environ) if name.startswith(told)];"
     strangers += "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
     done = mpirun(mpi, "-c", strangers, "launch/train.py", *short(folder, "strangers"))
     assert done.returncode == 4, done.stdout + done.stderr
