@@ -24,7 +24,13 @@ from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config, effective_zero_stage
 from eeg2fmri_dist.training.joining import join_ranks
 from eeg2fmri_dist.training.preemption import StopRequest
-from eeg2fmri_dist.training.sharding import gather_whole, held_part, is_sharded, local_part
+from eeg2fmri_dist.training.sharding import (
+    gather_whole,
+    held_part,
+    is_sharded,
+    local_part,
+    whole_shape,
+)
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -163,6 +169,9 @@ def gather_moment(engine: DeepSpeedEngine, parameter: nn.Parameter, key: str) ->
     """Return one of Adam's `MOMENTS` of a parameter, whole (collective under ZeRO)."""
     from deepspeed import utils
 
+    if not any(_torch_optimiser(engine).state.values()):
+        # The loss scale of fp16 has skipped every step so far.
+        return torch.zeros(whole_shape(parameter), device=parameter.device)
     if is_sharded(parameter):
         part = utils.safe_get_local_optimizer_state(parameter, key)
         return gather_whole(parameter, part)
@@ -246,7 +255,16 @@ def take_step(engine: DeepSpeedEngine) -> float:
     if engine.gradient_clipping():
         engine.optimizer.clip_grad = engine.gradient_clipping() * scale
     engine.step()
+    if scaler is not None and engine.optimizer.overflow:
+        _lower_scale(scaler)
     return float(engine.get_global_grad_norm() or 0.0) / scale
+
+
+def _lower_scale(scaler: torch.amp.GradScaler) -> None:
+    """Do what DeepSpeed leaves out: under ZeRO it returns from an overflow before the update."""
+    state = scaler.state_dict()
+    state |= {"scale": state["scale"] * state["backoff_factor"], "_growth_tracker": 0}
+    scaler.load_state_dict(state)
 
 
 def _norm_of_gradients(engine: DeepSpeedEngine) -> float:

@@ -21,6 +21,11 @@ def held_part(parameter: nn.Parameter) -> Tensor:
     return parameter.ds_tensor if is_sharded(parameter) else parameter.data  # type: ignore[attr-defined]
 
 
+def whole_shape(parameter: nn.Parameter) -> torch.Size:
+    """Return the shape of a parameter that may be cut into parts."""
+    return parameter.ds_shape if is_sharded(parameter) else parameter.shape  # type: ignore[attr-defined]
+
+
 def local_part(parameter: nn.Parameter, whole: Tensor) -> Tensor:
     """Cut this rank's part out of a whole tensor of the parameter's shape."""
     size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]

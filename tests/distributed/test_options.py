@@ -51,6 +51,15 @@ def test_the_moving_average_is_saved_and_follows_the_trained_weights(folder):
             torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_loss_scale_that_overflows_at_the_start_is_lowered(folder, stage):
+    """The scale of fp16 starts far too high; more than 5 skipped steps would end the run."""
+    options = ["engine.precision=fp16", f"engine.zero_stage={stage}", "optimisation.epochs=4"]
+    run_ranks(command(folder, f"scaled-{stage}", TRANSFORMER, *options), 2)
+    curve = losses(folder / f"scaled-{stage}")
+    assert curve[-1][2] < curve[0][2]
+
+
 def trained_weights(checkpoint):
     weights = {}
     for path in checkpoint.glob("training-*.safetensors"):
