@@ -19,7 +19,7 @@ class CaeConfig(Schema):
     name: Literal["cae"] = Field("cae", description="kind of model")
     d_token: int = Field(256, ge=1, description="numbers per volume token")
     widths: tuple[Width, ...] = Field(
-        (32, 64, 192),
+        (16, 32, 64),
         min_length=1,
         description="feature maps per level, the grid halves between levels; multiples of 8",
     )
