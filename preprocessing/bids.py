@@ -1,4 +1,4 @@
-"""A BIDS data set on disk: finding its recordings of one task.
+"""A BIDS data set on disk: finding its recordings.
 
 EEG (``sub-*/[ses-*/]eeg/*_eeg.vhdr``, ``.set``, ``.edf`` or ``.bdf``) and BOLD
 (``sub-*/[ses-*/]func/*_bold.nii[.gz]``) of the same subject, session, task and run make a
@@ -9,14 +9,17 @@ alone has (``dir-``, ``echo-``).
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
 from eeg2fmri_dist.errors import DataError
+from preprocessing.bids_names import applicable_files, entities_of
 from preprocessing.recordings import Recording
 
 EEG_ENDINGS = ("_eeg.vhdr", "_eeg.set", "_eeg.edf", "_eeg.bdf")
@@ -29,11 +32,12 @@ class RunKey(NamedTuple):
 
     subject: str
     session: str
+    task: str
     run: str
 
 
 def find_recordings(source: SourceConfig) -> list[Recording]:
-    """All recordings of one task of a BIDS folder; derivatives are not looked at.
+    """All recordings of a BIDS folder; derivatives are not looked at.
 
     The repetition time is `source.tr_s`, else ``RepetitionTime`` of the nearest sidecar
     (inheritance principle of BIDS 1.10), else None: then the NIfTI header decides. The anatomy is
@@ -42,162 +46,97 @@ def find_recordings(source: SourceConfig) -> list[Recording]:
     Parameters
     ----------
     source : SourceConfig
-        Folder, task, subjects (labels without ``sub-``) and repetition time.
+        Folder and repetition time; the filters are applied by others.
 
     Returns
     -------
     list of Recording
-        Sorted by subject, session and run; empty if the folder holds no subjects at all.
-
-    Raises
-    ------
-    DataError
-        If a recording lacks its EEG or its BOLD run or has several, if the task or a subject that
-        was asked for is not there, or if a sidecar is damaged.
+        Sorted by subject, session, task and run, those included that lack a half, have several
+        files for one, or have a damaged sidecar: their `problem` or their paths say so.
     """
-    subjects = _wanted_subjects(source)
-    if not subjects:
-        return []
-    headers = _files(source.path, subjects, "eeg", EEG_ENDINGS)
-    runs = _files(source.path, subjects, "func", BOLD_ENDINGS)
-    eeg, bold = _by_key(source, headers), _by_key(source, runs)
-    if not eeg and not bold:
-        raise _no_such_task(source, headers + runs)
-    _check_all_there(source, {key.subject for key in [*eeg, *bold]})
-    _check_pairs(source, eeg, bold)
-    return [_recording(source, key, eeg[key], bold[key]) for key in sorted(bold)]
+    eeg = _by_key(_files(source.path, "eeg", EEG_ENDINGS))
+    bold = _by_key(_files(source.path, "func", BOLD_ENDINGS))
+    return [_recording(source, key, eeg, bold) for key in sorted({*eeg, *bold})]
 
 
-def _wanted_subjects(source: SourceConfig) -> list[str]:
-    folders = [path for path in source.path.glob("sub-*") if path.is_dir()]
-    present = sorted(folder.name.removeprefix("sub-") for folder in folders)
-    absent = sorted(set(source.subjects or ()) - set(present))
-    if present and absent:
-        raise DataError(
-            f"no subject {', '.join(absent)}; there are {', '.join(present)}",
-            where=source.path,
-            remedy="correct source.subjects in the config (labels without sub-)",
-        )
-    return sorted(set(source.subjects or present)) if present else []
-
-
-def _files(
-    root: Path, subjects: Iterable[str], datatype: str, endings: tuple[str, ...]
-) -> list[Path]:
+def _files(root: Path, datatype: str, endings: tuple[str, ...], subject: str = "*") -> list[Path]:
     """Files of a data type with or without a session folder, sorted."""
     found = (
         path
-        for subject in subjects
+        for folder in root.glob(f"sub-{subject}")
+        if folder.is_dir()
         for place in (datatype, f"ses-*/{datatype}")
-        for path in (root / f"sub-{subject}").glob(f"{place}/sub-*")
+        for path in folder.glob(f"{place}/sub-*")
     )
     return sorted(path for path in found if path.name.endswith(endings))
 
 
-def _entities(path: Path) -> dict[str, str]:
-    """Entities of a file name, such as {"sub": "01", "task": "rest"}."""
-    *pairs, _suffix = path.name.split(".", 1)[0].split("_")
-    return dict(pair.split("-", 1) for pair in pairs if "-" in pair)
-
-
-def _by_key(source: SourceConfig, paths: Iterable[Path]) -> dict[RunKey, Path]:
-    """Files of the task by what they share with their other half."""
-    found: dict[RunKey, Path] = {}
+def _by_key(paths: Iterable[Path]) -> dict[RunKey, list[Path]]:
+    """Files by what they share with their other half."""
+    found: dict[RunKey, list[Path]] = {}
     for path in paths:
-        entities = _entities(path)
-        if entities.get("task") != source.task:
-            continue
+        entities = entities_of(path)
         run = entities.get("run", "")
         key = RunKey(
-            entities["sub"], entities.get("ses", ""), str(int(run)) if run.isdecimal() else run
+            entities["sub"],
+            entities.get("ses", ""),
+            entities.get("task", ""),
+            str(int(run)) if run.isdecimal() else run,
         )
-        if key in found:
-            raise DataError(
-                f"two files of one recording: {found[key].name} and {path.name}",
-                where=path.parent,
-                remedy="keep one of them, or tell them apart by run-",
-            )
-        found[key] = path
+        found.setdefault(key, []).append(path)
     return found
 
 
-def _no_such_task(source: SourceConfig, paths: Iterable[Path]) -> DataError:
-    tasks = sorted({_entities(path).get("task", "") for path in paths} - {""})
-    return DataError(
-        f"no EEG and no BOLD run of task {source.task!r}; tasks that are there: "
-        + (", ".join(tasks) or "none"),
-        where=source.path,
-        remedy="correct source.task in the config",
+def _recording(
+    source: SourceConfig,
+    key: RunKey,
+    eeg: Mapping[RunKey, Sequence[Path]],
+    bold: Mapping[RunKey, Sequence[Path]],
+) -> Recording:
+    """The recording of a key that EEG or BOLD has."""
+    headers, runs = eeg.get(key, ()), bold.get(key, ())
+    eeg_path = headers[0] if headers else _expected(source.path, runs[0], "eeg", EEG_ENDINGS[0])
+    bold_path = runs[0] if runs else _expected(source.path, headers[0], "func", BOLD_ENDINGS[0])
+    recording = Recording(
+        subject=key.subject,
+        session=key.session,
+        task=key.task,
+        run=entities_of(bold_path).get("run", ""),
+        eeg_path=eeg_path,
+        bold_path=bold_path,
+        t1_path=_anatomy(source.path, key),
+        slice_times_s=_sidecar_slice_times_s(bold_path, source.path),
+        problem=next((_twice(paths) for paths in (headers, runs) if len(paths) > 1), ""),
     )
+    try:
+        return replace(recording, tr_s=source.tr_s or _sidecar_tr_s(bold_path, source.path))
+    except DataError as error:
+        return replace(recording, problem=recording.problem or str(error))
 
 
-def _check_all_there(source: SourceConfig, subjects: set[str]) -> None:
-    if lacking := sorted(set(source.subjects or ()) - subjects):
-        raise DataError(
-            f"neither EEG nor BOLD of task {source.task!r} of subject {', '.join(lacking)}",
-            where=source.path,
-            remedy="correct source.subjects or source.task in the config",
-        )
+def _twice(paths: Sequence[Path]) -> str:
+    names = " and ".join(path.name for path in paths)
+    return f"two files of one recording: {names}; keep one of them, or tell them apart by run-"
 
 
-def _check_pairs(source: SourceConfig, eeg: dict[RunKey, Path], bold: dict[RunKey, Path]) -> None:
-    """Refuse recordings that lack a half; all of them are named at once."""
-    missing = [
-        f"{path.name} has no {what}: {_expected(path, datatype, ending)} is missing"
-        for halves, others, what, datatype, ending in (
-            (bold, eeg, "EEG", "eeg", EEG_ENDINGS[0]),
-            (eeg, bold, "BOLD run", "func", BOLD_ENDINGS[0]),
-        )
-        for key, path in sorted(halves.items())
-        if key not in others
-    ]
-    if missing:
-        raise DataError(
-            "\n  ".join(missing),
-            where=source.path,
-            remedy="put the file there (EEG as .vhdr, .set, .edf or .bdf), or leave the subject "
-            "out with source.subjects",
-        )
-
-
-def _expected(half: Path, datatype: str, ending: str) -> str:
-    """Where the other half of a recording belongs, relative to the data set."""
-    entities = _entities(half)
+def _expected(root: Path, half: Path, datatype: str, ending: str) -> Path:
+    """Where the other half of a recording belongs."""
+    entities = entities_of(half)
     parts = [
         f"{name}-{entities[name]}" for name in ("sub", "ses", "task", "run") if name in entities
     ]
     folders = [part for part in parts if part.startswith(("sub-", "ses-"))]
-    return "/".join([*folders, datatype, "_".join(parts) + ending])
-
-
-def _recording(source: SourceConfig, key: RunKey, eeg_path: Path, bold_path: Path) -> Recording:
-    for path in (eeg_path, bold_path):
-        if not path.is_file():
-            raise DataError(
-                "the file's content is not here (a link that leads nowhere)",
-                where=path,
-                remedy="fetch it, with `datalad get` in a DataLad data set",
-            )
-    return Recording(
-        subject=key.subject,
-        session=key.session,
-        run=_entities(bold_path).get("run", ""),
-        eeg_path=eeg_path,
-        bold_path=bold_path,
-        t1_path=_anatomy(source.path, key),
-        tr_s=source.tr_s or _sidecar_tr_s(bold_path, source.path),
-        slice_times_s=_sidecar_slice_times_s(bold_path, source.path),
-    )
+    return root.joinpath(*folders, datatype, "_".join(parts) + ending)
 
 
 def _anatomy(root: Path, key: RunKey) -> Path | None:
-    images = _files(root, [key.subject], "anat", T1_ENDINGS)
-    of_session = [path for path in images if _entities(path).get("ses", "") == key.session]
+    images = _files(root, "anat", T1_ENDINGS, glob.escape(key.subject))
+    of_session = [path for path in images if entities_of(path).get("ses", "") == key.session]
     return next(iter(of_session + images), None)
 
 
 def _sidecar_tr_s(bold_path: Path, root: Path) -> float | None:
-    for sidecar in _sidecars(bold_path, root):
+    for sidecar in applicable_files(bold_path, "bold.json", root):
         value = _read_sidecar(sidecar).get("RepetitionTime")
         if value is None:
             continue
@@ -214,7 +153,7 @@ def _sidecar_tr_s(bold_path: Path, root: Path) -> float | None:
 def _sidecar_slice_times_s(bold_path: Path, root: Path) -> tuple[float, ...] | None:
     """Times of the slices along the last axis; None where the sidecar says nothing usable."""
     content: dict[str, object] = {}
-    for sidecar in _sidecars(bold_path, root):
+    for sidecar in applicable_files(bold_path, "bold.json", root):
         # A damaged one is refused where its repetition time is needed.
         with contextlib.suppress(DataError):
             content = _read_sidecar(sidecar) | content
@@ -225,20 +164,6 @@ def _sidecar_slice_times_s(bold_path: Path, root: Path) -> tuple[float, ...] | N
         return None
     # "k-": the first time belongs to the last slice.
     return tuple(float(time) for time in (times if direction == "k" else times[::-1]))
-
-
-def _sidecars(bold_path: Path, root: Path) -> Iterator[Path]:
-    """JSON files that apply to a BOLD run, the one that overrides the others first."""
-    entities = _entities(bold_path).items()
-    for folder in bold_path.parents:
-        applicable = [
-            path
-            for path in folder.glob("*bold.json")
-            if path.stem.split("_")[-1] == "bold" and _entities(path).items() <= entities
-        ]
-        yield from sorted(applicable, key=lambda path: len(_entities(path)), reverse=True)
-        if folder == root:
-            return
 
 
 def _read_sidecar(path: Path) -> dict[str, object]:

@@ -205,7 +205,7 @@ def _check_enough_left(
             + "; ".join(f"{name} {reason}" for name, reason in bad.items())
             + f"), eeg.min_channels asks for {config.min_channels} good ones",
             where=where,
-            remedy="look at the recording; leave it out (source.subjects), or lower "
+            remedy="look at the recording; leave it out (source.exclude), or lower "
             "eeg.min_channels",
         )
 

@@ -140,7 +140,7 @@ def _ends_early(eeg: BrainVision, run_s: float, start: str) -> DataError:
         f"{start}lasts {run_s:.3f} s",
         where=eeg.header_path,
         remedy="check that EEG and BOLD belong to the same run and that the EEG is whole; "
-        "otherwise leave the recording out (source.subjects)",
+        "otherwise leave the recording out (source.exclude)",
     )
 
 

@@ -12,24 +12,32 @@ from eeg2fmri_dist.files import write_json
 from preprocessing.atlas import atlas_identity, load_atlases
 from preprocessing.shards import damage, read_record, record_path, same_file, shard_folder
 from preprocessing.sources import file_state
+from preprocessing.summary import Row
+
+_ABSENT = ("excluded", "failed")
 
 
-def why_merge(keys: Sequence[str], config: PreprocessConfig) -> str | None:
+def why_merge(rows: Sequence[Row], config: PreprocessConfig) -> str | None:
     """Return why the store must be merged anew; None = it holds these recordings as they are."""
     if not config.output.exists():
         return "there is no store yet"
     record = read_record(_merge_record_path(config))
     if not record:
         return "there is no record of how the store was made"
-    if record["parts"] != _parts(keys, config):
+    parts = _parts(rows, config)
+    if any(record["parts"].get(name) != parts[name] for name in ("shards", "atlas")):
         return "its recordings or region labels changed"
+    if record["parts"].get("left_out", []) != parts["left_out"]:
+        return "what is left out, or why, changed"
     if not same_file(record["store"], file_state(config.output)):
         return damage(config.output, record["store"]["fingerprint"])
     return None
 
 
-def merge_shards(keys: Sequence[str], config: PreprocessConfig) -> None:
+def merge_shards(rows: Sequence[Row], config: PreprocessConfig) -> None:
     """Merge the shards of these recordings, in this order, into the store.
+
+    The store also tells which of them were excluded or failed, and why.
 
     Raises
     ------
@@ -40,9 +48,9 @@ def merge_shards(keys: Sequence[str], config: PreprocessConfig) -> None:
     """
     from eeg2fmri_dist.store import Store
 
-    shards = [shard_folder(config.output) / f"{key}.h5" for key in keys]
+    shards = [shard_folder(config.output) / f"{key}.h5" for key in _present(rows)]
     try:
-        _merge(shards, config)
+        _merge(shards, rows, config)
     except StoreError:
         _forget_damaged(shards)
         raise
@@ -51,17 +59,17 @@ def merge_shards(keys: Sequence[str], config: PreprocessConfig) -> None:
     write_json(
         _merge_record_path(config),
         {
-            "parts": _parts(keys, config),
+            "parts": _parts(rows, config),
             "store": {"size": store.size, "mtime_ns": store.mtime_ns, "fingerprint": fingerprint},
         },
     )
 
 
-def _merge(shards: Sequence[Path], config: PreprocessConfig) -> None:
-    from eeg2fmri_dist.store import Store, merge
+def _merge(shards: Sequence[Path], rows: Sequence[Row], config: PreprocessConfig) -> None:
+    from eeg2fmri_dist.store import LeftOut, Store, merge
 
     atlases = load_atlases(config.atlas, config.bold.grid, Store(shards[0]).layout.mask)
-    merge(shards, config.output, atlases)
+    merge(shards, config.output, atlases, [LeftOut(*row) for row in _left_out(rows)])
 
 
 def _forget_damaged(shards: Sequence[Path]) -> None:
@@ -73,13 +81,26 @@ def _forget_damaged(shards: Sequence[Path]) -> None:
             record_path(shard).unlink(missing_ok=True)
 
 
-def _parts(keys: Sequence[str], config: PreprocessConfig) -> dict[str, Any]:
+def _present(rows: Sequence[Row]) -> list[str]:
+    """Keys of the recordings that the store holds."""
+    return [row.recording for row in rows if row.state not in _ABSENT]
+
+
+def _left_out(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Key, state and reason of the others."""
+    return [
+        (row.recording, row.state, row.error or row.message) for row in rows if row.state in _ABSENT
+    ]
+
+
+def _parts(rows: Sequence[Row], config: PreprocessConfig) -> dict[str, Any]:
     """What the store is put together from."""
     folder = shard_folder(config.output)
-    records = {key: read_record(record_path(folder / f"{key}.h5")) for key in keys}
+    records = {key: read_record(record_path(folder / f"{key}.h5")) for key in _present(rows)}
     return {
         "shards": [[key, record["shard"]["fingerprint"]] for key, record in records.items()],
         "atlas": atlas_identity(config.atlas),
+        "left_out": [list(row) for row in _left_out(rows)],
     }
 
 

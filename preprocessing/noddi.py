@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
-from eeg2fmri_dist.errors import DataError
 from preprocessing.recordings import Recording
 
 EEG_FOLDERS = ("EEG", "EEG1", "EEG2")
@@ -108,29 +108,15 @@ def find_recordings(source: SourceConfig) -> list[Recording]:
     Parameters
     ----------
     source : SourceConfig
-        Folder, EEG version (raw or export) and subjects.
+        Folder, EEG version (raw or export) and repetition time; the filters are applied by others.
 
     Returns
     -------
     list of Recording
-        Sorted by subject; empty if the folder holds no subjects at all.
-
-    Raises
-    ------
-    DataError
-        If a subject lacks its EEG or its BOLD run, or a subject that was asked for is not there.
+        Sorted by subject, those included that lack a half, at the path where it belongs, or have
+        several; empty if the folder holds no subjects at all.
     """
-    present = _subjects_present(source.path)
-    if not present:
-        return []
-    if absent := sorted(set(source.subjects or ()) - present):
-        raise DataError(
-            f"no subject {', '.join(absent)}; there are {', '.join(sorted(present))}",
-            where=source.path,
-            remedy="correct source.subjects in the config",
-        )
-    wanted = sorted(source.subjects or present)
-    return [_recording(source, subject) for subject in wanted]
+    return [_recording(source, subject) for subject in sorted(_subjects_present(source.path))]
 
 
 def _subjects_present(root: Path) -> set[str]:
@@ -141,39 +127,28 @@ def _subjects_present(root: Path) -> set[str]:
 
 
 def _recording(source: SourceConfig, subject: str) -> Recording:
-    bold_path = bold_run(source.path, subject)
-    if not bold_path.is_file():
-        raise _missing(subject, "BOLD run", bold_path)
+    headers = _headers(source, subject)
     t1_path = anatomy(source.path, subject)
     return Recording(
         subject=subject,
-        eeg_path=_find_header(source, subject),
-        bold_path=bold_path,
+        eeg_path=next(iter(headers), eeg_header(source.path, subject, source.eeg)),
+        bold_path=bold_run(source.path, subject),
         t1_path=t1_path if t1_path.is_file() else None,
         tr_s=source.tr_s,
+        problem=_too_many(source, headers),
     )
 
 
-def _find_header(source: SourceConfig, subject: str) -> Path:
+def _headers(source: SourceConfig, subject: str) -> list[Path]:
     names = replace(FILE_NAMES.get(subject, FileNames()), date=ANY_DATE)
     name = f"{names.eeg_stem(subject, source.eeg)}.vhdr"
     folders = [source.path / folder / subject / source.eeg for folder in EEG_FOLDERS]
-    headers = sorted(header for folder in folders for header in folder.glob(name))
-    if not headers:
-        raise _missing(subject, f"{source.eeg} EEG", eeg_header(source.path, subject, source.eeg))
-    if len(headers) > 1:
-        raise DataError(
-            f"subject {subject} has more than one {source.eeg} EEG: "
-            + ", ".join(str(header.relative_to(source.path)) for header in headers),
-            where=source.path,
-            remedy="keep one of them",
-        )
-    return headers[0]
+    return sorted(header for folder in folders for header in folder.glob(name))
 
 
-def _missing(subject: str, what: str, path: Path) -> DataError:
-    return DataError(
-        f"subject {subject} has no {what}",
-        where=path,
-        remedy="put the file there, or leave the subject out with source.subjects",
-    )
+def _too_many(source: SourceConfig, headers: Sequence[Path]) -> str:
+    """What is wrong with several EEG of one subject; empty for one or none."""
+    if len(headers) < 2:
+        return ""
+    places = ", ".join(str(header.relative_to(source.path)) for header in headers)
+    return f"more than one {source.eeg} EEG: {places}; keep one of them"

@@ -20,7 +20,7 @@ from preprocessing.nodes import forget_meetings
 from preprocessing.prediction import predicted_step_s, rates_of
 from preprocessing.progress import Progress
 from preprocessing.quality.pages import update_pages
-from preprocessing.recordings import Recording, find_recordings
+from preprocessing.selection import Selection, select_recordings
 from preprocessing.shards import Examined, examine, shard_folder, shard_place
 from preprocessing.space import check_output, check_space
 from preprocessing.summary import Row, Summary
@@ -54,56 +54,55 @@ def preprocess(config: PreprocessConfig) -> Summary:
         open_cluster(config.cluster, shard_folder(config.output)) as cluster,
         _sole_writer(config.output, keep=cluster.place),
     ):
-        recordings = recordings_of(config)
-        examined, rows = examine_all(recordings, config)
+        selection = selection_of(config)
+        if config.on_error == "stop":
+            selection.whole()
+        examined, rows = examine_all(selection, config)
         stale = [item for item in examined if item.reason is not None]
         if stale:
             _log_reasons(stale)
-            check_space(config, [item.place.recording for item in stale], recordings)
+            check_space(config, [item.place.recording for item in stale], selection.selected)
             rows |= _compute(cluster, stale, config)
-        ordered = tuple(rows[recording.key] for recording in recordings)
+        ordered = tuple(rows[key] for key in sorted(rows))
+        excluded = excluded_rows(selection)
         if config.quality:
-            update_pages(cluster, ordered, config)
+            update_pages(cluster, ordered + excluded, config)
     failed = [row for row in ordered if row.state == "failed"]
     if failed and (config.on_error == "stop" or len(failed) == len(ordered)):
-        _log_table(Summary(config.output, merged=False, rows=ordered))
+        _log_table(Summary(config.output, merged=False, rows=ordered + excluded))
         raise _failures(failed, len(ordered), config)
-    summary = _merge([row.recording for row in ordered if row not in failed], ordered, config)
+    summary = _merge(ordered + excluded, config)
     _log_table(summary)
     return summary
 
 
-def recordings_of(config: PreprocessConfig) -> list[Recording]:
+def selection_of(config: PreprocessConfig) -> Selection:
     """Find the recordings; refuse at once what would else be refused when the shards are there.
 
     Raises
     ------
     DataError
-        If there is none, or two have the same name.
+        If `preprocessing.selection.select_recordings` finds none.
     ConfigError
         If ``output`` or ``atlas.path`` cannot be what it says.
     """
     check_output(config.output)
     find_atlas_files(config.atlas)
-    recordings = find_recordings(config.source)
-    keys = [recording.key for recording in recordings]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise DataError(
-            f"more than one recording is called {', '.join(twice)}",
-            where=config.source.path,
-            remedy="select one with source.subjects or source.task",
-        )
-    return recordings
+    return select_recordings(config.source)
 
 
 def examine_all(
-    recordings: Sequence[Recording], config: PreprocessConfig
+    selection: Selection, config: PreprocessConfig
 ) -> tuple[list[Examined], dict[str, Row]]:
     """Look at all shards; return also the rows of those up to date, and those that failed."""
     examined: list[Examined] = []
-    rows: dict[str, Row] = {}
-    for recording in recordings:
+    rows = {
+        item.recording.key: Row(
+            item.recording.key, "failed", message="its files cannot be used", error=item.reason
+        )
+        for item in selection.refused
+    }
+    for recording in selection.selected:
         try:
             item = examine(shard_place(recording, config))
         except DataError as error:
@@ -113,6 +112,13 @@ def examine_all(
         if item.reason is None:
             rows[recording.key] = Row(**{**item.record["row"], "state": "up to date"})
     return examined, rows
+
+
+def excluded_rows(selection: Selection) -> tuple[Row, ...]:
+    """Return the rows of recordings that a person left out."""
+    return tuple(
+        Row(item.recording.key, "excluded", message=item.reason) for item in selection.excluded
+    )
 
 
 def _log_reasons(stale: Sequence[Examined]) -> None:
@@ -212,7 +218,7 @@ def _failed(key: str, step: str, error: BaseException) -> Row:
 def _failures(failed: Sequence[Row], n_recordings: int, config: PreprocessConfig) -> DataError:
     reasons = [f"{row.recording}: {row.message}: {row.error}" for row in failed]
     what = f"{len(failed)} of {n_recordings} recordings failed; no store was made"
-    remedy = "correct these recordings, or leave them out with source.subjects"
+    remedy = "correct these recordings, or leave them out with source.exclude"
     if config.on_error == "stop":
         remedy += ", or set on_error=continue"
     return DataError(
@@ -222,13 +228,14 @@ def _failures(failed: Sequence[Row], n_recordings: int, config: PreprocessConfig
     )
 
 
-def _merge(keys: Sequence[str], rows: tuple[Row, ...], config: PreprocessConfig) -> Summary:
-    reason = why_merge(keys, config)
+def _merge(rows: tuple[Row, ...], config: PreprocessConfig) -> Summary:
+    reason = why_merge(rows, config)
     if reason is None:
-        logger.info("%s is up to date (%d recordings)", config.output, len(keys))
+        n_held = sum(row.state == "up to date" for row in rows)
+        logger.info("%s is up to date (%d recordings)", config.output, n_held)
     else:
-        logger.info("merging %d shards, because %s", len(keys), reason)
-        merge_shards(keys, config)
+        logger.info("merging the shards, because %s", reason)
+        merge_shards(rows, config)
         logger.info("wrote %s", config.output)
     return Summary(config.output, merged=reason is not None, rows=rows)
 

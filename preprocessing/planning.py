@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing import steps
 from preprocessing.merging import why_merge
-from preprocessing.pipeline import examine_all, recordings_of
+from preprocessing.pipeline import examine_all, excluded_rows, selection_of
 from preprocessing.prediction import predicted_step_s, rates_of
 from preprocessing.recordings import Recording
+from preprocessing.selection import Selection
 from preprocessing.shards import shard_folder
 from preprocessing.sources import source_states
 from preprocessing.space import as_text, bytes_needed, free_bytes
@@ -23,8 +24,8 @@ def plan(config: PreprocessConfig) -> list[str]:
     Returns
     -------
     list of str
-        Lines: a table of the recordings, what would be computed and why, processor time, disk
-        space.
+        Lines: a table of the recordings (selected, excluded, refused, and why), what would be
+        computed and why, processor time, disk space.
 
     Raises
     ------
@@ -33,21 +34,19 @@ def plan(config: PreprocessConfig) -> list[str]:
     ConfigError
         If ``output`` or ``atlas.path`` cannot be what it says.
     """
-    recordings = recordings_of(config)
-    examined, rows = examine_all(recordings, config)
+    selection = selection_of(config)
+    recordings = selection.selected
+    examined, rows = examine_all(selection, config)
     reasons = {item.place.recording.key: item.reason or "up to date" for item in examined}
-    problems = {key: row.message for key, row in rows.items() if row.state == "failed"}
+    problems = {key: row.error for key, row in rows.items() if row.state == "failed"}
     problems |= _unusable([item.place.recording for item in examined], config)
-    cells = [
-        (*_described(recording, config), problems.get(key) or reasons[key])
-        for recording in recordings
-        for key in (recording.key,)
-    ]
+    n_wanted = len(recordings) + len(selection.refused)
+    cells = _cells(selection, problems, reasons, config)
     lines = [
-        f"{len(recordings)} {config.source.kind} recordings in {config.source.path}",
-        *table(("recording", "EEG", "BOLD", "volumes", "TR (s)", "shard"), cells),
+        f"{len(cells)} {config.source.kind} recordings in {config.source.path}",
+        *table(("recording", "", "EEG", "BOLD", "volumes", "TR (s)", "why"), cells),
     ]
-    if len(problems) == len(recordings):
+    if len(problems) == n_wanted:
         raise DataError(
             "\n  ".join(["none of these recordings can be used", *lines]),
             remedy="the last column says why",
@@ -59,20 +58,56 @@ def plan(config: PreprocessConfig) -> list[str]:
     ]
     if problems:
         lines.append(
-            f"{len(problems)} of {len(recordings)} recordings cannot be used: "
+            f"{len(problems)} of {n_wanted} recordings cannot be used: "
             f"{', '.join(problems)} (on_error: {config.on_error})"
         )
-    return lines + _work(config, recordings, stale, list(reasons))
+    known = (*(rows[key] for key in sorted(rows)), *excluded_rows(selection))
+    why = "its shards change" if stale else why_merge(known, config)
+    return lines + _work(config, recordings, stale, why)
+
+
+def _cells(
+    selection: Selection,
+    problems: Mapping[str, str],
+    reasons: Mapping[str, str],
+    config: PreprocessConfig,
+) -> list[tuple[str, ...]]:
+    """Rows of the table, by key."""
+    unknown = ("?",) * 4
+    dismissed = (
+        ("not selected", selection.unselected),
+        ("excluded", selection.excluded),
+        ("refused", selection.refused),
+    )
+    cells: list[tuple[str, ...]] = [
+        (item.recording.key, state, *unknown, _on_one_line(item.reason))
+        for state, items in dismissed
+        for item in items
+    ]
+    for recording in selection.selected:
+        problem = problems.get(recording.key)
+        cells.append(
+            (
+                recording.key,
+                "refused" if problem else "selected",
+                *_described(recording, config),
+                _on_one_line(problem or reasons[recording.key]),
+            )
+        )
+    return sorted(cells)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _work(
     config: PreprocessConfig,
     recordings: Sequence[Recording],
     stale: Sequence[Recording],
-    keys: Sequence[str],
+    why: str | None,
 ) -> list[str]:
-    """What is to be computed, and what it takes."""
-    why = "its shards change" if stale else why_merge(keys, config)
+    """What is to be computed, why the store would be merged, and what it takes."""
     needed = bytes_needed(config, stale, recordings if why else [])
     rates = rates_of(config, shard_folder(config.output))
     seconds = sum(sum(predicted_step_s(recording, config, rates).values()) for recording in stale)
@@ -97,19 +132,18 @@ def _unusable(recordings: Sequence[Recording], config: PreprocessConfig) -> dict
         try:
             steps.open_run(recording, config)
         except DataError as error:
-            problems[recording.key] = f"cannot be used: {error.what}"
+            problems[recording.key] = error.what
     return problems
 
 
-def _described(recording: Recording, config: PreprocessConfig) -> tuple[str, str, str, str, str]:
-    """Key, bytes of EEG and BOLD, volumes and TR of a recording, as far as they can be read."""
+def _described(recording: Recording, config: PreprocessConfig) -> tuple[str, str, str, str]:
+    """Bytes of EEG and BOLD, volumes and TR of a recording, as far as they can be read."""
     try:
         *eeg, bold = source_states(recording)
         run = steps.open_run(recording, config)
     except DataError:
-        return (recording.key, "?", "?", "?", "?")
+        return ("?", "?", "?", "?")
     return (
-        recording.key,
         as_text(sum(file.size for file in eeg)),
         as_text(bold.size),
         str(run.n_volumes),

@@ -174,6 +174,7 @@ def _entry(
     return RecordingEntry(
         subject=recording.subject,
         session=recording.session,
+        task=recording.task,
         run=recording.run,
         tr_s=run.tr_s,
         first_sample=0,

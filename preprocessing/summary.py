@@ -20,7 +20,7 @@ class Row:
     recording : str
         Its key, such as ``sub-32``.
     state : str
-        "computed", "up to date" or "failed".
+        "computed", "up to date", "failed" or "excluded".
     n_volumes : int or None
         Volumes in the store.
     dice : float or None
@@ -30,7 +30,7 @@ class Row:
     seconds : float or None
         Time that its steps took when they last ran.
     message : str
-        What is worth knowing, in a few words.
+        What is worth knowing, in a few words; why it was excluded.
     error : str
         Why it failed and what to do; empty if it did not.
     costs : dict
@@ -100,11 +100,12 @@ class Summary:
         failed = [row for row in self.rows if row.state == "failed"]
         if failed:
             reasons = [f"{row.recording}: {row.message}: {row.error}" for row in failed]
-            what = f"{len(failed)} of {len(self.rows)} recordings failed; the store has the others"
+            n_wanted = sum(row.state != "excluded" for row in self.rows)
+            what = f"{len(failed)} of {n_wanted} recordings failed; the store has the others"
             raise DataError(
                 textwrap.indent("\n".join([what, *reasons]), "  ").strip(),
                 where=self.store,
-                remedy="correct these recordings, or leave them out with source.subjects",
+                remedy="correct these recordings, or leave them out with source.exclude",
             )
 
     def total(self) -> str:
@@ -113,6 +114,8 @@ class Summary:
         counts = [
             f"{states.count(state)} {state}" for state in ("computed", "up to date", "failed")
         ]
+        if "excluded" in states:
+            counts.append(f"{states.count('excluded')} excluded")
         costs = [
             cost for row in self.rows if row.state == "computed" for cost in row.costs.values()
         ]

@@ -63,7 +63,7 @@ class WatchedSignal:
                 "; ".join(faults),
                 where=self._eeg.header_path,
                 remedy="set eeg.bad_channels: interpolate, add the channels to eeg.exclude (all "
-                "recordings then do without them), or leave the recording out (source.subjects)",
+                "recordings then do without them), or leave the recording out (source.exclude)",
             )
 
     def faults(self) -> dict[str, str]:

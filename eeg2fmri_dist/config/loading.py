@@ -204,6 +204,8 @@ def _locate(schema: type[BaseModel], location: list[str]) -> tuple[list[str], li
             schemas = [s for s in schemas if part in (s.__name__, _tag(s))] or schemas
             continue
         path.append(part)
+        if part.isdigit() and not is_last:
+            continue  # an entry of a list of sections
         nested = _nested_schemas(fields[part].annotation) if part in fields else []
         if is_last or not nested:
             break

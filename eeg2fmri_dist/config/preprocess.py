@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from eeg2fmri_dist.config.schema import Schema, SubjectId
 
 BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
+
+
+def _listed(value: object) -> object:
+    """One label stands for a list of one."""
+    return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+Labels = Annotated[list[SubjectId], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Exclusion(Schema):
+    """Recordings left out, and why."""
+
+    subject: SubjectId | None = Field(None, description="of this subject; null = of any")
+    session: SubjectId | None = Field(None, description="of this session; null = of any")
+    task: SubjectId | None = Field(None, description="of this task; null = of any")
+    run: SubjectId | None = Field(None, description="of this run; null = of any")
+    reason: str = Field(
+        min_length=1, description="why, in words; kept in the store, shown on the quality index"
+    )
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Exclusion:
+        if not any((self.subject, self.session, self.task, self.run)):
+            raise ValueError("name a subject, session, task or run, or several of them")
+        return self
 
 
 class SourceConfig(Schema):
@@ -24,9 +50,15 @@ class SourceConfig(Schema):
     origin: Literal["real", "simulated", "simulated_eeg"] = Field(
         "real", description="said in every report; simulated_eeg = real BOLD with simulated EEG"
     )
-    task: str = Field("rest", description="BIDS: task entity to read")
-    subjects: list[SubjectId] | None = Field(
-        None, min_length=1, description="only these subjects, such as [32, 35]; null = all"
+    subjects: Labels | None = Field(
+        None, description="only these subjects, such as [32, 35]; null = all"
+    )
+    sessions: Labels | None = Field(None, description="only these sessions; null = all")
+    tasks: Labels | None = Field(None, description="only these tasks, such as [rest]; null = all")
+    runs: Labels | None = Field(None, description="only these runs, such as [1, 2]; null = all")
+    exclude: list[Exclusion] = Field(
+        [],
+        description='recordings left out, such as [{subject: "32", run: 2, reason: "fell asleep"}]',
     )
     tr_s: float | None = Field(
         None, gt=0, description="repetition time in s; overrides sidecar and NIfTI header"

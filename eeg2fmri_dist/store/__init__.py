@@ -10,6 +10,7 @@ from eeg2fmri_dist.store.schema import (
     Atlas,
     Confounds,
     Layout,
+    LeftOut,
     RecordingEntry,
     SourceFile,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Atlas",
     "Confounds",
     "Layout",
+    "LeftOut",
     "RecordingEntry",
     "SourceFile",
     "Store",

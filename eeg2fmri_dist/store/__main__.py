@@ -63,6 +63,9 @@ def _describe(store: Store) -> list[str]:
         f"  {entry.key}: {entry.n_samples} samples from {entry.first_sample}, TR {entry.tr_s:g} s"
         for entry in store.recordings
     ]
+    lines += [
+        f"  left out: {entry.recording}: {entry.state}: {entry.reason}" for entry in store.left_out
+    ]
     return lines
 
 

@@ -35,6 +35,7 @@ _RECORDING = np.dtype(
         ("n_samples", "<i8"),
         ("sources", _TEXT),
         ("quality", _TEXT),
+        ("task", _TEXT),
     ]
 )
 _FILTERS = {
@@ -97,6 +98,7 @@ def write_recordings(file: h5py.File, recordings: Sequence[RecordingEntry]) -> N
             entry.n_samples,
             sources_json(entry),
             to_json(entry.quality),
+            entry.task,
         )
         for entry in recordings
     ]
@@ -131,7 +133,9 @@ def read_layout(file: h5py.File) -> Layout:
 
 
 def read_recordings(file: h5py.File) -> tuple[RecordingEntry, ...]:
-    """Read the table of recordings."""
+    """Read the table of recordings; stores of before have no column for the task."""
+    table = file["recordings"][()]
+    tasks = table["task"] if "task" in table.dtype.names else [""] * len(table)
     return tuple(
         RecordingEntry(
             subject=_text(row["subject"]),
@@ -142,8 +146,9 @@ def read_recordings(file: h5py.File) -> tuple[RecordingEntry, ...]:
             n_samples=int(row["n_samples"]),
             sources=tuple(SourceFile(**source) for source in json.loads(row["sources"])),
             quality=_read_quality(row["quality"]),
+            task=_text(task),
         )
-        for row in file["recordings"][()]
+        for row, task in zip(table, tasks, strict=True)
     )
 
 

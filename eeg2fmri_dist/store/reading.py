@@ -16,6 +16,7 @@ import numpy as np
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.store import contents
 from eeg2fmri_dist.store.confounds import read_confounds
+from eeg2fmri_dist.store.left_out import read_left_out
 from eeg2fmri_dist.store.schema import (
     FLOAT,
     FORMAT,
@@ -23,6 +24,7 @@ from eeg2fmri_dist.store.schema import (
     ROW_DATASETS,
     Confounds,
     Layout,
+    LeftOut,
     RecordingEntry,
 )
 
@@ -123,6 +125,12 @@ class Store:
         """Nuisance regressors of the samples, read anew each time; None where there are none."""
         with open_checked(self.path) as file:
             return read_confounds(file)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Recordings that were excluded or failed, and why; read anew each time."""
+        with open_checked(self.path) as file:
+            return read_left_out(file)
 
     def close(self) -> None:
         """Let go of the file; it is opened again when next needed. Views stay valid."""

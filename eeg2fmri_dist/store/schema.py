@@ -39,6 +39,8 @@ DESCRIPTIONS = {
     "counted from 0; sources and quality are JSON",
     "confounds": "nuisance regressors of each sample, named by the attribute `names`; NaN where a "
     "recording has none; optional, not part of the fingerprint",
+    "left_out": "recordings that were excluded or failed, and why; optional, not part of the "
+    "fingerprint",
     "checksums": "CRC-32 of the content of each row (float32, little-endian) of the data set "
     "of that name; of the whole for small data sets",
 }
@@ -88,12 +90,30 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A recording that a store does not hold.
+
+    Attributes
+    ----------
+    recording : str
+        Its key, such as "sub-32_run-01".
+    state : str
+        "excluded" (by a person) or "failed".
+    reason : str
+    """
+
+    recording: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RecordingEntry:
     """A recording's row in the table of recordings.
 
     Attributes
     ----------
-    subject, session, run : str
+    subject, session, run, task : str
         Entities without their prefix; empty where there is none.
     tr_s : float
         Repetition time in s.
@@ -113,11 +133,17 @@ class RecordingEntry:
     n_samples: int
     sources: tuple[SourceFile, ...] = ()
     quality: dict[str, float | str | bool] = field(default_factory=dict)
+    task: str = ""
 
     @property
     def key(self) -> str:
         """Name in messages and file names, such as ``sub-32_run-01``."""
-        parts = [("sub", self.subject), ("ses", self.session), ("run", self.run)]
+        parts = [
+            ("sub", self.subject),
+            ("ses", self.session),
+            ("task", self.task),
+            ("run", self.run),
+        ]
         return "_".join(f"{name}-{value}" for name, value in parts if value)
 
 
@@ -252,7 +278,7 @@ def _described(layout: Layout) -> dict[str, Any]:
 
 
 def _identity(entry: RecordingEntry) -> list[Any]:
-    return [
+    identity = [
         entry.subject,
         entry.session,
         entry.run,
@@ -260,6 +286,8 @@ def _identity(entry: RecordingEntry) -> list[Any]:
         entry.first_sample,
         entry.n_samples,
     ]
+    # Stores of before had no tasks, and keep their fingerprint.
+    return [*identity, entry.task] if entry.task else identity
 
 
 def _row_text(entry: RecordingEntry) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.store import contents
 from eeg2fmri_dist.store.confounds import damaged_confounds
+from eeg2fmri_dist.store.left_out import damaged_left_out
 from eeg2fmri_dist.store.reading import DAMAGE, Store, open_checked
 from eeg2fmri_dist.store.schema import (
     FLOAT,
@@ -55,6 +56,7 @@ def _problems(file: h5py.File) -> Iterator[str]:
         if not np.array_equal(file[f"checksums/{name}"][()], expected):
             yield f"/{name} does not match its checksum"
     yield from damaged_confounds(file)
+    yield from damaged_left_out(file)
     if fingerprint(layout, recordings, checksums) != file.attrs["fingerprint"]:
         yield "the fingerprint does not match the contents"
 

@@ -26,6 +26,7 @@ from eeg2fmri_dist.store.confounds import (
     read_confounds,
     write_confounds,
 )
+from eeg2fmri_dist.store.left_out import join_left_out, read_left_out, write_left_out
 from eeg2fmri_dist.store.reading import open_checked
 from eeg2fmri_dist.store.schema import (
     DESCRIPTIONS,
@@ -34,6 +35,7 @@ from eeg2fmri_dist.store.schema import (
     Atlas,
     Confounds,
     Layout,
+    LeftOut,
     RecordingEntry,
     crc,
     fingerprint,
@@ -101,6 +103,7 @@ def merge(
     shards: Sequence[str | os.PathLike[str]],
     path: str | os.PathLike[str],
     atlases: dict[str, Atlas] | None = None,
+    left_out: Sequence[LeftOut] = (),
 ) -> None:
     """Merge stores into one; chunks are copied as they are, in the order given.
 
@@ -112,6 +115,8 @@ def merge(
         Store to write; it appears whole or not at all.
     atlases : dict of str to Atlas, optional
         Region labels of the new store; without them, those of the shards.
+    left_out : sequence of LeftOut
+        Recordings that the new store does not hold, besides those that the shards name.
 
     Raises
     ------
@@ -135,6 +140,8 @@ def merge(
         # Data set by data set, so that the chunks of each lie back to back.
         checksums = {name: _copy_rows(sources, file[name], name) for name in ROW_DATASETS}
         _write_index(file, layout, recordings, checksums, join_confounds(map(_confounds, sources)))
+        tables = [left_out, *map(_left_out, sources)]
+        write_left_out(file, join_left_out(tables, recordings))
 
 
 def _write_index(
@@ -236,6 +243,11 @@ def _confounds(path: Path) -> tuple[Confounds | None, int]:
         for problem in damaged_confounds(file):
             raise ValueError(problem)
         return read_confounds(file), len(file["bold"])
+
+
+def _left_out(path: Path) -> tuple[LeftOut, ...]:
+    with open_checked(path) as file:
+        return read_left_out(file)
 
 
 def _difference(layout: Layout, other: Layout) -> str | None:

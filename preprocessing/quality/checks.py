@@ -2,7 +2,7 @@
 
 The ranges are conventions, not laws; each says where it comes from. "Look" means that a person
 should decide; "reject" that training on the recording would do harm. Nothing is left out by
-itself: a person does that with `source.subjects`.
+itself: a person does that with `source.exclude`.
 """
 
 from __future__ import annotations

@@ -177,7 +177,13 @@ def write_failure(page: Path, key: str, reason: str, registration: Registration)
     write_text(page, text)
 
 
-def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -> None:
+def write_index(
+    path: Path,
+    rows: Sequence[IndexRow],
+    title: str,
+    origin: str,
+    excluded: Sequence[tuple[str, str]] = (),
+) -> None:
     """Write the table of all recordings, unless it is there as it is.
 
     Parameters
@@ -190,6 +196,8 @@ def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -
         Name of the store.
     origin : str
         `source.origin`.
+    excluded : sequence of (str, str)
+        Keys of recordings that a person left out, and why.
     """
     counts = {
         level.word: sum(row.verdict is not None and row.verdict.level == level for row in rows)
@@ -203,6 +211,7 @@ def write_index(path: Path, rows: Sequence[IndexRow], title: str, origin: str) -
         origin=_ORIGINS.get(origin, origin),
         counts=counts,
         failed=[row for row in rows if row.verdict is None],
+        excluded=excluded,
         columns=[(labels[name], short) for name, short in _COLUMNS],
         check_of=_check_of,
     )

@@ -69,6 +69,8 @@ def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*.part"):
         leftover.unlink()
+    excluded = [row for row in rows if row.state == "excluded"]
+    rows = [row for row in rows if row.state != "excluded"]
     places = _places([row.recording for row in rows if row.state != "failed"], config)
     errors = dict(_draw(cluster, [place for place in places if _is_stale(place)]))
     by_key = {place.key: place for place in places}
@@ -78,7 +80,8 @@ def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig
         for row in rows
     ]
     index = folder / INDEX_NAME
-    write_index(index, index_rows, config.output.name, config.source.origin)
+    left_out = [(row.recording, row.message) for row in excluded]
+    write_index(index, index_rows, config.output.name, config.source.origin, left_out)
     logger.info("quality: %s: %s", _counts(index_rows), index)
     return index
 

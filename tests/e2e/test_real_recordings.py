@@ -69,7 +69,7 @@ def preprocessed(bids, folder):
         "launch/preprocess.py",
         "configs/preprocess/bids.yaml",
         f"source.path={bids}",
-        "source.task=oneback",
+        "source.tasks=oneback",
         "source.origin=simulated_eeg",
         f"output={store}",
         "cluster.workers=2",

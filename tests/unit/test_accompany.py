@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
-from preprocessing.recordings import find_recordings
+from preprocessing.selection import select_recordings
 from preprocessing.simulation.accompany import BOLD_FILES, T1_FILE, TASK, main
 
 N_VOLUMES = 9
@@ -38,7 +38,7 @@ def folder(real, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(folder):
-    return find_recordings(SourceConfig(kind="bids", path=folder, task=TASK))
+    return select_recordings(SourceConfig(kind="bids", path=folder, tasks=[TASK])).whole()
 
 
 def test_pieces_are_the_run_bit_for_bit(real, recordings):

@@ -6,7 +6,7 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.recordings import find_recordings
+from preprocessing.selection import select_recordings
 
 EEG, BOLD, T1 = "eeg/{}_eeg.vhdr", "func/{}_bold.nii.gz", "anat/{}_T1w.nii.gz"
 
@@ -28,7 +28,7 @@ def add(tmp_path):
 def find(tmp_path):
     def find(**settings):
         source = {"kind": "bids", "path": tmp_path} | settings
-        return find_recordings(SourceConfig(**source))
+        return select_recordings(SourceConfig(**source)).whole()
 
     return find
 
@@ -54,10 +54,10 @@ def test_pairs_with_and_without_session_and_run(add, find, tmp_path):
     add("sub-a/ses-1", "sub-a_ses-1_task-rest_run-01", EEG, BOLD)
     recordings = find()
     assert keys(recordings) == [
-        "sub-a_ses-1_run-01",
-        "sub-a_ses-2_run-02",
-        "sub-a_ses-2_run-10",
-        "sub-b",
+        "sub-a_ses-1_task-rest_run-01",
+        "sub-a_ses-2_task-rest_run-02",
+        "sub-a_ses-2_task-rest_run-10",
+        "sub-b_task-rest",
     ]
     first = recordings[0]
     stem = "sub-a_ses-1_task-rest_run-01"
@@ -73,14 +73,14 @@ def test_only_the_task_and_no_derivatives(add, find):
     add("sub-01", "sub-01_task-motor", EEG, BOLD)
     add("sub-01", "sub-01_task-rest", "func/{}_sbref.nii.gz", "func/{}_bold.nii.gz.md5")
     add("derivatives/tool/sub-01", "sub-01_task-rest_desc-clean", BOLD)
-    assert keys(find()) == ["sub-01"]
-    assert find(task="motor")[0].bold_path.name == "sub-01_task-motor_bold.nii.gz"
+    assert keys(find(tasks="rest")) == ["sub-01_task-rest"]
+    assert find(tasks=["motor"])[0].bold_path.name == "sub-01_task-motor_bold.nii.gz"
 
 
 def test_entities_that_only_one_half_has_do_not_part_them(add, find):
     add("sub-01", "sub-01_task-rest_dir-AP_run-1", BOLD)
     add("sub-01", "sub-01_task-rest_run-01", EEG)
-    assert keys(find()) == ["sub-01_run-1"]
+    assert keys(find()) == ["sub-01_task-rest_run-1"]
 
 
 def test_uncompressed_bold_is_found(add, find):
@@ -106,7 +106,7 @@ def test_subjects_are_chosen(add, find):
     for subject in ("01", "02", "03"):
         add(f"sub-{subject}", f"sub-{subject}_task-rest", EEG, BOLD)
     add("sub-04", "sub-04_task-rest", EEG)  # its missing half does not matter to the others
-    assert keys(find(subjects=["03", "01"])) == ["sub-01", "sub-03"]
+    assert keys(find(subjects=["03", "01"])) == ["sub-01_task-rest", "sub-03_task-rest"]
 
 
 def test_unknown_subject_is_named_with_those_present(add, find):
@@ -118,16 +118,18 @@ def test_unknown_subject_is_named_with_those_present(add, find):
 def test_chosen_subject_without_the_task_is_named(add, find):
     add("sub-01", "sub-01_task-rest", EEG, BOLD)
     add("sub-02", "sub-02_task-motor", EEG, BOLD)
-    assert keys(find()) == ["sub-01"]
-    with pytest.raises(DataError, match=r"neither EEG nor BOLD of task 'rest' of subject 02"):
-        find(subjects=["01", "02"])
+    assert keys(find(tasks="rest")) == ["sub-01_task-rest"]
+    with pytest.raises(
+        DataError, match=r"leave no recording of subject 02, which has sub-02_task-motor"
+    ):
+        find(subjects=["01", "02"], tasks="rest")
 
 
 def test_unknown_task_is_reported_with_those_present(add, find):
     add("sub-01", "sub-01_task-motor", EEG, BOLD)
     add("sub-01", "sub-01_task-faces", BOLD)
-    with pytest.raises(DataError, match=r"'rest'; tasks that are there: faces, motor"):
-        find()
+    with pytest.raises(DataError, match=r"no task rest; there are faces, motor"):
+        find(tasks="rest")
 
 
 def test_folder_without_subjects(find):
@@ -161,9 +163,8 @@ def test_link_without_content_says_how_to_fetch_it(add, find, tmp_path):
     bold = tmp_path / "sub-01/func/sub-01_task-rest_bold.nii.gz"
     bold.parent.mkdir()
     bold.symlink_to("../../.git/annex/objects/absent")
-    with pytest.raises(DataError, match="datalad get") as error:
+    with pytest.raises(DataError, match=r"sub-01_task-rest_bold\.nii\.gz is not here.*datalad get"):
         find()
-    assert error.value.where == bold
 
 
 def test_repetition_time_is_inherited_and_the_nearest_sidecar_wins(add, find, write_sidecar):
@@ -204,13 +205,13 @@ def test_damaged_sidecar_is_named(add, find, tmp_path, content):
     (tmp_path / "task-rest_bold.json").write_text(content)
     with pytest.raises(DataError) as error:
         find()
-    assert error.value.where == tmp_path / "task-rest_bold.json"
+    assert str(tmp_path / "task-rest_bold.json") in str(error.value)
 
 
 @pytest.mark.parametrize("label", ["$(touch x)", "<script>", "a b", "`id`", "x;y", "", "a\nb", '"'])
 def test_labels_that_are_no_labels_are_refused(add, find, label):
     add(f"sub-{label}", f"sub-{label}_task-rest", EEG, BOLD)
-    with pytest.raises(DataError, match="cannot be a subject, session or run"):
+    with pytest.raises(DataError, match="cannot be a subject, session, task or run"):
         find()
 
 
@@ -218,8 +219,8 @@ def test_a_subject_that_leads_elsewhere_is_not_there(add, find):
     add("sub-01", "sub-01_task-rest", EEG, BOLD)
     with pytest.raises(DataError, match=r"no subject \.\./sub-01"):
         find(subjects=["../sub-01"])
-    with pytest.raises(DataError, match="no EEG and no BOLD run of task"):
-        find(task="../rest")
+    with pytest.raises(DataError, match=r"no task \.\./rest; there are rest"):
+        find(tasks="../rest")
 
 
 def test_slice_times_are_inherited_and_turned_where_slices_run_downwards(add, find, write_sidecar):

@@ -12,7 +12,8 @@ from preprocessing.brainvision import Marker
 from preprocessing.channels import ecg_channel, scalp_channels
 from preprocessing.eeg import eeg_features
 from preprocessing.eeg_files import open_eeg
-from preprocessing.recordings import Recording, find_recordings
+from preprocessing.recordings import Recording
+from preprocessing.selection import select_recordings
 from preprocessing.sources import source_states
 
 NAMES = ["Fz", "Cz", "Pz", "Oz", "C3", "C4", "ECG"]
@@ -174,7 +175,7 @@ def test_bids_finds_them_and_watches_what_lies_beside(tmp_path, signal_uv):
     path = write_set_with_fdt(folder / "eeg" / "sub-1_task-rest_eeg.set", signal_uv)
     (folder / "eeg" / "sub-1_task-rest_events.tsv").write_text("onset\n1\n")
     (folder / "func" / "sub-1_task-rest_bold.nii.gz").touch()
-    (recording,) = find_recordings(SourceConfig(kind="bids", path=tmp_path))
+    (recording,) = select_recordings(SourceConfig(kind="bids", path=tmp_path)).whole()
     assert recording.eeg_path == path
     names = {state.path.name for state in source_states(recording)}
     assert names == {

@@ -6,7 +6,8 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing import noddi, recordings
+from preprocessing import noddi
+from preprocessing.selection import select_recordings
 
 # As the unpacked archives list them.
 PUBLISHED = {
@@ -87,7 +88,7 @@ def test_knows_sixteen_subjects_and_their_channels():
 
 @pytest.mark.parametrize(("version", "place"), [("raw", 0), ("export", 1)])
 def test_finds_exceptions_and_newcomers(root, version, place):
-    found = noddi.find_recordings(_source(root, eeg=version, tr_s=2.0))
+    found = select_recordings(_source(root, eeg=version, tr_s=2.0)).whole()
     expected = PUBLISHED | {"61": NEWCOMER}
     assert [recording.subject for recording in found] == sorted(expected)
     for recording in found:
@@ -106,12 +107,12 @@ def test_finds_archives_merged_into_one_folder(root, merged):
             for subject in list((root / part).iterdir()):
                 subject.rename(root / merged / subject.name)
             (root / part).rmdir()
-    assert len(noddi.find_recordings(_source(root))) == len(PUBLISHED) + 1
+    assert len(select_recordings(_source(root)).whole()) == len(PUBLISHED) + 1
 
 
 def test_anatomy_may_be_missing(root):
     (root / PUBLISHED["35"][3]).unlink()
-    (recording,) = noddi.find_recordings(_source(root, subjects=["35"]))
+    (recording,) = select_recordings(_source(root, subjects=["35"])).whole()
     assert recording.t1_path is None
 
 
@@ -120,31 +121,31 @@ def test_half_a_pair_is_refused_with_its_path(root, place, version):
     missing = root / PUBLISHED["40"][place]
     missing.unlink()
     with pytest.raises(DataError) as refused:
-        noddi.find_recordings(_source(root, eeg=version))
-    assert "40" in refused.value.what
-    assert refused.value.where == missing
+        select_recordings(_source(root, eeg=version)).whole()
+    assert f"sub-40: no {'BOLD run' if place == 2 else 'EEG'}" in refused.value.what
+    assert f"{PUBLISHED['40'][place]} is missing" in refused.value.what
 
 
 def test_a_subject_with_eeg_alone_is_refused(root):
     _touch(root / "EEG2/70/raw/20160101700002.vhdr")
-    with pytest.raises(DataError, match="subject 70 has no BOLD run"):
-        noddi.find_recordings(_source(root))
-    assert len(noddi.find_recordings(_source(root, subjects=["32", "61"]))) == 2
+    with pytest.raises(DataError, match="sub-70: no BOLD run: fMRI/70/"):
+        select_recordings(_source(root)).whole()
+    assert len(select_recordings(_source(root, subjects=["32", "61"])).whole()) == 2
 
 
 def test_an_absent_subject_is_refused(root):
     with pytest.raises(DataError, match=r"no subject 33; there are 32, 35"):
-        noddi.find_recordings(_source(root, subjects=["32", "33"]))
+        select_recordings(_source(root, subjects=["32", "33"])).whole()
 
 
 def test_two_recordings_of_one_subject_are_refused(root):
     _touch(root / "EEG2/32/raw/20130410320002.vhdr")
     with pytest.raises(DataError, match="more than one raw EEG"):
-        noddi.find_recordings(_source(root))
+        select_recordings(_source(root)).whole()
 
 
 def test_nothing_found(tmp_path):
     assert noddi.find_recordings(_source(tmp_path)) == []
     assert noddi.find_recordings(_source(tmp_path / "nowhere")) == []
     with pytest.raises(DataError, match="no noddi recordings"):
-        recordings.find_recordings(_source(tmp_path))
+        select_recordings(_source(tmp_path))

@@ -21,7 +21,16 @@ from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.config.simulate import SimulateConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError, StoreError
 from eeg2fmri_dist.files import write_json
-from eeg2fmri_dist.store import Atlas, Layout, RecordingEntry, Store, verify, write_shard
+from eeg2fmri_dist.store import (
+    Atlas,
+    Layout,
+    LeftOut,
+    RecordingEntry,
+    Store,
+    verify,
+    write_shard,
+)
+from eeg2fmri_dist.store.__main__ import main as store_main
 from preprocessing import merging, noddi, pipeline, planning, prediction, space
 from preprocessing.cluster import WorkerDiedError
 from preprocessing.shards import make_record, record_path
@@ -364,7 +373,7 @@ def test_a_missing_source_file_fails_that_recording_alone(data, run, monkeypatch
 
     monkeypatch.setattr(pipeline, "examine", examine)
     text = "\n".join(planning.plan(configure(data)))
-    assert re.search(r"sub-35 .* looking at its files failed", text)
+    assert re.search(r"sub-35 +refused .* 35\.eeg: cannot be read", text)
     summary, _ = run(configure(data, on_error="continue"))
     assert states(summary)["sub-35"] == "failed"
     assert len(Store(summary.store).recordings) == 2
@@ -416,7 +425,7 @@ def test_plan_says_what_would_be_done_and_changes_nothing(data, run):
     flip_a_bit(config.output.with_suffix(".shards") / "sub-43.h5")
     before = mtimes(config)
     text = "\n".join(planning.plan(config))
-    assert re.search(r"sub-32 .* 8 +2\.16 +up to date", text)
+    assert re.search(r"sub-32 +selected .* 8 +2\.16 +up to date", text)
     assert re.search(r"sub-43 .* 8 +2\.16 +sub-43\.h5 is damaged", text)
     assert "1 of 3 shards to compute" in text
     assert mtimes(config) == before
@@ -425,7 +434,7 @@ def test_plan_says_what_would_be_done_and_changes_nothing(data, run):
 def test_plan_names_recordings_that_cannot_be_used(data, steps):
     steps.failures["35", "opening"] = DataError("8 volumes, of which the first 9 are dropped")
     text = "\n".join(planning.plan(configure(data)))
-    assert re.search(r"sub-35 .* cannot be used: 8 volumes, of which the first 9", text)
+    assert re.search(r"sub-35 +refused .* 8 volumes, of which the first 9", text)
     assert "1 of 3 recordings cannot be used: sub-35 (on_error: stop)" in text
     assert "2 of 3 shards to compute" in text
     for subject in SUBJECTS:
@@ -433,6 +442,55 @@ def test_plan_names_recordings_that_cannot_be_used(data, steps):
     with pytest.raises(DataError, match="none of these recordings can be used") as caught:
         planning.plan(configure(data))
     assert "sub-43" in str(caught.value)
+
+
+def excluding(data, reason):
+    exclude = [{"subject": 35, "reason": reason}]
+    return configure(data, source__exclude=exclude, source__subjects=["32", "35"])
+
+
+def test_exclusions_reach_table_store_index_and_summary(data, run, caplog, capsys):
+    config = excluding(data, "fell <asleep>")
+    text = "\n".join(planning.plan(config))
+    assert re.search(r"sub-32 +selected ", text)
+    assert re.search(r"sub-35 +excluded .* fell <asleep>", text)
+    assert re.search(r"sub-43 +not selected .* not one of source\.subjects", text)
+    summary, _ = run(config)
+    assert states(summary) == {"sub-32": "computed", "sub-35": "excluded"}
+    summary.check_complete()
+    assert "1 excluded" in summary.total()
+    assert any("fell <asleep>" in line for line in summary.lines())
+    assert Store(config.output).left_out == (LeftOut("sub-35", "excluded", "fell <asleep>"),)
+    index = config.output.with_suffix(".quality") / "index.html"
+    assert "fell &lt;asleep&gt;" in index.read_text()
+    assert store_main(["info", str(config.output)]) == 0
+    assert "left out: sub-35: excluded: fell <asleep>" in capsys.readouterr().out
+    fingerprint = Store(config.output).fingerprint
+    config = excluding(data, "snored")
+    assert "what is left out, or why, changed" in "\n".join(planning.plan(config))
+    summary, cluster = run(config)
+    assert cluster.steps == []
+    assert Store(config.output).left_out[0].reason == "snored"
+    assert Store(config.output).fingerprint == fingerprint
+    assert verify(config.output) == []
+
+
+def test_incomplete_recordings_stop_or_are_left_out(data, run):
+    missing = noddi.bold_run(data / "data", "35")
+    missing.unlink()
+    text = "\n".join(planning.plan(configure(data)))
+    assert re.search(r"sub-35 +refused .* no BOLD run: fMRI/35/", text)
+    with pytest.raises(DataError, match="sub-35: no BOLD run"):
+        run(configure(data))
+    assert run.cluster.steps == []
+    config = configure(data, on_error="continue")
+    summary, _ = run(config)
+    assert states(summary) == {"sub-32": "computed", "sub-35": "failed", "sub-43": "computed"}
+    with pytest.raises(DataError, match="1 of 3 recordings failed"):
+        summary.check_complete()
+    (left_out,) = Store(config.output).left_out
+    assert (left_out.recording, left_out.state) == ("sub-35", "failed")
+    assert "no BOLD run" in left_out.reason
 
 
 def test_plan_predicts_from_what_recordings_have_cost(data, run):
@@ -499,7 +557,7 @@ def write_config(folder):
 def test_real_store_holds_what_the_parts_compute(real):
     from preprocessing.eeg import eeg_features
     from preprocessing.fmri import grid_mask
-    from preprocessing.recordings import find_recordings
+    from preprocessing.selection import select_recordings
     from preprocessing.template import grid_affine
 
     config = configure(real, bold__transform="affine")
@@ -507,7 +565,7 @@ def test_real_store_holds_what_the_parts_compute(real):
     assert verify(store.path) == []
     assert store.grid == config.bold.grid
     assert store.n_samples == 14
-    second = find_recordings(config.source)[1]
+    second = select_recordings(config.source).selected[1]
     features = eeg_features(second, 12, 2.0, config.eeg, 5)
     np.testing.assert_array_equal(store.eeg(7, 14), features.power)
     assert store.layout.channel_names == features.channel_names
