@@ -8,12 +8,16 @@ from pathlib import Path
 
 from eeg2fmri_dist.config.preprocess import Exclusion, SourceConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing import bids, noddi
+from preprocessing import bids, noddi, own_layout
 from preprocessing.recordings import Recording
 
 Layout = Callable[[SourceConfig], Iterable[Recording]]
 
-_LAYOUTS: dict[str, Layout] = {"noddi": noddi.find_recordings, "bids": bids.find_recordings}
+_LAYOUTS: dict[str, Layout] = {
+    "noddi": noddi.find_recordings,
+    "bids": bids.find_recordings,
+    "custom": own_layout.find_recordings,
+}
 _FILTERS = {"subject": "subjects", "session": "sessions", "task": "tasks", "run": "runs"}
 _LEAVE_OUT = "leave them out with source.exclude, or set on_error=continue"
 
@@ -230,7 +234,9 @@ def _problem(recording: Recording, root: Path) -> str:
     for what, path in (("EEG", recording.eeg_path), ("BOLD run", recording.bold_path)):
         if path.is_file():
             continue
-        place = path.relative_to(root) if path.is_relative_to(root) else path
+        place = path.absolute()
+        if place.is_relative_to(root.absolute()):
+            place = place.relative_to(root.absolute())
         if path.is_symlink():
             return (
                 f"the content of {place} is not here (a link that leads nowhere); fetch it, with "

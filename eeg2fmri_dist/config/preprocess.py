@@ -42,8 +42,15 @@ class Exclusion(Schema):
 class SourceConfig(Schema):
     """Recordings to read."""
 
-    kind: Literal["noddi", "bids"] = Field(description="layout of the folder")
+    kind: Literal["noddi", "bids", "custom"] = Field(
+        description="layout of the folder; custom = source.layout says"
+    )
     path: Path = Field(description="folder that holds the recordings")
+    layout: Path | None = Field(
+        None,
+        description="custom: Python file that defines find_recordings(source), see "
+        "docs/own_data.md",
+    )
     eeg: Literal["raw", "export"] = Field(
         "raw", description="NODDI: which of the two EEG versions; BIDS: ignored"
     )
@@ -63,6 +70,12 @@ class SourceConfig(Schema):
     tr_s: float | None = Field(
         None, gt=0, description="repetition time in s; overrides sidecar and NIfTI header"
     )
+
+    @model_validator(mode="after")
+    def _custom_has_a_layout(self) -> SourceConfig:
+        if (self.kind == "custom") != (self.layout is not None):
+            raise ValueError("source.layout belongs to source.kind: custom, which needs it")
+        return self
 
 
 class GradientArtifactConfig(Schema):
