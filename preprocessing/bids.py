@@ -1,6 +1,7 @@
 """A BIDS data set on disk: finding its recordings.
 
-EEG (``sub-*/[ses-*/]eeg/*_eeg.vhdr``, ``.set``, ``.edf`` or ``.bdf``) and BOLD
+EEG (``sub-*/[ses-*/]eeg/*_eeg.vhdr``, ``.set``, ``.edf`` or ``.bdf``, or what `source.eeg_files`
+names, such as the corrected EEG in ``derivatives/``) and BOLD
 (``sub-*/[ses-*/]func/*_bold.nii[.gz]``) of the same subject, session, task and run make a
 recording. File names are parsed here because mne-bids 0.20 passes over names with entities that MRI
 alone has (``dir-``, ``echo-``).
@@ -37,7 +38,7 @@ class RunKey(NamedTuple):
 
 
 def find_recordings(source: SourceConfig) -> list[Recording]:
-    """All recordings of a BIDS folder; derivatives are not looked at.
+    """All recordings of a BIDS folder; of derivatives, only EEG where the config names it.
 
     The repetition time is `source.tr_s`, else ``RepetitionTime`` of the nearest sidecar
     (inheritance principle of BIDS 1.10), else None: then the NIfTI header decides. The anatomy is
@@ -46,7 +47,7 @@ def find_recordings(source: SourceConfig) -> list[Recording]:
     Parameters
     ----------
     source : SourceConfig
-        Folder and repetition time; the filters are applied by others.
+        Folder, pattern of the EEG and repetition time; the filters are applied by others.
 
     Returns
     -------
@@ -54,9 +55,17 @@ def find_recordings(source: SourceConfig) -> list[Recording]:
         Sorted by subject, session, task and run, those included that lack a half, have several
         files for one, or have a damaged sidecar: their `problem` or their paths say so.
     """
-    eeg = _by_key(_files(source.path, "eeg", EEG_ENDINGS))
+    eeg = _by_key(_eeg_files(source))
     bold = _by_key(_files(source.path, "func", BOLD_ENDINGS))
     return [_recording(source, key, eeg, bold) for key in sorted({*eeg, *bold})]
+
+
+def _eeg_files(source: SourceConfig) -> list[Path]:
+    """EEG of all subjects, the raw one or that of the configured pattern."""
+    if source.eeg_files is None:
+        return _files(source.path, "eeg", EEG_ENDINGS)
+    found = source.path.glob(source.eeg_files)
+    return sorted(path for path in found if "sub" in entities_of(path))
 
 
 def _files(root: Path, datatype: str, endings: tuple[str, ...], subject: str = "*") -> list[Path]:
@@ -95,7 +104,12 @@ def _recording(
 ) -> Recording:
     """The recording of a key that EEG or BOLD has."""
     headers, runs = eeg.get(key, ()), bold.get(key, ())
-    eeg_path = headers[0] if headers else _expected(source.path, runs[0], "eeg", EEG_ENDINGS[0])
+    expected = source.path / source.eeg_files if source.eeg_files else None
+    eeg_path = (
+        headers[0]
+        if headers
+        else expected or _expected(source.path, runs[0], "eeg", EEG_ENDINGS[0])
+    )
     bold_path = runs[0] if runs else _expected(source.path, headers[0], "func", BOLD_ENDINGS[0])
     recording = Recording(
         subject=key.subject,

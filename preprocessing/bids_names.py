@@ -34,8 +34,14 @@ def applicable_files(path: Path, ending: str, root: Path) -> Iterator[Path]:
         applicable = [
             file
             for file in folder.glob(f"*{ending}")
-            if file.name.split("_")[-1] == ending and entities_of(file).items() <= entities
+            if _is_plain(file, ending) and entities_of(file).items() <= entities
         ]
         yield from sorted(applicable, key=lambda file: len(entities_of(file)), reverse=True)
         if folder == root:
             return
+
+
+def _is_plain(file: Path, ending: str) -> bool:
+    """Whether a name consists of entities and this ending alone."""
+    *pairs, last = file.name.split("_")
+    return last == ending and all("-" in pair for pair in pairs)

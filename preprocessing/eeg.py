@@ -165,10 +165,13 @@ def _open_scan(
 ) -> _Scan:
     """Open the recording and find its channels and volumes."""
     _check_window(config, tr_s)
-    eeg = open_eeg(recording.eeg_path)
+    eeg = open_eeg(recording.eeg_path, config.marker)
     _check_rate(eeg, config)
     channels = scalp_channels(eeg, config)
-    onsets = volume_onsets(eeg, config.marker, n_volumes, tr_s, config.window_s)
+    onsets = volume_onsets(eeg, n_volumes, tr_s, config)
+    if n_volumes is not None:
+        # Cut EEG begins later than the run, and has less to drop.
+        drop_volumes -= config.first_volume or 0
     _check_volumes_left(eeg, len(onsets), drop_volumes)
     return _Scan(eeg, channels, onsets, tr_s, config, drop_volumes)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing.brainvision import BrainVision, Marker
 
@@ -16,7 +17,7 @@ SPACING_ALLOWANCE = 1e-3  # of the TR
 
 
 def volume_onsets(
-    eeg: BrainVision, marker: str | None, n_volumes: int | None, tr_s: float, window_s: float
+    eeg: BrainVision, n_volumes: int | None, tr_s: float, config: EegConfig
 ) -> np.ndarray:
     """First EEG sample of each volume.
 
@@ -26,23 +27,24 @@ def volume_onsets(
     take one TR. The end of the last volume may be missing as long as one Fourier window of it is
     there.
 
+    EEG that was cut (`first_volume` is not None) begins with that volume of the BOLD run, and the
+    run may go on behind its end.
+
     Parameters
     ----------
     eeg : BrainVision
         The recording.
-    marker : str or None
-        Regular expression found in the description of a volume marker.
     n_volumes : int or None
         Volumes of the BOLD run; None = as many as the EEG covers.
     tr_s : float
         Repetition time in s.
-    window_s : float
-        Fourier window in s, which the last volume must hold.
+    config : EegConfig
+        ``marker``, ``first_volume``, and ``window_s``, which the last volume must hold.
 
     Returns
     -------
     array (volume,) of int64
-        Samples, counted from 0.
+        Samples, counted from 0; of the volumes from `first_volume` on that the EEG covers.
 
     Raises
     ------
@@ -50,17 +52,21 @@ def volume_onsets(
         If the markers are absent, too few, too many or irregular, or if the EEG is shorter than
         the BOLD run.
     """
-    if n_volumes is not None:
+    marker, cut, window_s = config.marker, config.first_volume is not None, config.window_s
+    if n_volumes is not None and not cut:
         _check_duration(eeg, n_volumes, tr_s, window_s)
     if marker is None:
-        onsets = _onsets_of_segment(eeg, n_volumes, tr_s)
+        onsets = _onsets_of_segment(eeg, None if cut else n_volumes, tr_s)
     else:
         onsets = _onsets_of_markers(eeg, marker)
-        _check_count(onsets, eeg, n_volumes, tr_s)
+        if n_volumes is not None:
+            _check_count(onsets, eeg, n_volumes - (config.first_volume or 0), tr_s, cut)
         _check_spacing(onsets, eeg, tr_s)
     covered = onsets + int(window_s * eeg.sfreq_hz) <= eeg.n_samples
     if n_volumes is None:
         return onsets[covered]
+    if cut:
+        return onsets[covered][: n_volumes - (config.first_volume or 0)]
     if not covered[-1]:
         raise _ends_early(eeg, n_volumes * tr_s, f"starts at {onsets[0] / eeg.sfreq_hz:.3f} s and ")
     return onsets
@@ -144,9 +150,11 @@ def _ends_early(eeg: BrainVision, run_s: float, start: str) -> DataError:
     )
 
 
-def _check_count(onsets: np.ndarray, eeg: BrainVision, n_volumes: int | None, tr_s: float) -> None:
-    """Refuse a number of markers other than that of the volumes."""
-    if n_volumes is None or len(onsets) == n_volumes:
+def _check_count(
+    onsets: np.ndarray, eeg: BrainVision, n_volumes: int, tr_s: float, cut: bool
+) -> None:
+    """Refuse a number of markers other than that of the volumes; fewer are fine in cut EEG."""
+    if len(onsets) == n_volumes or (cut and len(onsets) < n_volumes):
         return
     amount = "too few" if len(onsets) < n_volumes else "too many"
     irregular = _first_irregular(onsets, eeg.sfreq_hz, tr_s)

@@ -82,7 +82,7 @@ def settings_of(config: PreprocessConfig) -> dict[str, Any]:
     """
     elsewhere = {"output", "atlas", "quality", "on_error", "cluster"}
     values = config.model_dump(mode="json", exclude=elsewhere)
-    for key in ("path", "layout", "subjects", "sessions", "tasks", "runs", "exclude"):
+    for key in ("path", "layout", "eeg_files", "subjects", "sessions", "tasks", "runs", "exclude"):
         del values["source"][key]
     return values
 

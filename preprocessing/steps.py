@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,9 @@ def shard(
     meter = Meter()
     place = item.place
     run = open_run(place.recording, config)
-    bold = _bold(place.recording, run, registered[0], config)
+    # Cut EEG may end before the run does.
+    covered = replace(run, n_volumes=config.drop_volumes + len(features[0].power))
+    bold = _bold(place.recording, covered, registered[0], config)
     sources = [source.hashed() for source in item.sources]
     confounds = confounds_of(bold)
     evidence, quality = gather(

@@ -54,6 +54,12 @@ class SourceConfig(Schema):
     eeg: Literal["raw", "export"] = Field(
         "raw", description="NODDI: which of the two EEG versions; BIDS: ignored"
     )
+    eeg_files: str | None = Field(
+        None,
+        pattern=r"^[^/].*\.(vhdr|set|edf|bdf)$",
+        description="BIDS: glob pattern below source.path of other EEG than the raw one, such as "
+        "derivatives/sub-*/eeg_pp/*_eeg_pp.vhdr; null = sub-*/[ses-*/]eeg/*_eeg.*",
+    )
     origin: Literal["real", "simulated", "simulated_eeg"] = Field(
         "real", description="said in every report; simulated_eeg = real BOLD with simulated EEG"
     )
@@ -123,6 +129,12 @@ class EegConfig(Schema):
         "R128",
         description="regular expression found in the description of a volume marker; null = no "
         "markers, the EEG was cut to the scan (volume 0 begins at its first sample)",
+    )
+    first_volume: int | None = Field(
+        None,
+        ge=0,
+        description="null = the EEG holds the whole BOLD run; N = it was cut and begins with "
+        "volume N (from 0), at most drop_volumes; volumes behind its end are left out",
     )
     band_hz: tuple[float, float] = Field((1.0, 30.0), description="band-pass edges in Hz")
     sfreq_hz: float = Field(
@@ -290,3 +302,12 @@ class PreprocessConfig(Schema):
         "stop", description="after a failed recording: make no store, or one of the others"
     )
     cluster: ClusterConfig = Field(ClusterConfig(), description="where the Dask job runs")
+
+    @model_validator(mode="after")
+    def _eeg_has_begun(self) -> PreprocessConfig:
+        if (self.eeg.first_volume or 0) > self.drop_volumes:
+            raise ValueError(
+                f"eeg.first_volume {self.eeg.first_volume} is more than drop_volumes "
+                f"{self.drop_volumes}: there is no EEG of the first volumes kept"
+            )
+        return self

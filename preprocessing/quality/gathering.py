@@ -157,8 +157,8 @@ def _marker_spacing_s(preprocessed: Preprocessed, config: PreprocessConfig) -> n
     from preprocessing.markers import volume_onsets
 
     run = preprocessed.run
-    eeg = open_eeg(preprocessed.recording.eeg_path)
-    onsets = volume_onsets(eeg, config.eeg.marker, run.n_volumes, run.tr_s, config.eeg.window_s)
+    eeg = open_eeg(preprocessed.recording.eeg_path, config.eeg.marker)
+    onsets = volume_onsets(eeg, run.n_volumes, run.tr_s, config.eeg)
     spacing_s: np.ndarray = np.diff(onsets) / eeg.sfreq_hz
     return spacing_s
 

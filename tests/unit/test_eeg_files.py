@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+import eeg_formats
 import numpy as np
 import pytest
-from scipy.io import savemat
 
 from eeg2fmri_dist.config.preprocess import EegConfig, SourceConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing.brainvision import Marker
 from preprocessing.channels import ecg_channel, scalp_channels
 from preprocessing.eeg import eeg_features
-from preprocessing.eeg_files import open_eeg
+from preprocessing.eeg_files import files_beside, open_eeg
 from preprocessing.recordings import Recording
 from preprocessing.selection import select_recordings
 from preprocessing.sources import source_states
@@ -27,67 +27,12 @@ def signal_uv():
     return np.cumsum(rng.normal(0, 3, (len(NAMES), N_SAMPLES)), axis=1) * 0.2
 
 
-def write_set(path, signal_uv, names=NAMES, with_fdt=False):
-    """An EEGLAB file with events ``R128``, its samples inside or beside it."""
-    events = np.zeros(len(ONSETS), dtype=[("type", "O"), ("latency", "O"), ("duration", "O")])
-    for event, onset in zip(events, ONSETS, strict=True):
-        event["type"], event["latency"], event["duration"] = "R128", float(onset + 1), 0.0
-    places = np.zeros(len(names), dtype=[("labels", "O")])
-    places["labels"] = names
-    data: object = signal_uv.astype(np.float32)
-    if with_fdt:
-        signal_uv.T.astype("<f4").tofile(path.with_suffix(".fdt"))
-        data = path.with_suffix(".fdt").name
-    content = {
-        "setname": "test",
-        "nbchan": len(names),
-        "pnts": signal_uv.shape[1],
-        "trials": 1,
-        "srate": float(SFREQ_HZ),
-        "xmin": 0.0,
-        "xmax": (signal_uv.shape[1] - 1) / SFREQ_HZ,
-        "data": data,
-        "chanlocs": places,
-        "event": events,
-        "icawinv": [],
-        "icasphere": [],
-        "icaweights": [],
-    }
-    savemat(path, {"EEG": content}, appendmat=False)
-    return path
+def write_set(path, signal_uv, names=NAMES, **options):
+    return eeg_formats.write_set(path, signal_uv, names, SFREQ_HZ, ONSETS, **options)
 
 
 def write_edf(path, signal_uv, names=NAMES):
-    """An EDF+ file in records of 1 s, with annotations ``R128``."""
-    n_records, size = signal_uv.shape[1] // SFREQ_HZ, 60
-    labels = [f"EEG {name}" if name != "ECG" else "ECG" for name in names] + ["EDF Annotations"]
-    columns = [
-        (labels, 16),
-        ([""] * len(labels), 80),
-        (["uV"] * len(names) + [""], 8),
-        (["-3276.8"] * len(names) + ["-1"], 8),
-        (["3276.7"] * len(names) + ["1"], 8),
-        (["-32768"] * len(labels), 8),
-        (["32767"] * len(labels), 8),
-        ([""] * len(labels), 80),
-        ([str(SFREQ_HZ)] * len(names) + [str(size)], 8),
-        ([""] * len(labels), 32),
-    ]
-    fixed = [("0", 8), ("X X X X", 80), ("Startdate 01-JAN-2020 X X X", 80), ("01.01.20", 8)]
-    fixed += [("00.00.00", 8), (str(256 * (len(labels) + 1)), 8), ("EDF+C", 44)]
-    fixed += [(str(n_records), 8), ("1", 8), (str(len(labels)), 4)]
-    header = "".join(text.ljust(width) for text, width in fixed)
-    header += "".join(text.ljust(width) for texts, width in columns for text in texts)
-    steps = np.rint(signal_uv / 0.1).astype("<i2")
-    with path.open("wb") as file:
-        file.write(header.encode("ascii"))
-        for record in range(n_records):
-            file.write(steps[:, record * SFREQ_HZ : (record + 1) * SFREQ_HZ].tobytes())
-            notes = f"+{record}\x14\x14\0"
-            for onset in ONSETS[record == ONSETS // SFREQ_HZ]:
-                notes += f"+{onset / SFREQ_HZ}\x14R128\x14\0"
-            file.write(notes.encode("ascii").ljust(2 * size, b"\0"))
-    return path
+    return eeg_formats.write_edf(path, signal_uv, names, SFREQ_HZ, ONSETS)
 
 
 def write_set_with_fdt(path, signal_uv):
@@ -184,3 +129,39 @@ def test_bids_finds_them_and_watches_what_lies_beside(tmp_path, signal_uv):
         "sub-1_task-rest_events.tsv",
         "sub-1_task-rest_bold.nii.gz",
     }
+
+
+def test_volume_markers_of_events_tsv_serve_a_file_that_has_others(tmp_path, signal_uv):
+    path = write_set(tmp_path / "sub-1_task-rest_eeg.set", signal_uv)
+    (tmp_path / "sub-1_task-rest_events.tsv").write_text("onset\tvalue\n1\tT\n3\tT\n")
+    assert len(open_eeg(path, "R128").markers) == len(ONSETS)
+    found = open_eeg(path, "^T$").markers
+    assert [marker.sample for marker in found if marker.description == "T"] == [250, 750]
+
+
+def test_tables_are_inherited_as_published_data_have_them(tmp_path, signal_uv):
+    folder = tmp_path / "sub-1" / "eeg"
+    folder.mkdir(parents=True)
+    path = write_set(folder / "sub-1_task-rest_eeg.set", signal_uv)
+    # Spaces in place of tabs, quotes that do not match, tabs at the ends of lines.
+    rows = "".join(f"'{name}’   EEG   microV\n" for name in NAMES[:-2])
+    table = tmp_path / "task-rest_channels.tsv"
+    table.write_text(f"name   type   units\n{rows}'C4’   EOG   microV\n")
+    (tmp_path / "task-rest_events.tsv").write_text(
+        "onset\tduration\ttrial_type\tfile\n2\t20\tRest\ta.png\n22\t20\tGo\tb.png\t\n\n\t\n"
+    )
+    (tmp_path / "task-other_channels.tsv").write_text("name\ttype\nFz\tMISC\n")
+    eeg = open_eeg(path, "Rest|Go")
+    assert eeg.channel_types == ("eeg",) * 5 + ("eog", "ecg")
+    assert [m.sample for m in eeg.markers if m.description in ("Rest", "Go")] == [500, 5500]
+    beside = {file.name for file in files_beside(path)}
+    assert beside == {"task-rest_channels.tsv", "task-rest_events.tsv"}
+    own = folder / "sub-1_task-rest_channels.tsv"
+    own.write_text("name\ttype\nFz\tMISC\n")
+    assert open_eeg(path).channel_types[0] == "misc"
+
+
+def test_tables_of_other_recordings_in_one_folder_do_not_apply(tmp_path, signal_uv):
+    path = write_set(tmp_path / "eeg_2.set", signal_uv)
+    (tmp_path / "eeg_1_channels.tsv").write_text("name\ttype\nFz\tMISC\n")
+    assert open_eeg(path).channel_types[0] == "eeg"

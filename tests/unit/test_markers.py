@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.errors import DataError
 from preprocessing.brainvision import BrainVision, Marker
 from preprocessing.markers import spacing_quality, volume_onsets
@@ -31,8 +32,8 @@ def recording(samples=REGULAR, description="Response/R128", n_samples=None, othe
     )
 
 
-def onsets_of(eeg, marker="R128", n_volumes=N, tr_s=TR_S):
-    return volume_onsets(eeg, marker, n_volumes, tr_s, window_s=1.0)
+def onsets_of(eeg, marker="R128", n_volumes=N, tr_s=TR_S, first_volume=None):
+    return volume_onsets(eeg, n_volumes, tr_s, EegConfig(marker=marker, first_volume=first_volume))
 
 
 @pytest.mark.parametrize(
@@ -161,3 +162,22 @@ def test_quality_numbers():
     assert numbers["n_volumes"] == N
     assert numbers["marker_spacing_mean_s"] == pytest.approx(2.16)
     assert numbers["marker_spacing_max_deviation_s"] == pytest.approx(0.001)
+
+
+def test_cut_eeg_begins_with_a_later_volume_and_may_end_before_the_run():
+    later = recording(REGULAR[2:15])
+    np.testing.assert_array_equal(onsets_of(later, first_volume=2), REGULAR[2:15])
+    with pytest.raises(DataError, match=r"too many volume markers: 13 for 12 BOLD volumes"):
+        onsets_of(later, n_volumes=14, first_volume=2)
+    with pytest.raises(DataError, match="too few"):
+        onsets_of(later)
+    # The last marker is there, but less than a window of its volume.
+    ends = recording(REGULAR[2:15], n_samples=int(REGULAR[14]) + 100)
+    np.testing.assert_array_equal(onsets_of(ends, first_volume=2), REGULAR[2:14])
+
+
+@pytest.mark.parametrize(("n_volumes", "expected"), [(30, 20), (20, 18), (7, 5)])
+def test_cut_eeg_without_markers_begins_at_its_first_sample(n_volumes, expected):
+    eeg = recording((), n_samples=N * STEP + 100)
+    onsets = onsets_of(eeg, None, n_volumes, first_volume=2)
+    np.testing.assert_array_equal(onsets, STEP * np.arange(expected))
