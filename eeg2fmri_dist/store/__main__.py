@@ -1,4 +1,4 @@
-"""Look at a store: ``python -m eeg2fmri_dist.store info|verify|export FILE``."""
+"""Look at stores and merge them: ``python -m eeg2fmri_dist.store VERB ...``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from eeg2fmri_dist.errors import StoreError, SuiteError
 from eeg2fmri_dist.store import FORMAT_VERSION, Store, verify
 from eeg2fmri_dist.store.exporting import export_recording
+from eeg2fmri_dist.store.joining import append_stores, merge_stores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export.add_argument("file", type=Path)
     export.add_argument("recording", help="as `info` names it, such as sub-32_run-01")
     export.add_argument("folder", type=Path, help="for the files; made where it is not there")
+    meaning = "write a new store of the recordings of others, which must match"
+    merging = verbs.add_parser("merge", help=meaning, description=meaning)
+    merging.add_argument("output", type=Path, help="store to write; must not exist")
+    meaning = "append the recordings of other stores to one, which is replaced when all is verified"
+    appending = verbs.add_parser("append", help=meaning, description=meaning)
+    appending.add_argument("file", type=Path)
+    for joining in (merging, appending):
+        joining.add_argument("sources", type=Path, nargs="+", metavar="store")
     options = parser.parse_args(arguments)
     try:
         lines = _act(options)
@@ -37,10 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _act(options: argparse.Namespace) -> list[str]:
+    if options.verb == "merge":
+        return _summary(merge_stores(options.sources, options.output))
+    if options.verb == "append":
+        return _summary(append_stores(options.file, options.sources))
     store = Store(options.file)
     if options.verb == "export":
         return list(map(str, export_recording(store, options.recording, options.folder)))
     return _describe(store) if options.verb == "info" else _check(store)
+
+
+def _summary(store: Store) -> list[str]:
+    return [
+        f"{store.path}: {store.n_samples} samples of {len(store.recordings)} recordings, "
+        f"fingerprint {store.fingerprint}"
+    ]
 
 
 def _describe(store: Store) -> list[str]:

@@ -27,6 +27,7 @@ from eeg2fmri_dist.store.confounds import (
     write_confounds,
 )
 from eeg2fmri_dist.store.left_out import join_left_out, read_left_out, write_left_out
+from eeg2fmri_dist.store.matching import common_index
 from eeg2fmri_dist.store.reading import open_checked
 from eeg2fmri_dist.store.schema import (
     DESCRIPTIONS,
@@ -40,7 +41,6 @@ from eeg2fmri_dist.store.schema import (
     crc,
     fingerprint,
     small_checksums,
-    to_json,
 )
 
 # HDF5's own index nodes gather in blocks of this size, so that the chunks lie back to back.
@@ -121,14 +121,14 @@ def merge(
     Raises
     ------
     StoreError
-        If there is none, one is damaged or of another layout, or a recording comes twice.
+        If there is none, one is damaged or does not match, or a recording comes twice.
     LaunchError
         If the disk is full.
     """
     if not shards:
         raise StoreError("no shards to merge", where=path)
     sources = [Path(shard) for shard in shards]
-    layout, compression, recordings = _common(sources)
+    layout, compression, recordings = common_index(sources)
     if atlases is not None:
         layout = dataclasses.replace(layout, atlases=atlases)
         _check_layout(layout, where=str(path))
@@ -202,42 +202,6 @@ def _stored_chunks(path: Path, name: str) -> Iterator[tuple[int, bytes, int]]:
             yield filter_mask, chunk, checksums[index]
 
 
-def _common(sources: Sequence[Path]) -> tuple[Layout, str, list[RecordingEntry]]:
-    """The layout that all sources share, their compression, and their recordings in order."""
-    first = _read_index(sources[0])
-    versions: dict[str, set[str]] = {}
-    recordings: dict[str, RecordingEntry] = {}
-    for path in sources:
-        layout, compression, entries = _read_index(path)
-        difference = _difference(first[0], layout)
-        if compression != first[1]:
-            difference = f"compression is {compression!r}, not {first[1]!r}"
-        if difference:
-            raise StoreError(
-                f"does not fit {sources[0].name}: {difference}",
-                where=path,
-                remedy="preprocess these recordings again with one config",
-            )
-        for package, version in layout.versions.items():
-            versions.setdefault(package, set()).update(version.split(", "))
-        for entry in entries:
-            if entry.key in recordings:
-                raise StoreError(f"{entry.key} is in an earlier shard already", where=path)
-            first_sample = sum(earlier.n_samples for earlier in recordings.values())
-            recordings[entry.key] = dataclasses.replace(entry, first_sample=first_sample)
-    joined = {package: ", ".join(sorted(found)) for package, found in versions.items()}
-    return dataclasses.replace(first[0], versions=joined), first[1], list(recordings.values())
-
-
-def _read_index(path: Path) -> tuple[Layout, str, tuple[RecordingEntry, ...]]:
-    with open_checked(path) as file:
-        return (
-            contents.read_layout(file),
-            contents.compression_of(file),
-            contents.read_recordings(file),
-        )
-
-
 def _confounds(path: Path) -> tuple[Confounds | None, int]:
     with open_checked(path) as file:
         for problem in damaged_confounds(file):
@@ -248,47 +212,6 @@ def _confounds(path: Path) -> tuple[Confounds | None, int]:
 def _left_out(path: Path) -> tuple[LeftOut, ...]:
     with open_checked(path) as file:
         return read_left_out(file)
-
-
-def _difference(layout: Layout, other: Layout) -> str | None:
-    """Name the first part that keeps two layouts out of one store; versions may differ."""
-    ours, theirs = _parts(layout), _parts(other)
-    for name in ours | theirs:
-        if ours.get(name) != theirs.get(name):
-            return (
-                f"{name} differ ({_short(theirs.get(name))} here, {_short(ours.get(name))} there)"
-            )
-    return None
-
-
-def _parts(layout: Layout) -> dict[str, Any]:
-    """What must be the same in all shards, by name."""
-    return {
-        "channel names": layout.channel_names,
-        "frequencies": layout.frequencies_hz.tolist(),
-        "EEG units": layout.eeg_unit,
-        "spaces": layout.space,
-        "grids": layout.grid,
-        "masks": _digest(layout.mask),
-        "affines": layout.affine.tolist(),
-        **{
-            f"labels of atlas {name!r}": [atlas.names, _digest(atlas.labels)]
-            for name, atlas in layout.atlases.items()
-        },
-        **{
-            f"preprocessing settings {name!r}": to_json(value)
-            for name, value in layout.preprocessing.items()
-        },
-    }
-
-
-def _digest(array: np.ndarray) -> str:
-    return f"CRC-32 {crc(array):08x}"
-
-
-def _short(part: Any) -> str:
-    text = "none" if part is None else str(part)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _check_layout(layout: Layout, where: str) -> None:

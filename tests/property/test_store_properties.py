@@ -1,5 +1,6 @@
 """How recordings are grouped into shards never matters, and no flipped byte goes unseen."""
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -8,7 +9,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eeg2fmri_dist.store import Layout, RecordingEntry, Store, merge, verify, write_shard
+from eeg2fmri_dist.store import (
+    Layout,
+    LeftOut,
+    RecordingEntry,
+    Store,
+    merge,
+    verify,
+    write_shard,
+)
+from eeg2fmri_dist.store.joining import append_stores, merge_stores
 
 GRID = (3, 4, 2)
 LAYOUT = Layout(
@@ -66,6 +76,31 @@ def test_any_split_into_shards_merges_to_the_same_store(counts, data, compressio
         ends = np.cumsum([entry.n_samples for entry in second.recordings])
         assert [entry.first_sample for entry in second.recordings] == [0, *ends[:-1]]
         assert verify(in_steps) == []
+
+
+@settings(max_examples=12, deadline=None)
+@given(counts=lengths, data=st.data(), compression=compressions)
+def test_stores_merged_in_any_grouping_are_the_same_store(counts, data, compression):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards, eeg, bold = write_shards(folder, counts, compression)
+        merge(shards, folder / "at_once.h5")
+        ends = data.draw(st.lists(st.integers(1, len(shards)), unique=True).map(sorted))
+        edges = sorted({0, *ends, len(shards)})
+        groups = []
+        for first, last in itertools.pairwise(edges):
+            groups.append(folder / f"group-{first}.h5")
+            left_out = [LeftOut(f"sub-{first}", "excluded", "held"), LeftOut("sub-x", "failed", "")]
+            merge(shards[first:last], groups[-1], left_out=left_out)
+        merged = merge_stores(groups, folder / "merged.h5")
+        appended = append_stores(groups[0], groups[1:]) if groups[1:] else merged
+        for store in (merged, appended):
+            assert store.fingerprint == Store(folder / "at_once.h5").fingerprint
+            assert [entry.recording for entry in store.left_out] == ["sub-x"]
+            np.testing.assert_array_equal(store.eeg(0, len(eeg)), eeg)
+            np.testing.assert_array_equal(store.bold(0, len(bold)), bold)
+            assert verify(store.path) == []
+        assert not list(folder.glob(".*"))
 
 
 @settings(max_examples=60, deadline=None)

@@ -341,7 +341,7 @@ def test_shapes_that_disagree_are_refused(tmp_path):
         ({"affine": np.eye(4)}, "affines"),
         ({"mask": np.ones(GRID, bool)}, "masks"),
         ({"atlases": {}}, "parcels"),
-        ({"preprocessing": {"eeg": {"band_hz": [1.0, 40.0]}}}, "settings 'eeg'"),
+        ({"preprocessing": {"eeg": {"band_hz": [1.0, 40.0]}}}, "settings eeg.band_hz differ"),
         ({"space": "native"}, "spaces"),
     ],
 )
@@ -358,7 +358,7 @@ def test_shards_that_do_not_fit_are_refused_by_name(recordings, tmp_path, change
 
 def test_merge_refuses_a_recording_twice_and_a_damaged_shard(recordings, tmp_path):
     _, shards, _, _ = recordings
-    with pytest.raises(StoreError, match="sub-32_run-01 is in an earlier shard"):
+    with pytest.raises(StoreError, match=r"sub-32_run-01 is in sub-32\.h5 already"):
         merge([shards[0], shards[1], shards[0]], tmp_path / "twice.h5")
     flip(shards[2], place_of(shards[2], Store(shards[2]).bold(1, 2)))
     with pytest.raises(StoreError, match="row 1 of bold does not match its checksum") as caught:
