@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eeg2fmri_dist.errors import DataError
 from preprocessing.bids_names import applicable_files
-from preprocessing.brainvision import BrainVision, Marker
+from preprocessing.continuous_eeg import ContinuousEeg, Marker
 
 # BIDS channel types that are of scalp, heart, eyes and muscles; others are `misc`.
 _TYPES = {"EEG": "eeg", "ECG": "ecg", "EMG": "emg"} | dict.fromkeys(("EOG", "HEOG", "VEOG"), "eog")
@@ -27,7 +27,7 @@ def tables_of(path: Path) -> list[Path]:
     return [table for table in found if table is not None]
 
 
-def with_types(eeg: BrainVision) -> BrainVision:
+def with_types(eeg: ContinuousEeg) -> ContinuousEeg:
     """Return the recording with the channel types that its table states.
 
     Raises
@@ -46,12 +46,12 @@ def with_types(eeg: BrainVision) -> BrainVision:
     return replace(eeg, channel_types=tuple(types))
 
 
-def with_events(eeg: BrainVision, marker: str | None) -> BrainVision:
+def with_events(eeg: ContinuousEeg, marker: str | None) -> ContinuousEeg:
     """Return the recording with the events of its table too, if its file has no volume markers.
 
     Parameters
     ----------
-    eeg : BrainVision
+    eeg : ContinuousEeg
     marker : str or None
         Regular expression of a volume marker; None = any marker is one.
 

@@ -8,15 +8,15 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.brainvision import BrainVision
+from preprocessing.continuous_eeg import ContinuousEeg
 
 
-def scalp_channels(eeg: BrainVision, config: EegConfig) -> np.ndarray:
+def scalp_channels(eeg: ContinuousEeg, config: EegConfig) -> np.ndarray:
     """Channels of type EEG that the config does not exclude.
 
     Parameters
     ----------
-    eeg : BrainVision
+    eeg : ContinuousEeg
         The recording.
     config : EegConfig
         ``exclude`` and ``min_channels``.
@@ -52,6 +52,6 @@ def scalp_channels(eeg: BrainVision, config: EegConfig) -> np.ndarray:
     return np.array(channels)
 
 
-def ecg_channel(eeg: BrainVision) -> int | None:
+def ecg_channel(eeg: ContinuousEeg) -> int | None:
     """Position of the first ECG channel; None without one."""
     return next((i for i, kind in enumerate(eeg.channel_types) if kind == "ecg"), None)

@@ -11,9 +11,9 @@ import numpy as np
 from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.bandpass import Bandpass, decimation_factor
-from preprocessing.brainvision import BrainVision
 from preprocessing.channels import ecg_channel, scalp_channels
 from preprocessing.cleaning import Cleaning, Plan, clean, plan_cleaning
+from preprocessing.continuous_eeg import ContinuousEeg
 from preprocessing.eeg_files import open_eeg
 from preprocessing.gradient_artifact import LOCKED_SHARE, check_enough_volumes, even_onsets
 from preprocessing.markers import spacing_quality, volume_onsets
@@ -74,7 +74,7 @@ class _Signal(Protocol):
 class _Scan:
     """A recording, its scalp channels and volumes, as all steps need them."""
 
-    eeg: BrainVision
+    eeg: ContinuousEeg
     channels: np.ndarray
     onsets: np.ndarray
     tr_s: float
@@ -290,7 +290,7 @@ def _check_window(config: EegConfig, tr_s: float) -> None:
         )
 
 
-def _check_rate(eeg: BrainVision, config: EegConfig) -> None:
+def _check_rate(eeg: ContinuousEeg, config: EegConfig) -> None:
     """Refuse a rate at which the band-pass has no room for its upper slope."""
     if eeg.sfreq_hz <= 2.5 * config.band_hz[1]:
         raise DataError(
@@ -301,7 +301,7 @@ def _check_rate(eeg: BrainVision, config: EegConfig) -> None:
         )
 
 
-def _check_volumes_left(eeg: BrainVision, n_volumes: int, drop_volumes: int) -> None:
+def _check_volumes_left(eeg: ContinuousEeg, n_volumes: int, drop_volumes: int) -> None:
     """Refuse a recording of which nothing is left."""
     if n_volumes <= drop_volumes:
         raise DataError(
@@ -312,7 +312,7 @@ def _check_volumes_left(eeg: BrainVision, n_volumes: int, drop_volumes: int) -> 
 
 
 def _window_starts(
-    eeg: BrainVision, onsets: np.ndarray, tr_s: float, factor: int, length: int, n_windows: int
+    eeg: ContinuousEeg, onsets: np.ndarray, tr_s: float, factor: int, length: int, n_windows: int
 ) -> np.ndarray:
     """Windows (volume, window) in samples of the decimated signal, volume 0 being its origin."""
     sfreq_hz = eeg.sfreq_hz / factor

@@ -1,4 +1,4 @@
-"""EEG files of any format that is read: BrainVision, EEGLAB, EDF and BDF."""
+"""EEG files of any format that is read: ContinuousEeg, EEGLAB, EDF and BDF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from eeg2fmri_dist.errors import DataError
 from preprocessing.bids_tables import tables_of, with_events, with_types
-from preprocessing.brainvision import BrainVision, Marker, channel_type, open_brainvision
+from preprocessing.brainvision import open_brainvision
+from preprocessing.continuous_eeg import ContinuousEeg, Marker, channel_type
 
 if TYPE_CHECKING:
     import mne
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".vhdr", ".set", ".edf", ".bdf")
 
 
-def open_eeg(path: Path, marker: str | None = None) -> BrainVision:
+def open_eeg(path: Path, marker: str | None = None) -> ContinuousEeg:
     """Open a recording without writing anything.
 
     ``.vhdr`` is read by `open_brainvision`, ``.set`` (EEGLAB), ``.edf`` and ``.bdf`` by
@@ -34,7 +35,7 @@ def open_eeg(path: Path, marker: str | None = None) -> BrainVision:
 
     Returns
     -------
-    BrainVision
+    ContinuousEeg
 
     Raises
     ------
@@ -79,7 +80,7 @@ def _read(path: Path) -> mne.io.BaseRaw:
         ) from error
 
 
-def _from_mne(path: Path, raw: mne.io.BaseRaw) -> BrainVision:
+def _from_mne(path: Path, raw: mne.io.BaseRaw) -> ContinuousEeg:
     """An opened recording that MNE reads."""
     sfreq_hz = float(raw.info["sfreq"])
     marks = raw.annotations
@@ -88,7 +89,7 @@ def _from_mne(path: Path, raw: mne.io.BaseRaw) -> BrainVision:
         Marker(int(sample), str(description))
         for sample, description in zip(samples, marks.description, strict=True)
     ]
-    return BrainVision(
+    return ContinuousEeg(
         header_path=path,
         data_path=path,
         sfreq_hz=sfreq_hz,

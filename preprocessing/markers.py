@@ -10,14 +10,14 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.brainvision import BrainVision, Marker
+from preprocessing.continuous_eeg import ContinuousEeg, Marker
 
 # Trigger jitter and clock drift that are let through, beside one sample of rounding.
 SPACING_ALLOWANCE = 1e-3  # of the TR
 
 
 def volume_onsets(
-    eeg: BrainVision, n_volumes: int | None, tr_s: float, config: EegConfig
+    eeg: ContinuousEeg, n_volumes: int | None, tr_s: float, config: EegConfig
 ) -> np.ndarray:
     """First EEG sample of each volume.
 
@@ -32,7 +32,7 @@ def volume_onsets(
 
     Parameters
     ----------
-    eeg : BrainVision
+    eeg : ContinuousEeg
         The recording.
     n_volumes : int or None
         Volumes of the BOLD run; None = as many as the EEG covers.
@@ -97,7 +97,7 @@ def spacing_quality(onsets: np.ndarray, sfreq_hz: float, tr_s: float) -> dict[st
     }
 
 
-def _onsets_of_segment(eeg: BrainVision, n_volumes: int | None, tr_s: float) -> np.ndarray:
+def _onsets_of_segment(eeg: ContinuousEeg, n_volumes: int | None, tr_s: float) -> np.ndarray:
     """Onsets in a recording that was cut to the scan."""
     if n_volumes is None:
         n_volumes = int((eeg.n_samples + 1) / (tr_s * eeg.sfreq_hz))  # the end may be rounded off
@@ -112,7 +112,7 @@ def _onsets_of_segment(eeg: BrainVision, n_volumes: int | None, tr_s: float) -> 
     return np.rint(np.arange(n_volumes) * tr_s * eeg.sfreq_hz).astype(np.int64)
 
 
-def _onsets_of_markers(eeg: BrainVision, pattern: str) -> np.ndarray:
+def _onsets_of_markers(eeg: ContinuousEeg, pattern: str) -> np.ndarray:
     """Positions of the volume markers, each once, in order of time."""
     samples = [m.sample for m in eeg.markers if re.search(pattern, m.description)]
     if not samples:
@@ -133,13 +133,13 @@ def _descriptions(markers: Sequence[Marker]) -> str:
     return "markers that are there: " + ", ".join(f"{name!r} x {n}" for name, n in counts)
 
 
-def _check_duration(eeg: BrainVision, n_volumes: int, tr_s: float, window_s: float) -> None:
+def _check_duration(eeg: ContinuousEeg, n_volumes: int, tr_s: float, window_s: float) -> None:
     """Refuse EEG that cannot hold the run, wherever the run begins."""
     if eeg.duration_s < (n_volumes - 1) * tr_s + window_s:
         raise _ends_early(eeg, n_volumes * tr_s, "")
 
 
-def _ends_early(eeg: BrainVision, run_s: float, start: str) -> DataError:
+def _ends_early(eeg: ContinuousEeg, run_s: float, start: str) -> DataError:
     """Error for EEG that is shorter than the BOLD run."""
     return DataError(
         f"the EEG is shorter than the BOLD run: the EEG lasts {eeg.duration_s:.3f} s, the run "
@@ -151,7 +151,7 @@ def _ends_early(eeg: BrainVision, run_s: float, start: str) -> DataError:
 
 
 def _check_count(
-    onsets: np.ndarray, eeg: BrainVision, n_volumes: int, tr_s: float, cut: bool
+    onsets: np.ndarray, eeg: ContinuousEeg, n_volumes: int, tr_s: float, cut: bool
 ) -> None:
     """Refuse a number of markers other than that of the volumes; fewer are fine in cut EEG."""
     if len(onsets) == n_volumes or (cut and len(onsets) < n_volumes):
@@ -167,7 +167,7 @@ def _check_count(
     )
 
 
-def _check_spacing(onsets: np.ndarray, eeg: BrainVision, tr_s: float) -> None:
+def _check_spacing(onsets: np.ndarray, eeg: ContinuousEeg, tr_s: float) -> None:
     """Refuse markers that are not one TR apart."""
     irregular = _first_irregular(onsets, eeg.sfreq_hz, tr_s)
     if irregular is None:

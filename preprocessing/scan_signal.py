@@ -8,7 +8,7 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import EegConfig
 from preprocessing.bandpass import Bandpass, decimation_factor
-from preprocessing.brainvision import BrainVision
+from preprocessing.continuous_eeg import ContinuousEeg
 from preprocessing.gradient_artifact import locked_share
 
 # Features end far below: corrections need no higher rate.
@@ -20,20 +20,20 @@ _PROBE_CHANNELS = 16
 Read = Callable[[int, int], np.ndarray]
 
 
-def scan_factor(eeg: BrainVision, config: EegConfig) -> int:
+def scan_factor(eeg: ContinuousEeg, config: EegConfig) -> int:
     """Decimation of a signal that is to be corrected: to 250 Hz, or what the pass-band needs."""
     target_hz = min(config.sfreq_hz, max(MAX_SFREQ_HZ, 2.5 * config.band_hz[1]))
     return decimation_factor(eeg.sfreq_hz, target_hz)
 
 
 def probe_gradient_share(
-    eeg: BrainVision, channels: np.ndarray, onsets: np.ndarray, tr_s: float, config: EegConfig
+    eeg: ContinuousEeg, channels: np.ndarray, onsets: np.ndarray, tr_s: float, config: EegConfig
 ) -> float:
     """Share of the power that repeats with the volumes, from a few volumes amid the scan.
 
     Parameters
     ----------
-    eeg : BrainVision
+    eeg : ContinuousEeg
         The recording.
     channels : array (channel,) of int
         Scalp channels; some of them are looked at.
@@ -66,7 +66,12 @@ def probe_gradient_share(
 
 
 def read_scan(
-    read: Read, eeg: BrainVision, onsets: np.ndarray, tr_s: float, config: EegConfig, periodic: bool
+    read: Read,
+    eeg: ContinuousEeg,
+    onsets: np.ndarray,
+    tr_s: float,
+    config: EegConfig,
+    periodic: bool,
 ) -> np.ndarray:
     """Band-passed, decimated signal from the first volume's onset to the last one's end.
 
@@ -74,7 +79,7 @@ def read_scan(
     ----------
     read : callable
         ``read(start, stop)`` gives samples (channel, sample) of the recording.
-    eeg : BrainVision
+    eeg : ContinuousEeg
         The recording.
     onsets : array (volume,) of int
         Volume markers in samples.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError
-from preprocessing.brainvision import BrainVision
+from preprocessing.continuous_eeg import ContinuousEeg
 
 # A recorded channel varies by at least its noise, far more than this.
 FLAT_UV = 1e-3
@@ -18,13 +18,13 @@ class WatchedSignal:
 
     Parameters
     ----------
-    eeg : BrainVision
+    eeg : ContinuousEeg
         The recording.
     channels : array (channel,) of int
         Positions in the file.
     """
 
-    def __init__(self, eeg: BrainVision, channels: np.ndarray):
+    def __init__(self, eeg: ContinuousEeg, channels: np.ndarray):
         self._eeg, self._channels = eeg, channels
         self._lowest = np.full(len(channels), np.inf, dtype=np.float32)
         self._highest = np.full(len(channels), -np.inf, dtype=np.float32)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from eeg2fmri_dist.errors import DataError
-from preprocessing.brainvision import Marker, open_brainvision
+from preprocessing.brainvision import open_brainvision
+from preprocessing.continuous_eeg import Marker
 
 NAMES = ["Fp1", "Cz", "Oz", "ECG"]
 ALL = np.arange(len(NAMES))

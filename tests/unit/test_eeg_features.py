@@ -10,7 +10,7 @@ from scipy.signal import welch
 from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing import eeg as eeg_module
-from preprocessing.brainvision import BrainVision
+from preprocessing.continuous_eeg import ContinuousEeg
 from preprocessing.eeg import eeg_features
 from preprocessing.recordings import Recording
 
@@ -123,13 +123,13 @@ def test_size_of_blocks_does_not_matter(record, monkeypatch, block_s):
 
 def test_no_more_than_a_block_is_read_at_a_time(record, monkeypatch):
     spans = []
-    original = BrainVision.read
+    original = ContinuousEeg.read
 
     def read(self, start, stop, channels):
         spans.append(stop - start)
         return original(self, start, stop, channels)
 
-    monkeypatch.setattr(BrainVision, "read", read)
+    monkeypatch.setattr(ContinuousEeg, "read", read)
     features(record(n_volumes=60, sfreq_hz=250), 60)
     assert len(spans) > 5
     assert max(spans) < 25 * 250

@@ -8,8 +8,8 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import EegConfig, SourceConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.brainvision import Marker
 from preprocessing.channels import ecg_channel, scalp_channels
+from preprocessing.continuous_eeg import Marker
 from preprocessing.eeg import eeg_features
 from preprocessing.eeg_files import files_beside, open_eeg
 from preprocessing.recordings import Recording

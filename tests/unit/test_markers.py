@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.brainvision import BrainVision, Marker
+from preprocessing.continuous_eeg import ContinuousEeg, Marker
 from preprocessing.markers import spacing_quality, volume_onsets
 
 SFREQ_HZ, TR_S, N = 5000.0, 2.16, 20
@@ -19,7 +19,7 @@ REGULAR = 700 + STEP * np.arange(N)
 
 def recording(samples=REGULAR, description="Response/R128", n_samples=None, others=()):
     markers = [Marker(int(s), description) for s in samples] + list(others)
-    return BrainVision(
+    return ContinuousEeg(
         header_path=Path("some/recording.vhdr"),
         data_path=Path("some/recording.eeg"),
         sfreq_hz=SFREQ_HZ,
