@@ -13,6 +13,7 @@ from typing import Any
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError, LaunchError, SuiteError
 from preprocessing import steps
+from preprocessing.agreement import check_repetition_times
 from preprocessing.atlas import find_atlas_files
 from preprocessing.cluster import Cluster, WorkerDiedError, open_cluster
 from preprocessing.merging import merge_shards, why_merge
@@ -82,13 +83,15 @@ def selection_of(config: PreprocessConfig) -> Selection:
     Raises
     ------
     DataError
-        If `preprocessing.selection.select_recordings` finds none.
+        If `preprocessing.selection.select_recordings` finds none, or repetition times differ.
     ConfigError
-        If ``output`` or ``atlas.path`` cannot be what it says.
+        If ``output`` or ``atlas.path`` cannot be what it says, or ``eeg.window_s`` is too long.
     """
     check_output(config.output)
     find_atlas_files(config.atlas)
-    return select_recordings(config.source)
+    selection = select_recordings(config.source)
+    check_repetition_times(selection.selected, config)
+    return selection
 
 
 def examine_all(

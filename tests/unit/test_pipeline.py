@@ -31,7 +31,7 @@ from eeg2fmri_dist.store import (
     write_shard,
 )
 from eeg2fmri_dist.store.__main__ import main as store_main
-from preprocessing import merging, noddi, pipeline, planning, prediction, space
+from preprocessing import agreement, merging, noddi, pipeline, planning, prediction, space
 from preprocessing.cluster import WorkerDiedError
 from preprocessing.shards import make_record, record_path
 from preprocessing.summary import Row
@@ -98,10 +98,11 @@ class Steps:
 
     def __init__(self):
         self.failures = {}
+        self.tr_s = {}
 
     def open_run(self, recording, config):
         self._fail(recording, "opening")
-        return types.SimpleNamespace(n_volumes=8, tr_s=2.16)
+        return types.SimpleNamespace(n_volumes=8, tr_s=self.tr_s.get(recording.subject, 2.16))
 
     def register(self, recording, config):
         self._fail(recording, "registration")
@@ -135,7 +136,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch):
     steps = Steps()
-    for module in (pipeline, planning, prediction, space):
+    for module in (agreement, pipeline, planning, prediction, space):
         monkeypatch.setattr(module, "steps", steps)
     monkeypatch.setattr(merging, "load_atlases", lambda *_: {})
     return steps
@@ -491,6 +492,27 @@ def test_incomplete_recordings_stop_or_are_left_out(data, run):
     (left_out,) = Store(config.output).left_out
     assert (left_out.recording, left_out.state) == ("sub-35", "failed")
     assert "no BOLD run" in left_out.reason
+
+
+@pytest.mark.parametrize("act", ["plan", "run"])
+def test_a_window_longer_than_the_tr_is_found_before_anything_is_computed(data, run, act):
+    config = configure(data, eeg__window_s=2.5)
+    with pytest.raises(
+        ConfigError, match=r"2\.5 s is longer than the TR of 2\.16 s of sub-32, sub-35, sub-43"
+    ):
+        planning.plan(config) if act == "plan" else run(config)
+    assert not config.output.exists()
+    assert act == "plan" or run.cluster.steps == []
+
+
+@pytest.mark.parametrize("act", ["plan", "run"])
+def test_several_repetition_times_are_found_before_anything_is_computed(data, run, steps, act):
+    steps.tr_s["35"] = 2.0
+    config = configure(data)
+    with pytest.raises(DataError, match=r"(?s)2 s: sub-35\n.*2\.16 s: sub-32, sub-43"):
+        planning.plan(config) if act == "plan" else run(config)
+    assert act == "plan" or run.cluster.steps == []
+    run(configure(data, source__exclude=[{"subject": 35, "reason": "another TR"}]))
 
 
 def test_plan_predicts_from_what_recordings_have_cost(data, run):
