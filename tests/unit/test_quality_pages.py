@@ -1,5 +1,6 @@
 """Quality pages: what is on them, what they load, when they are drawn again, hostile names."""
 
+import base64
 import dataclasses
 import re
 import types
@@ -78,10 +79,12 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.tags, self.text, self.loads, self.links, self.alts = [], "", [], [], []
+        self.attributes = set()
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
+        self.attributes |= set(attrs)
         self.tags.append(tag)
         self.loads += [attrs[name] for name in ("src", "srcset", "data") if name in attrs]
         if tag == "link":
@@ -225,6 +228,37 @@ def test_names_from_files_are_escaped(tmp_path, no_pictures):
     page = draw(tmp_path, evidence)
     assert "script" not in page.tags
     assert page.text.count(HOSTILE) >= 4
+
+
+def test_hostile_channel_names_stay_text_in_pictures_too(tmp_path, page):
+    hostile = [
+        HOSTILE,
+        '"><img src=x onerror=alert(1)>',
+        "'><svg onload=alert(1)>",
+        "</text></svg></figure><a href=javascript:alert(1)>",
+        "$\\frac{$",
+    ]
+    evidence = make_evidence()
+    known = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2"]
+    evidence.facts["channel_names"] = known + hostile
+    evidence.facts["bad_channels"] = {name: f"unlike {name}" for name in hostile}
+    rng = np.random.default_rng(1)
+    n_channels = len(known + hostile)
+    evidence = dataclasses.replace(
+        evidence,
+        spectrum=rng.lognormal(0, 1, (n_channels, 30)).astype(np.float32),
+        power_course=rng.normal(0, 1, (n_channels, 30)).astype(np.float32),
+    )
+    drawn = draw(tmp_path, evidence)
+    assert set(drawn.tags) == set(page.tags)
+    assert not [name for name in drawn.attributes if name.startswith("on")]
+    assert not [link for link in drawn.links if ":" in link]
+    for name in hostile:
+        assert f"{name} (unlike {name})" in drawn.text
+    for picture in drawn.loads:
+        content = base64.b64decode(picture.partition("base64,")[2])
+        assert b"onerror" not in content
+        assert b"<script" not in content
 
 
 # The pages of a data set.
