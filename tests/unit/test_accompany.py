@@ -43,7 +43,10 @@ def recordings(folder):
 
 def test_pieces_are_the_run_bit_for_bit(real, recordings):
     run = nib.load(real / BOLD_FILES[0])
-    assert [recording.key for recording in recordings] == ["sub-01", "sub-02"]
+    assert [recording.key for recording in recordings] == [
+        "sub-01_task-oneback",
+        "sub-02_task-oneback",
+    ]
     for first, recording in zip((0, 4), recordings, strict=True):
         piece = nib.load(recording.bold_path)
         expected = run.dataobj[..., first : first + 4]
