@@ -49,4 +49,6 @@ class Recording:
             ("task", self.task),
             ("run", self.run),
         ]
-        return "_".join(f"{name}-{value}" for name, value in parts if value)
+        key = "_".join(f"{name}-{value}" for name, value in parts if value)
+        # Labels of files that are refused are shown too.
+        return "".join(letter if letter.isprintable() else "?" for letter in key)

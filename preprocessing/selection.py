@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def select_recordings(source: SourceConfig) -> Selection:
         )
     _check_filters(found, source)
     reasons = _reasons(found, source)
-    wanted = [recording for recording in found if not _filter_against(recording, source)]
+    against = _filters_against(found, source)
+    wanted = [recording for recording, why in zip(found, against, strict=True) if not why]
     left = [recording for recording in wanted if recording.key not in reasons]
     if not left:
         raise DataError(
@@ -123,39 +125,39 @@ def select_recordings(source: SourceConfig) -> Selection:
         excluded=tuple(Dismissed(r, reasons[r.key]) for r in wanted if r.key in reasons),
         refused=tuple(Dismissed(r, problems[r.key]) for r in left if problems[r.key]),
         unselected=tuple(
-            Dismissed(recording, against)
-            for recording in found
-            if (against := _filter_against(recording, source))
+            Dismissed(recording, why) for recording, why in zip(found, against, strict=True) if why
         ),
     )
 
 
-def _same(label: str, other: str) -> bool:
-    """Whether two labels are the same, numbers by value."""
-    if label.isdecimal() and other.isdecimal():
-        return int(label) == int(other)
-    return label == other
+def _plain(label: str) -> str:
+    """A label without leading zeros if it is a number."""
+    return str(int(label)) if label.isdecimal() else label
 
 
-def _filter_against(recording: Recording, source: SourceConfig) -> str:
-    """The first filter that does not let a recording through; empty if all do."""
-    for entity, name in _FILTERS.items():
-        labels: list[str] | None = getattr(source, name)
-        if labels is not None and not any(_same(getattr(recording, entity), x) for x in labels):
-            return f"not one of source.{name}"
-    return ""
+def _filters_against(found: Sequence[Recording], source: SourceConfig) -> list[str]:
+    """For each recording, the first filter that does not let it through; empty if all do."""
+    wanted = {
+        entity: {_plain(label) for label in labels}
+        for entity, name in _FILTERS.items()
+        if (labels := getattr(source, name)) is not None
+    }
+    against = (
+        (entity for entity in wanted if _plain(getattr(recording, entity)) not in wanted[entity])
+        for recording in found
+    )
+    first = (next(entities, "") for entities in against)
+    return [f"not one of source.{_FILTERS[entity]}" if entity else "" for entity in first]
 
 
 def _check_filters(found: Sequence[Recording], source: SourceConfig) -> None:
     """Refuse labels that no recording has, then those that the other filters leave without one."""
-    wanted = [recording for recording in found if not _filter_against(recording, source)]
+    against = _filters_against(found, source)
+    wanted = [recording for recording, why in zip(found, against, strict=True) if not why]
     for candidates, problem in ((found, _no_such), (wanted, _none_left)):
         for entity, name in _FILTERS.items():
-            absent = [
-                label
-                for label in getattr(source, name) or ()
-                if not any(_same(getattr(recording, entity), label) for recording in candidates)
-            ]
+            there = {_plain(getattr(recording, entity)) for recording in candidates}
+            absent = [label for label in getattr(source, name) or () if _plain(label) not in there]
             if absent:
                 raise DataError(
                     problem(entity, absent, found),
@@ -171,11 +173,8 @@ def _no_such(entity: str, absent: Sequence[str], found: Sequence[Recording]) -> 
 
 
 def _none_left(entity: str, absent: Sequence[str], found: Sequence[Recording]) -> str:
-    theirs = [
-        recording.key
-        for recording in found
-        if any(_same(getattr(recording, entity), label) for label in absent)
-    ]
+    labels = {_plain(label) for label in absent}
+    theirs = [recording.key for recording in found if _plain(getattr(recording, entity)) in labels]
     return (
         f"the other filters leave no recording of {entity} {', '.join(absent)}, which has "
         f"{', '.join(theirs)}"
@@ -195,7 +194,7 @@ def _reasons(found: Sequence[Recording], source: SourceConfig) -> dict[str, str]
                 remedy="correct or remove the entry",
             )
         for key in keys:
-            reasons.setdefault(key, []).append(exclusion.reason)
+            reasons.setdefault(key, []).append(" ".join(exclusion.reason.split()))
     return {key: "; ".join(theirs) for key, theirs in reasons.items()}
 
 
@@ -203,7 +202,7 @@ def _is_meant(recording: Recording, exclusion: Exclusion) -> bool:
     """Whether an exclusion fits a recording in all that it names."""
     named = {entity: getattr(exclusion, entity) for entity in _FILTERS}
     return all(
-        _same(getattr(recording, entity), label)
+        _plain(getattr(recording, entity)) == _plain(label)
         for entity, label in named.items()
         if label is not None
     )
@@ -211,8 +210,8 @@ def _is_meant(recording: Recording, exclusion: Exclusion) -> bool:
 
 def _check_names(recordings: Sequence[Recording], source: SourceConfig) -> None:
     """Refuse names that stand for several recordings."""
-    keys = [recording.key for recording in recordings]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+    counts = Counter(recording.key for recording in recordings)
+    if twice := sorted(key for key, count in counts.items() if count > 1):
         raise DataError(
             f"more than one recording is called {', '.join(twice)}",
             where=source.path,

@@ -84,7 +84,8 @@ def _describe(store: Store) -> list[str]:
         for entry in store.recordings
     ]
     lines += [
-        f"  left out: {entry.recording}: {entry.state}: {entry.reason}" for entry in store.left_out
+        f"  left out: {entry.recording}: {entry.state}: {' '.join(entry.reason.split())}"
+        for entry in store.left_out
     ]
     return lines
 

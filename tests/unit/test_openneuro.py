@@ -14,7 +14,7 @@ import pytest
 import yaml
 from preprocessing_jobs import preprocess, simulate_recordings
 
-from eeg2fmri_dist.config.preprocess import EegConfig, SourceConfig
+from eeg2fmri_dist.config.preprocess import EegConfig, PreprocessConfig, SourceConfig
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.store import Store, verify
 from preprocessing import noddi
@@ -126,6 +126,14 @@ def test_ds002158_sessions_and_runs_of_three_digits(dataset, tmp_path):
     }
     assert len(select().whole()) == 2
     assert select().selected[0].t1_path == tmp_path / DS002158[0]
+
+
+def test_volumes_before_the_eeg_begins_must_be_dropped(tmp_path):
+    values = {"source": {"kind": "bids", "path": tmp_path}, "output": tmp_path / "store.h5"}
+    values["eeg"] = {"first_volume": 6}
+    with pytest.raises(ValueError, match=r"first_volume 6 is more than drop_volumes 5"):
+        PreprocessConfig.model_validate(values)
+    PreprocessConfig.model_validate(values | {"drop_volumes": 6})
 
 
 @pytest.fixture(scope="module")

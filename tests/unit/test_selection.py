@@ -4,6 +4,8 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
+from preprocessing import selection
+from preprocessing.recordings import Recording
 from preprocessing.selection import select_recordings
 
 RUNS = [
@@ -49,10 +51,10 @@ def keys(items):
     ],
 )
 def test_filters_select_by_each_entity_and_numbers_by_value(select, filters, expected):
-    selection = select(**filters)
-    assert keys(selection.whole()) == expected
-    assert len(selection.unselected) == len(RUNS) - len(expected)
-    assert all("source." in item.reason for item in selection.unselected)
+    found = select(**filters)
+    assert keys(found.whole()) == expected
+    assert len(found.unselected) == len(RUNS) - len(expected)
+    assert all("source." in item.reason for item in found.unselected)
 
 
 @pytest.mark.parametrize(
@@ -82,23 +84,50 @@ def test_labels_that_the_data_do_not_have_are_named(tmp_path):
 
 
 def test_exclusions_carry_their_reasons(select):
-    selection = select(
+    found = select(
         exclude=[
             {"subject": "02", "session": 2, "reason": "fell asleep"},
             {"session": "2", "reason": "cap was loose"},
             {"task": "motor", "reason": "not of interest"},
         ]
     )
-    assert {item.recording.key: item.reason for item in selection.excluded} == {
+    assert {item.recording.key: item.reason for item in found.excluded} == {
         "sub-01_ses-2_task-rest_run-01": "cap was loose",
         "sub-02_ses-2_task-rest_run-01": "fell asleep; cap was loose",
         "sub-01_ses-1_task-motor_run-01": "not of interest",
     }
-    assert keys(selection.whole()) == [
+    assert keys(found.whole()) == [
         "sub-01_ses-1_task-rest_run-01",
         "sub-01_ses-1_task-rest_run-02",
         "sub-02_ses-1_task-rest_run-01",
     ]
+
+
+def test_labels_that_would_steer_a_terminal_are_shown_without_doing_so(select, folder):
+    for datatype, ending in (("eeg", "eeg.set"), ("func", "bold.nii")):
+        path = folder / f"sub-\x1b[2J/{datatype}/sub-\x1b[2J_task-rest_{ending}"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (refused,) = select().refused
+    assert refused.recording.key == "sub-?[2J_task-rest"
+    assert "cannot be a subject" in refused.reason
+    assert refused.reason.isprintable()
+
+
+def test_many_recordings_and_labels_are_selected_at_once(tmp_path, monkeypatch):
+    many = [
+        Recording(f"{number:05}", tmp_path / "layout.py", tmp_path / "layout.py")
+        for number in range(4_000)
+    ]
+    monkeypatch.setitem(selection._LAYOUTS, "custom", lambda source: many)
+    source = SourceConfig(
+        kind="custom",
+        path=tmp_path,
+        layout=tmp_path / "layout.py",
+        subjects=list(range(0, 4_000, 2)),
+    )
+    (tmp_path / "layout.py").touch()
+    assert len(select_recordings(source).whole()) == 2_000
 
 
 def test_an_exclusion_that_fits_nothing_is_an_error(select):
@@ -118,11 +147,11 @@ def test_an_exclusion_of_everything_is_an_error(select):
 
 def test_half_recordings_are_refused_unless_they_are_excluded(select, folder):
     (folder / "sub-02/ses-2/func/sub-02_ses-2_task-rest_run-01_bold.nii.gz").unlink()
-    selection = select()
-    assert keys(selection.refused) == ["sub-02_ses-2_task-rest_run-01"]
-    assert len(selection.selected) == 5
+    found = select()
+    assert keys(found.refused) == ["sub-02_ses-2_task-rest_run-01"]
+    assert len(found.selected) == 5
     with pytest.raises(DataError, match=r"no BOLD run: sub-02/ses-2/func/.*is missing"):
-        selection.whole()
+        found.whole()
     select(exclude=[{"subject": 2, "session": 2, "reason": "scan was stopped"}]).whole()
     select(sessions=1).whole()
 
