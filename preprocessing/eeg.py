@@ -137,7 +137,19 @@ def eeg_features(
     ConfigError
         If the window is longer than a volume or no frequency is left.
     """
-    scan = _open_scan(recording, n_volumes, tr_s, config, drop_volumes)
+    eeg = open_eeg(recording.eeg_path, config.marker)
+    return features_of(eeg, n_volumes, tr_s, config, drop_volumes)
+
+
+def features_of(
+    eeg: ContinuousEeg,
+    n_volumes: int | None,
+    tr_s: float,
+    config: EegConfig,
+    drop_volumes: int,
+) -> EegFeatures:
+    """Spectral power of an opened recording; see `eeg_features`."""
+    scan = _open_scan(eeg, n_volumes, tr_s, config, drop_volumes)
     bins_hz = bin_frequencies(config)
     plan = _plan(scan)
     measured = (_measure_corrected if plan.anything else _measure)(scan, bins_hz, plan)
@@ -157,15 +169,14 @@ def eeg_features(
 
 
 def _open_scan(
-    recording: Recording,
+    eeg: ContinuousEeg,
     n_volumes: int | None,
     tr_s: float,
     config: EegConfig,
     drop_volumes: int,
 ) -> _Scan:
-    """Open the recording and find its channels and volumes."""
+    """Find the channels and volumes of a recording."""
     _check_window(config, tr_s)
-    eeg = open_eeg(recording.eeg_path, config.marker)
     _check_rate(eeg, config)
     channels = scalp_channels(eeg, config)
     onsets = volume_onsets(eeg, n_volumes, tr_s, config)

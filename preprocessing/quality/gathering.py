@@ -104,7 +104,7 @@ def gather(
         spectrum=np.median(power, axis=0).astype(np.float32),
         power_course=course.astype(np.float32),
         marker_spacing_s=spacing_s,
-        **_cleaning(features),
+        **spectra_around_cleaning(features),
     )
     return evidence, quality
 
@@ -216,7 +216,7 @@ def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[st
     }
 
 
-def _cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
+def spectra_around_cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
     """Spectra before and after artifact removal, where it changed anything."""
     cleaning = features.cleaning
     if np.array_equal(cleaning.before_db, cleaning.after_db):

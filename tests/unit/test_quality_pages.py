@@ -209,7 +209,7 @@ def test_evidence_is_gathered_from_a_cleaning():
         residual_db={"delta": (0.2, 0.9), "alpha": (-0.7, 1.5)},
     )
     features = types.SimpleNamespace(channel_names=("Cz", "Pz"), cleaning=cleaning)
-    assert gathering._cleaning(features)["spectrum_before"].shape == (2, 3)
+    assert gathering.spectra_around_cleaning(features)["spectrum_before"].shape == (2, 3)
     numbers = gathering._cleaning_numbers(features)
     assert numbers == {
         "eeg_bad_channel_share": 0.5,
@@ -218,7 +218,7 @@ def test_evidence_is_gathered_from_a_cleaning():
         "eeg_residual_alpha_db": 1.5,
     }
     cleaning.before_db = cleaning.after_db
-    assert gathering._cleaning(features) == {}
+    assert gathering.spectra_around_cleaning(features) == {}
 
 
 def test_names_from_files_are_escaped(tmp_path, no_pictures):
