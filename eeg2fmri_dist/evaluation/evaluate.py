@@ -20,8 +20,9 @@ from eeg2fmri_dist.data import WindowData, with_context
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
 from eeg2fmri_dist.evaluation.controls import ChangeEeg, score_controls
+from eeg2fmri_dist.evaluation.recorded import weights_fact
 from eeg2fmri_dist.evaluation.report import write_report
-from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.results import ORIGINS, DataFacts, ReportInput, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate, voxel_mm
 from eeg2fmri_dist.evaluation.slicer import make_slicer
@@ -68,17 +69,23 @@ def evaluate(config: EvaluateConfig) -> None:
     report = ReportInput(
         title=config.title,
         data=describe_data(config, test_set),
-        runs=[score_run(path, trained, test_set) for path, trained in runs],
+        runs=[_with_weights(score_run(path, trained, test_set), path) for path, trained in runs],
         baselines=score_baselines(test_set),
         provenance=_provenance(key),
     )
     if config.truth:
         report = relate_to_ceiling(report, config.truth, test_set)
     write_report(report, config.output)
-    if len(report.runs) > 1:
-        for path, section in zip(config.runs, report.runs, strict=True):
+    for path, section in zip(config.runs, report.runs, strict=True):
+        if path.resolve() != config.output.resolve():
             write_report(replace(report, runs=[section]), path)
     logger.info("wrote %s", config.output / "report.html")
+
+
+def _with_weights(section: RunSection, run: Path) -> RunSection:
+    """Say which weights were scored, so that a prediction with them can quote the scores."""
+    weights = weights_fact(weights_sha256(resolve_weights(run, "best")))
+    return replace(section, facts={**section.facts, **weights})
 
 
 def input_key(config: EvaluateConfig) -> str:
@@ -229,13 +236,8 @@ def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
     }
     run_config = load_run_config(config.runs[0])
     source = store.layout.preprocessing.get("source", {})
-    origins = {
-        "real": Origin.REAL,
-        "simulated": Origin.SIMULATED,
-        "simulated_eeg": Origin.SIMULATED_EEG,
-    }
     return DataFacts(
-        origin=origins[source.get("origin", "real")],
+        origin=ORIGINS[source.get("origin", "real")],
         store=store.path.name,
         fingerprint=store.fingerprint,
         train=subjects["train"],

@@ -22,6 +22,7 @@ from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, Interval
 from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
 from eeg2fmri_dist.files import write_json, write_text
 
+FORMAT, FORMAT_VERSION = "eeg2fmri-metrics", 1
 MAIN_SCORES = (
     "r_region",
     "explained",
@@ -44,7 +45,7 @@ _TIME_SCORES = (
 )
 _SUBJECT_SCORES = ("std_ratio", "psnr_paper_db", "ssim2d_peer")
 _OVERVIEW_LABEL = "r of regional means with the truth"
-_MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
+MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
 _RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
 
 
@@ -74,8 +75,8 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         ``subjects`` (subject -> value). Numbers that are not finite are null.
     """
     content = {
-        "format": "eeg2fmri-metrics",
-        "version": 1,
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
         "title": report.full_title,
         "data": {**vars(report.data), "origin": report.data.origin.value},
         "scores": {
@@ -86,7 +87,7 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         "baselines": {row.name: _row_json(row) for row in report.baselines},
         "provenance": dict(report.provenance),
     }
-    return _without_nonfinite(content)
+    return without_nonfinite(content)
 
 
 def render_html(report: ReportInput) -> str:
@@ -102,7 +103,7 @@ def render_html(report: ReportInput) -> str:
     environment.filters.update(
         base64=lambda data: base64.b64encode(data).decode("ascii"),
         number=format_score,
-        p_value=_format_p,
+        p_value=format_p,
         run_title=run_title,
         lower_first=lambda text: text[:1].lower() + text[1:],
     )
@@ -126,7 +127,7 @@ def format_score(value: float | None, name: str) -> str:
 
 def run_title(run: RunSection) -> str:
     """Return model and recipe in words."""
-    model = _MODELS.get(run.model, run.model)
+    model = MODELS.get(run.model, run.model)
     return f"{model}, {_RECIPES.get(run.recipe, run.recipe)}"
 
 
@@ -196,7 +197,8 @@ def _learning_curves(run: RunSection) -> list[Figure]:
     ]
 
 
-def _format_p(p: float | None) -> str:
+def format_p(p: float | None) -> str:
+    """Return a p-value for a table; empty where there is none."""
     if p is None:
         return ""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -245,11 +247,12 @@ def _curve_json(curve: Curve) -> dict[str, Any]:
     return {"label": curve.label, "train": curve.train, "validation": curve.validation}
 
 
-def _without_nonfinite(value: Any) -> Any:
+def without_nonfinite(value: Any) -> Any:
+    """Return a value as JSON takes it: numbers that are not finite become None."""
     if isinstance(value, Mapping):
-        return {key: _without_nonfinite(item) for key, item in value.items()}
+        return {key: without_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nonfinite(item) for item in value]
+        return [without_nonfinite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -38,6 +38,14 @@ class Origin(StrEnum):
     SIMULATED_EEG = "real BOLD, simulated EEG"
 
 
+# By `source.origin` of the preprocessing config.
+ORIGINS = {
+    "real": Origin.REAL,
+    "simulated": Origin.SIMULATED,
+    "simulated_eeg": Origin.SIMULATED_EEG,
+}
+
+
 @dataclass(frozen=True)
 class Score:
     """How a score is shown and what it means.

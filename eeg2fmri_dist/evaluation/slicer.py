@@ -120,6 +120,49 @@ def make_slicer(
     return Slicer(frames, limit, planes, text)
 
 
+def slice_frames(
+    frames: np.ndarray,
+    mean: np.ndarray,
+    mask: np.ndarray,
+    voxel_mm: Sequence[float],
+    labels: Sequence[str],
+    text: str = "",
+) -> Slicer:
+    """Cut strips of a run without a truth: percent change from its mean over time.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (frame, x, y, z)
+        Chosen volumes.
+    mean : ndarray of shape (x, y, z)
+        Of all volumes.
+    mask, voxel_mm, text
+        As in `make_slicer`.
+    labels : sequence of str
+        Of the frames.
+    """
+    cuts = {name: _PlaneCut.through(mask, axis, shown) for name, axis, shown in _PLANES}
+    changes = {
+        name: cut.percent(cut.of(frames), cut.of(mean[None])[0]) for name, cut in cuts.items()
+    }
+    limit = max(float(np.percentile(np.abs(change), 99)) for change in changes.values()) or 1.0
+    planes = [
+        Plane(
+            name,
+            cut.aspect(voxel_mm),
+            [
+                Strip(
+                    "Predicted",
+                    f"Predicted: {name.lower()} slices over time.",
+                    cut.png(changes[name], limit),
+                )
+            ],
+        )
+        for name, cut in cuts.items()
+    ]
+    return Slicer(labels, limit, planes, text)
+
+
 @dataclass(frozen=True)
 class _PlaneCut:
     """Where a plane cuts the brain: positions along `axis`, the extent along the two others."""
@@ -140,9 +183,16 @@ class _PlaneCut:
 
     def change(self, volumes: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Percent change from the mean over time, (frame, right, up); 0 outside the brain."""
-        cut = _side_by_side(volumes, self.axis, self.positions, self.window).astype(np.float64)
-        mean = cut.mean(axis=0)
-        change = 100.0 * (cut[times] - mean)
+        cut = self.of(volumes)
+        return self.percent(cut[times], cut.mean(axis=0))
+
+    def of(self, volumes: np.ndarray) -> np.ndarray:
+        """Slices of volumes, (volume, right, up)."""
+        return _side_by_side(volumes, self.axis, self.positions, self.window).astype(np.float64)
+
+    def percent(self, slices: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Percent change of slices from their mean; 0 outside the brain."""
+        change = 100.0 * (slices - mean)
         return np.divide(change, mean, out=np.zeros_like(change), where=self.mask & (mean > 0))
 
     def png(self, change: np.ndarray, limit: float) -> bytes:

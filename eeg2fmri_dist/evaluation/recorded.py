@@ -1,0 +1,169 @@
+"""Evaluations that were written to metrics.json, read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.evaluation.report import FORMAT, FORMAT_VERSION
+from eeg2fmri_dist.evaluation.results import (
+    Curve,
+    DataFacts,
+    Origin,
+    ReportInput,
+    RunSection,
+    ScoreRow,
+)
+from eeg2fmri_dist.evaluation.significance import RegionTest
+from eeg2fmri_dist.evaluation.verdict import Verdict, verdict
+
+METRICS = "metrics.json"
+WEIGHTS_FACT = "Weights"
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one model did in an evaluation.
+
+    Attributes
+    ----------
+    report : ReportInput
+        The whole evaluation.
+    run : RunSection
+        The model's part of it.
+    """
+
+    report: ReportInput
+    run: RunSection
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the model uses the EEG."""
+        return verdict(self.run, self.report.baselines)
+
+    @property
+    def rows(self) -> list[ScoreRow]:
+        """The model with each input, then what it is compared with."""
+        return [*self.run.rows, *self.report.baselines]
+
+
+def weights_fact(sha256: str) -> dict[str, str]:
+    """Return the fact by which `find_standing` knows a model again."""
+    return {WEIGHTS_FACT: sha256[:_DIGITS]}
+
+
+def find_standing(path: Path, weights_sha256: str) -> Standing | None:
+    """Return how a model did in an evaluation; None if there is none of these very weights.
+
+    Parameters
+    ----------
+    path : Path
+        A metrics.json, which need not be there.
+    weights_sha256 : str
+        Of the model.
+
+    Raises
+    ------
+    DataError
+        If the file is there and is not an evaluation.
+    """
+    if not path.is_file():
+        return None
+    report = read_report(path)
+    for run in report.runs:
+        if run.facts.get(WEIGHTS_FACT) == weights_sha256[:_DIGITS]:
+            return Standing(report, run)
+    return None
+
+
+def read_report(path: Path) -> ReportInput:
+    """Read what `report.to_json` wrote, without figures.
+
+    Parameters
+    ----------
+    path : Path
+        metrics.json, or the folder that holds it.
+
+    Returns
+    -------
+    ReportInput
+
+    Raises
+    ------
+    DataError
+        If it is not there, or not of this version.
+    """
+    path = path / METRICS if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (FORMAT, FORMAT_VERSION):
+            raise ValueError(f"it is {content['format']} {content['version']}")
+        return _report(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"not an evaluation of this version ({' '.join(str(error).split())})",
+            where=path,
+            remedy="give metrics.json of launch/evaluate.py, or its folder",
+        ) from None
+
+
+def _report(content: Mapping[str, Any]) -> ReportInput:
+    known = {field.name for field in fields(DataFacts)}
+    facts = {name: value for name, value in content["data"].items() if name in known}
+    facts |= {"origin": Origin(facts["origin"]), "grid": tuple(facts["grid"])}
+    data = DataFacts(**facts)
+    title = content["title"].removesuffix(
+        " (leaking split: test subjects are in the training data)"
+    )
+    return ReportInput(
+        title=title.removesuffix(f": {data.origin}"),
+        data=data,
+        runs=[_run(run) for run in content["runs"]],
+        baselines=_rows(content["baselines"]),
+        provenance=content["provenance"],
+    )
+
+
+def _run(content: Mapping[str, Any]) -> RunSection:
+    return RunSection(
+        name=content["name"],
+        recipe=content["recipe"],
+        model=content["model"],
+        parameters=content["parameters"],
+        rows=_rows(content["variants"]),
+        curves=[
+            Curve(curve["label"], _points(curve["train"]), _points(curve["validation"]))
+            for curve in content["curves"]
+        ],
+        chosen_epoch=content["chosen_epoch"],
+        facts=content["facts"],
+    )
+
+
+def _rows(content: Mapping[str, Any]) -> list[ScoreRow]:
+    return [_row(name, row) for name, row in content.items()]
+
+
+def _row(name: str, content: Mapping[str, Any]) -> ScoreRow:
+    subjects: dict[str, dict[str, float]] = {}
+    for score, values in content["scores"].items():
+        for subject, value in values["subjects"].items():
+            subjects.setdefault(subject, {})[score] = _number(value)
+    regions = content.get("regions")
+    if regions:
+        regions = RegionTest(*(tuple(map(_number, regions[key])) for key in ("r", "p", "q")))
+    return ScoreRow(name, subjects, content["p_value"], regions)
+
+
+def _points(points: Sequence[Sequence[float | None]]) -> list[tuple[float, float]]:
+    return [(_number(epoch), _number(value)) for epoch, value in points]
+
+
+def _number(value: float | None) -> float:
+    """JSON has no number that is not finite."""
+    return float("nan") if value is None else float(value)
