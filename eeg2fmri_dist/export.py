@@ -81,6 +81,12 @@ class TrainedModel:
     mask: np.ndarray
 
     @property
+    def grid(self) -> tuple[int, int, int]:
+        """Voxels of its volumes along x, y and z."""
+        x, y, z = self.mask.shape
+        return x, y, z
+
+    @property
     def data(self) -> DataConfig:
         """How its inputs are normalised."""
         return DataConfig.model_validate(self.card.data)

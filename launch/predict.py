@@ -1,8 +1,11 @@
 """EEG -> predicted BOLD: python launch/predict.py configs/predict/demo.yaml [eeg=...]."""
 
-import logging
+from __future__ import annotations
+
+import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eeg2fmri_dist.interrupts import end_quietly
 
@@ -11,60 +14,86 @@ end_quietly()  # importing the rest takes a moment
 from eeg2fmri_dist.command import run_verb  # noqa: E402
 from eeg2fmri_dist.config.evaluate import PredictConfig  # noqa: E402
 
-logger = logging.getLogger("eeg2fmri_dist")
+if TYPE_CHECKING:
+    from eeg2fmri_dist.export import TrainedModel
+    from eeg2fmri_dist.prediction_job import PreparedEeg, Task
+    from eeg2fmri_dist.scores.networks import Regions
 
 
 def act(config: PredictConfig) -> None:
-    """Predict, unless the same prediction is there."""
-    from eeg2fmri_dist.predicted_run import describe_inputs, is_up_to_date
-    from eeg2fmri_dist.training.manifest import resolve_weights
+    """Predict the recordings that are not up to date."""
+    import torch
 
-    weights = resolve_weights(config.run, config.checkpoint)
-    made_from = describe_inputs(config, weights)
-    if is_up_to_date(config.output, made_from):
-        logger.info("%s is up to date", config.output)
-        return
-    _predict(config, weights, made_from)
+    from eeg2fmri_dist import prediction_job
+    from eeg2fmri_dist.predicted_run import write_dataset
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    trained, weights, regions, tasks = _load(config)
+    if not config.writes_one_file:
+        write_dataset(config.output)
+    predictor = prediction_job.Predictor(
+        trained=trained,
+        weights_sha256=weights,
+        regions=regions,
+        standing=prediction_job.find_model_standing(config, weights),
+        prepare=functools.partial(_prepare, config, trained),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    prediction_job.run_tasks(tasks, predictor)
 
 
 def plan(config: PredictConfig) -> list[str]:
     """Say what would be predicted."""
-    from eeg2fmri_dist.predicted_run import describe_inputs
-    from eeg2fmri_dist.training.manifest import resolve_weights
+    _, _, regions, tasks = _load(config)
+    width = max(len(task.key) for task in tasks)
+    return [
+        f"model {config.run}",
+        f"regions {regions.atlas}, {len(regions)}",
+        *(f"{task.key:<{width}}  {task.state}  {task.files.bold}" for task in tasks),
+    ]
 
-    weights = resolve_weights(config.run, config.checkpoint)
-    describe_inputs(config, weights)
-    return [f"{weights}", f"  + {config.eeg}", f"  -> {config.output}"]
 
-
-def _predict(config: PredictConfig, weights: Path, made_from: dict) -> None:
-    # Here, because prediction and preprocessing do not know each other.
-    import torch
-
+# Here, because prediction and preprocessing do not know each other.
+def _load(config: PredictConfig) -> tuple[TrainedModel, str, Regions, list[Task]]:
     from eeg2fmri_dist.export import load_model
-    from eeg2fmri_dist.predict import order_channels, predict_bold
-    from eeg2fmri_dist.predicted_run import write_predicted_run
-    from eeg2fmri_dist.provenance import collect_provenance
-    from preprocessing.eeg import eeg_features
-    from preprocessing.recordings import Recording
+    from eeg2fmri_dist.predict import check_predicts
+    from eeg2fmri_dist.prediction_job import make_tasks
+    from eeg2fmri_dist.scores.networks import Regions
+    from eeg2fmri_dist.training.manifest import locate_weights, weights_sha256
+    from preprocessing.atlas import load_atlases
+    from preprocessing.eeg_alone import find_eeg
 
-    config.output.parent.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    trained = load_model(weights)
-    card = trained.card
-    settings = trained.eeg
-    if config.marker is not None:
-        settings = settings.model_copy(update={"marker": config.marker})
-    recording = Recording(subject="", eeg_path=config.eeg, bold_path=Path())
+    recordings = find_eeg(config.eeg, config.task, config.subjects)
+    path = locate_weights(config.run, config.checkpoint)
+    trained, weights = load_model(path), weights_sha256(path)
+    check_predicts(trained)
+    name, atlas = next(iter(load_atlases(config.atlas, trained.grid, trained.mask).items()))
+    regions = Regions.within(
+        trained.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
+    )
+    tasks = make_tasks(config, recordings, trained.card.space, regions, weights)
+    return trained, weights, regions, tasks
+
+
+def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> PreparedEeg:
+    from eeg2fmri_dist.evaluation.results import Figure
+    from eeg2fmri_dist.prediction_job import PreparedEeg
+    from preprocessing.eeg_alone import describe_eeg, model_eeg
+    from preprocessing.quality.eeg_alone import eeg_figures
+
+    card, settings = trained.card, trained.eeg
     drop_volumes = card.preprocessing["drop_volumes"]
-    features = eeg_features(recording, None, card.tr_s, settings, drop_volumes)
-    power = order_channels(features.power, features.channel_names, trained, config.eeg)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    volumes = predict_bold(trained, power, device)
-    provenance = {"MadeFrom": made_from, "Provenance": collect_provenance()}
-    write_predicted_run(config.output, volumes, card, provenance)
-    logger.info("predicted %d volumes: %s", len(volumes), config.output)
+    eeg = model_eeg(
+        path, card.channel_names, card.tr_s, settings, drop_volumes, config.marker,
+        config.interpolate,
+    )  # fmt: skip
+    figures = [
+        Figure(drawn.title, drawn.caption, drawn.alt, drawn.data, drawn.media_type, wide)
+        for drawn in eeg_figures(eeg.features, card.tr_s)
+        for wide in [drawn.name == "topographies"]
+    ]
+    return PreparedEeg(eeg.features.power, eeg.start_s, describe_eeg(eeg, settings), figures)
 
 
 if __name__ == "__main__":

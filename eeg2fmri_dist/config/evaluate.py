@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from eeg2fmri_dist.config.schema import MAX_THREADS, Schema
+from eeg2fmri_dist.config.preprocess import AtlasConfig
+from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
 
 
 class EvaluateConfig(Schema):
@@ -36,25 +37,101 @@ class EvaluateConfig(Schema):
     )
 
 
-class PredictConfig(Schema):
-    """`launch/predict.py`: a trained run and an EEG recording -> 4-D NIfTI."""
+class CompareConfig(Schema):
+    """`launch/compare.py`: evaluations of any stores and splits -> one page that compares them."""
 
-    run: Path = Field(description="run folder of `launch/train.py` (transformer or unet)")
-    eeg: Path = Field(description="BrainVision header (.vhdr) of the EEG recording")
-    output: Path = Field(description="NIfTI file to write (.nii.gz); a .json lies beside it")
+    evaluations: list[Path] = Field(
+        min_length=1,
+        description="metrics.json of `launch/evaluate.py`, or folders that hold one (outputs of "
+        "evaluations, or run folders)",
+    )
+    output: Path = Field(description="folder that gets comparison.html and comparison.json")
+    title: str = Field("Comparison of models", description="title of the page")
+
+
+class ExportConfig(Schema):
+    """`launch/export.py`: a trained run -> safetensors with a model card, to hand on."""
+
+    run: Path = Field(description="run folder of `launch/train.py`")
+    output: Path = Field(
+        description="folder that gets model.safetensors, README.md (the model card), manifest.json "
+        "and, where the model was scored, metrics.json"
+    )
+    checkpoint: str = Field("best", description="best, latest, or the name of a checkpoint")
+    scores: Path | None = Field(
+        None,
+        description="metrics.json of `launch/evaluate.py`, for the card; null = the one in the run "
+        "folder",
+    )
+    name: str | None = Field(None, description="of the model; null = that of the run folder")
+    license: str | None = Field(
+        None,
+        description="of the weights, such as cc-by-4.0; null = the card says that none is given",
+    )
+
+
+class PredictConfig(Schema):
+    """`launch/predict.py`: a trained model and EEG recordings -> predicted BOLD runs."""
+
+    run: Path = Field(
+        description="run folder of `launch/train.py`, folder of `launch/export.py`, or a "
+        ".safetensors file of either"
+    )
+    eeg: list[Path] = Field(
+        min_length=1,
+        description="EEG recordings, one or a list: BrainVision (.vhdr), EDF (.edf), BDF (.bdf), "
+        "EEGLAB (.set), or folders in BIDS; no fMRI is needed",
+    )
+    output: Path = Field(
+        description="folder that gets a BIDS derivative data set (NIfTI, JSON, regional time "
+        "series, a page per recording); for one recording also a NIfTI file (.nii.gz), the others "
+        "lie beside it"
+    )
+    task: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9+]+$",
+        description="BIDS folders: this task alone; files whose name tells no task: their task",
+    )
+    subjects: list[SubjectId] | None = Field(
+        None, min_length=1, description="BIDS folders: these subjects alone; null = all"
+    )
     checkpoint: str = Field("best", description="best, latest, or the name of a checkpoint")
     marker: str | None = Field(
-        None, description="volume marker, where it differs from the one of the training data"
+        "auto",
+        description="regular expression of the volume marker; auto = that of the training data "
+        "where the recording has it, else null; null = volumes follow each other from the first "
+        "sample on, as in EEG from outside a scanner",
+    )
+    interpolate: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        description="share of the model's channels that a recording may lack; they are "
+        "interpolated by spherical splines; 0 = refuse whenever one is missing",
+    )
+    atlas: AtlasConfig = Field(AtlasConfig(), description="regions of the time series")
+    scores: Path | None = Field(
+        None,
+        description="metrics.json of `launch/evaluate.py`, for the pages; null = the one in the "
+        "folder of the model",
     )
     threads: int | None = Field(
         None, ge=1, le=MAX_THREADS, description="CPU threads; null = all cores"
     )
 
+    @field_validator("eeg", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
+
     @field_validator("output")
     @classmethod
-    def _is_nifti(cls, path: Path) -> Path:
-        if not path.name.endswith((".nii", ".nii.gz")):
-            raise ValueError(f"output is a NIfTI file (.nii.gz or .nii), got {path.name}")
+    def _is_folder_or_nifti(cls, path: Path) -> Path:
+        nifti = path.name.endswith((".nii", ".nii.gz"))
+        if path.suffix in (".gz", ".txt", ".json", ".tsv", ".html", ".h5", ".mgz") and not nifti:
+            raise ValueError(
+                f"output is a folder or a NIfTI file (.nii.gz or .nii), got {path.name}"
+            )
         return path
 
     @field_validator("marker")
@@ -65,3 +142,8 @@ class PredictConfig(Schema):
         except re.error as error:
             raise ValueError(f"marker is no regular expression ({error})") from None
         return marker
+
+    @property
+    def writes_one_file(self) -> bool:
+        """Whether `output` names the NIfTI file of one recording."""
+        return self.output.name.endswith((".nii", ".nii.gz"))

@@ -108,6 +108,47 @@ def resolve_weights(run: Path, which: str) -> Path:
     return folder / name / WEIGHTS
 
 
+def locate_weights(path: Path, which: str) -> Path:
+    """Return the weights of a run folder, of an exported model, or of a file.
+
+    Parameters
+    ----------
+    path : Path
+        Run folder of `launch/train.py`, folder of `launch/export.py`, or a ``.safetensors`` file.
+    which : str
+        Of a run folder: ``best``, ``latest`` or a checkpoint's name.
+
+    Raises
+    ------
+    CheckpointError
+        If there are none, if they are damaged, or if it is a file of another kind.
+    """
+    if path.is_dir() and not (path / WEIGHTS).is_file():
+        return resolve_weights(path, which)
+    weights = path / WEIGHTS if path.is_dir() else path
+    if weights.is_file() and weights.suffix != ".safetensors":
+        raise CheckpointError(
+            "not a .safetensors file; formats that can run code when they are read (pickle, .pt, "
+            ".pth, .bin, .ckpt) are never opened",
+            where=weights,
+            remedy="give model.safetensors, as launch/export.py writes it",
+        )
+    if not weights.is_file():
+        raise CheckpointError(
+            "no such model",
+            where=path,
+            remedy="give a run folder of launch/train.py, or a folder of launch/export.py",
+        )
+    recorded = _recorded_sha256(weights)
+    if recorded is not None and recorded != _sha256(weights):
+        raise CheckpointError(
+            f"damaged: {weights.name} differs from what was written",
+            where=path,
+            remedy="fetch or export the model again",
+        )
+    return weights
+
+
 def record_file(path: Path) -> FileRecord:
     """Flush a file to the disk and return what a manifest says of it."""
     flush_to_disk(path)
@@ -133,6 +174,13 @@ def read_pointer(folder: Path, pointer: str) -> str | None:
 
 
 def weights_sha256(weights: Path) -> str:
-    """Return the SHA-256 of a checkpoint's weights, as its manifest records it."""
-    manifest = json.loads((weights.parent / _MANIFEST).read_text(encoding="utf-8"))
-    return manifest[weights.name]["sha256"]
+    """Return the SHA-256 of weights, from the manifest beside them where there is one."""
+    return _recorded_sha256(weights) or _sha256(weights)
+
+
+def _recorded_sha256(weights: Path) -> str | None:
+    try:
+        manifest = json.loads((weights.parent / _MANIFEST).read_text(encoding="utf-8"))
+        return str(manifest[weights.name]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

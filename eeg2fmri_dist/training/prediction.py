@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -37,7 +37,14 @@ def predict_windows(
     ndarray of shape (volume, x, y, z)
         Normalised volumes from the first TR on.
     """
-    return _predict(objective.predict, data, windows, objective.predicts_from, device)
+    return np.concatenate([*predict_in_blocks(objective, data, windows, device)])
+
+
+def predict_in_blocks(
+    objective: Objective, data: WindowSource, windows: Sequence[Window], device: torch.device
+) -> Iterator[np.ndarray]:
+    """Yield the volumes of `predict_windows` a few windows at a time."""
+    yield from _predict(objective.predict, data, windows, objective.predicts_from, device)
 
 
 def predict_teacher_forced(
@@ -51,7 +58,9 @@ def predict_teacher_forced(
     Parameters and result are those of `predict_windows`.
     """
     fields: tuple[Field, ...] = ("eeg", "tokens") if data.has_tokens else ("eeg", "bold")
-    return _predict(objective.predict_teacher_forced, data, windows, fields, device)
+    return np.concatenate(
+        [*_predict(objective.predict_teacher_forced, data, windows, fields, device)]
+    )
 
 
 @torch.no_grad()
@@ -61,13 +70,11 @@ def _predict(
     windows: Sequence[Window],
     fields: Sequence[Field],
     device: torch.device,
-) -> np.ndarray:
+) -> Iterator[np.ndarray]:
     at_once = max(1, _VOLUMES_PER_BATCH // data.config.window)
-    fresh = []
     for first in range(0, len(windows), at_once):
         chosen = windows[first : first + at_once]
         batch = data.batch(chosen, fields)
         volumes = predict({name: tensor.to(device) for name, tensor in batch.items()})
         for window, predicted in zip(chosen, volumes.float().cpu().numpy(), strict=True):
-            fresh.append(predicted[len(predicted) - window.fresh :])
-    return np.concatenate(fresh)
+            yield predicted[len(predicted) - window.fresh :]

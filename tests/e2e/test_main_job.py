@@ -206,9 +206,31 @@ def test_eeg_with_channels_in_capitals_gives_the_same_prediction(job, tmp_path):
 
 def test_a_channel_that_the_model_does_not_know_is_named(job, tmp_path):
     eeg = respelled_eeg(job, tmp_path, lambda name: "Vertex" if name == "Cz" else name)
-    output = verb(*predict_command(job, tmp_path, eeg=eeg), expect=3)
+    output = verb(*predict_command(job, tmp_path, eeg=eeg, interpolate=0), expect=3)
     assert "1 of the 63 channels that the model was trained on are missing: Cz;" in output
     assert "Vertex" in output
+
+
+def test_a_bids_folder_is_predicted_into_a_derivative_data_set(job, tmp_path):
+    eeg = tmp_path / "bids" / "sub-43" / "eeg"
+    eeg.mkdir(parents=True)
+    header = eeg_of_test_subject(job)
+    for path in header.parent.glob(f"{header.stem}.*"):
+        shutil.copy(path, eeg / f"sub-43_task-rest_eeg{path.suffix}")
+    (eeg / "sub-43_task-eyes_eeg.edf").write_text("damaged")
+    folders = f"eeg={tmp_path / 'bids'}", f"output={tmp_path / 'derivatives'}"
+    command = "predict", "configs/predict/demo.yaml", f"run={job / 'transformer'}", *folders
+    output = verb(*command, expect=3)
+    assert "1 of 2 recordings could not be predicted: sub-43_task-eyes" in output
+    func = tmp_path / "derivatives" / "sub-43" / "func"
+    stem = "sub-43_task-rest_space-MNI152NLin6Asym_desc-predicted_bold"
+    ours = nib.load(func / f"{stem}.nii.gz").get_fdata()
+    np.testing.assert_array_equal(ours, nib.load(job / "predicted.nii.gz").get_fdata())
+    page = (tmp_path / "derivatives" / "sub-43_task-rest_desc-predicted.html").read_text()
+    assert "trained on simulated data" in page
+    assert "Does the model use the EEG?" in page  # it was evaluated
+    assert "up to date" in verb(*command, "task=rest")
+    assert re.search(r"sub-43_task-rest +up to date", verb(*command, "--dry-run"))
 
 
 def predict_command(job, tmp_path, **changes):
@@ -224,7 +246,7 @@ def test_predicting_with_a_cae_is_refused(job, tmp_path):
 
 def test_predicting_from_no_eeg_is_refused(job, tmp_path):
     output = verb(*predict_command(job, tmp_path, eeg="nowhere.vhdr"), expect=3)
-    assert "no such EEG header" in output
+    assert "no such EEG recording" in output
 
 
 def test_a_damaged_model_is_refused(job, tmp_path):

@@ -1,0 +1,321 @@
+"""Predict one recording after the other: what is to be done, doing it, what went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from eeg2fmri_dist.config.evaluate import PredictConfig
+from eeg2fmri_dist.errors import ConfigError, DataError, SuiteError
+from eeg2fmri_dist.evaluation.prediction_page import (
+    PredictionPage,
+    predicted_curves,
+    render_page,
+)
+from eeg2fmri_dist.evaluation.recorded import METRICS, Standing, find_standing
+from eeg2fmri_dist.evaluation.report import MODELS
+from eeg2fmri_dist.evaluation.results import ORIGINS, Figure
+from eeg2fmri_dist.evaluation.slicer import slice_frames
+from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.files import write_text
+from eeg2fmri_dist.predict import predict_bold_in_blocks
+from eeg2fmri_dist.predicted_run import (
+    Overview,
+    RunFiles,
+    check_dataset,
+    write_predicted_run,
+    write_sidecar,
+)
+from eeg2fmri_dist.provenance import collect_provenance
+from eeg2fmri_dist.scores.networks import Regions
+
+logger = logging.getLogger(__name__)
+
+
+class Recording(Protocol):
+    """EEG that was found."""
+
+    @property
+    def key(self) -> str:
+        """Name of the recording."""
+
+    @property
+    def path(self) -> Path:
+        """Header, or the file itself."""
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """BIDS entities without their prefix, in order."""
+
+    def parts(self) -> list[Path]:
+        """Files of the recording; raises DataError where it cannot be used."""
+
+
+@dataclass(frozen=True)
+class PreparedEeg:
+    """EEG of a recording as the model takes it.
+
+    Attributes
+    ----------
+    power : ndarray of shape (volume, channel, frequency)
+        In uV^2, channels in the model's order.
+    start_s : float
+        When the first volume begins, from the first sample of the EEG.
+    facts : dict of str to str
+        What became of it on the way, in words.
+    figures : list of Figure
+        What it looks like.
+    """
+
+    power: np.ndarray
+    start_s: float
+    facts: dict[str, str]
+    figures: list[Figure]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recording that is to be predicted.
+
+    Attributes
+    ----------
+    key : str
+        Its name.
+    path : Path
+        Its EEG.
+    files : RunFiles
+        What will be written.
+    made_from : dict or None
+        JSON of all that the result depends on; None where the recording cannot be used.
+    problem : SuiteError or None
+        Why it cannot be used.
+    """
+
+    key: str
+    path: Path
+    files: RunFiles
+    made_from: dict[str, Any] | None
+    problem: SuiteError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the files are there, of these very inputs."""
+        return self.made_from is not None and self.files.are_made_from(self.made_from)
+
+    @property
+    def state(self) -> str:
+        """What is to be done, in words."""
+        if self.problem is not None:
+            return f"cannot be used: {self.problem.what}"
+        return "up to date" if self.is_done else "to do"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What all recordings have in common.
+
+    Attributes
+    ----------
+    trained : TrainedModel
+    weights_sha256 : str
+        Of its file.
+    regions : Regions
+        On its grid.
+    standing : Standing or None
+        How it was scored.
+    prepare : callable
+        Path of a recording -> `PreparedEeg`.
+    device : torch.device
+    """
+
+    trained: TrainedModel
+    weights_sha256: str
+    regions: Regions
+    standing: Standing | None
+    prepare: Callable[[Path], PreparedEeg]
+    device: torch.device
+
+
+def make_tasks(
+    config: PredictConfig,
+    recordings: Sequence[Recording],
+    space: str,
+    regions: Regions,
+    weights: str,
+) -> list[Task]:
+    """Say what is to be written for each recording, and from what.
+
+    Parameters
+    ----------
+    config : PredictConfig
+    recordings : sequence of Recording
+    space : str
+        Name of the template space.
+    regions : Regions
+        Of the time series.
+    weights : str
+        SHA-256 of the model.
+
+    Raises
+    ------
+    ConfigError
+        If several recordings would go into one file, or the output holds another data set.
+    """
+    if config.writes_one_file and len(recordings) > 1:
+        raise ConfigError(
+            f"{len(recordings)} recordings cannot go into one file",
+            where="output",
+            remedy="give a folder as output=...",
+        )
+    if not config.writes_one_file:
+        check_dataset(config.output)
+    return [_task(config, recording, space, regions, weights) for recording in recordings]
+
+
+def _task(
+    config: PredictConfig, recording: Recording, space: str, regions: Regions, weights: str
+) -> Task:
+    segmentation = "HarvardOxford" if "harvard" in regions.atlas.lower() else "Parcels"
+    files = (
+        RunFiles.beside(config.output)
+        if config.writes_one_file
+        else RunFiles.in_dataset(config.output, recording.entities, space, segmentation)
+    )
+    try:
+        made_from = _describe_inputs(config, recording.parts(), weights)
+    except DataError as problem:
+        return Task(recording.key, recording.path, files, None, problem)
+    return Task(recording.key, recording.path, files, made_from)
+
+
+def _describe_inputs(config: PredictConfig, parts: Sequence[Path], weights: str) -> dict[str, Any]:
+    """All that the prediction of a recording depends on; JSON values."""
+    scores = scores_path(config)
+    told = hashlib.sha256(scores.read_bytes()).hexdigest() if scores.is_file() else None
+    return {
+        "Weights": weights,
+        "EEG": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in parts],
+        "Settings": config.model_dump(mode="json", include={"marker", "interpolate", "atlas"}),
+        "Scores": told,
+    }
+
+
+def scores_path(config: PredictConfig) -> Path:
+    """Return the metrics.json that tells how the model was scored."""
+    if config.scores is not None:
+        return config.scores / METRICS if config.scores.is_dir() else config.scores
+    folder = config.run if config.run.is_dir() else config.run.parent
+    return folder / METRICS
+
+
+def find_model_standing(config: PredictConfig, weights: str) -> Standing | None:
+    """Return how the model was scored; None where nothing says so.
+
+    Raises
+    ------
+    ConfigError
+        If `scores` names a file that does not tell of these weights.
+    """
+    standing = find_standing(scores_path(config), weights)
+    if standing is None and config.scores is not None:
+        raise ConfigError(
+            "it holds no scores of these weights",
+            where=config.scores,
+            remedy="give metrics.json of an evaluation of this very model, or scores=null",
+        )
+    return standing
+
+
+def run_tasks(tasks: Sequence[Task], predictor: Predictor) -> None:
+    """Predict what is not up to date; one recording that fails does not stop the others.
+
+    Raises
+    ------
+    DataError
+        After all others are done, if any failed.
+    """
+    failed = []
+    for number, task in enumerate(tasks, 1):
+        place = f"{task.key} ({number} of {len(tasks)})"
+        if task.is_done:
+            logger.info("%s is up to date", place)
+            continue
+        try:
+            if task.problem is not None:
+                raise task.problem
+            n_volumes = _predict(task, predictor)
+        except DataError as error:
+            logger.error("%s failed: %s", place, error)
+            failed.append(task.key)
+        else:
+            logger.info("%s: predicted %d volumes, %s", place, n_volumes, task.files.page)
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(tasks)} recordings could not be predicted: "
+            f"{', '.join(failed)} (reasons above); the others are done",
+            remedy="correct them and type the same command again: what is done is kept",
+        )
+
+
+def _predict(task: Task, predictor: Predictor) -> int:
+    prepared = predictor.prepare(task.path)
+    trained, regions = predictor.trained, predictor.regions
+    n_volumes = len(prepared.power)
+    blocks = predict_bold_in_blocks(trained, prepared.power, predictor.device)
+    source = {"Sources": [str(task.path)], "StartTime": prepared.start_s}
+    overview = write_predicted_run(task.files, blocks, n_volumes, trained.card, regions, source)
+    write_text(task.files.page, render_page(_page(task, prepared, overview, predictor)))
+    about = source | {
+        "EEG": prepared.facts,
+        "MadeFrom": task.made_from,
+        "Provenance": collect_provenance(),
+    }
+    write_sidecar(task.files, trained.card, about)
+    return n_volumes
+
+
+def _page(
+    task: Task, prepared: PreparedEeg, overview: Overview, predictor: Predictor
+) -> PredictionPage:
+    card, regions = predictor.trained.card, predictor.regions
+    voxel_mm = np.sqrt((np.array(card.affine)[:3, :3] ** 2).sum(axis=0)).tolist()
+    n_volumes = len(prepared.power)
+    labels = [
+        f"volume {at + 1} of {n_volumes}, {at * card.tr_s:.0f} s" for at in overview.frame_volumes
+    ]
+    return PredictionPage(
+        title=task.key.replace("_", " "),
+        model=MODELS.get(card.model["name"], card.model["name"]),
+        origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
+        standing=predictor.standing,
+        eeg_facts=prepared.facts,
+        facts={
+            "Volumes": f"{n_volumes}, TR {card.tr_s:g} s; the first begins {prepared.start_s:.2f} "
+            "s after the first sample of the EEG",
+            "Grid": f"{' × '.join(map(str, regions.labels.shape))} voxels, {card.space}",
+            "Volume": _what_a_volume_is(predictor.trained),
+            "Regions": f"{regions.atlas}, {len(regions)} regions",
+            "Model": f"{card.recipe} recipe, trained on {len(card.subjects['train'])} subjects, "
+            f"epoch {card.epoch}",
+            "Weights": f"sha256 {predictor.weights_sha256}",
+        },
+        eeg_figures=prepared.figures,
+        curves=predicted_curves(overview.series, regions.names, card.tr_s),
+        slicer=slice_frames(
+            overview.frames, overview.mean, predictor.trained.mask, voxel_mm, labels
+        ),
+        files=[task.files.bold.name, task.files.series.name],
+    )
+
+
+def _what_a_volume_is(trained: TrainedModel) -> str:
+    if trained.data.normalise == "voxelwise":
+        return "mean image of the training subjects × (1 + predicted change): the anatomy is theirs"
+    return "intensity in the units of the training data"
