@@ -11,7 +11,7 @@ from eeg2fmri_dist.config import Schema
 from eeg2fmri_dist.errors import DataError, SuiteError
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ("simulate", "preprocess", "train", "evaluate", "predict", "sweep")
+VERBS = ("simulate", "preprocess", "train", "evaluate", "predict", "compare", "export", "sweep")
 
 
 class Settings(Schema):

@@ -7,7 +7,12 @@ import pytest
 import yaml
 
 from eeg2fmri_dist.config import describe, load_config, to_yaml
-from eeg2fmri_dist.config.evaluate import EvaluateConfig, PredictConfig
+from eeg2fmri_dist.config.evaluate import (
+    CompareConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PredictConfig,
+)
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.config.simulate import SimulateConfig
 from eeg2fmri_dist.config.sweep import SweepConfig
@@ -21,6 +26,8 @@ SCHEMAS = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "compare": CompareConfig,
+    "export": ExportConfig,
     "sweep": SweepConfig,
 }
 SHIPPED = [path for kind in SCHEMAS for path in sorted((CONFIGS / kind).rglob("*.yaml"))]

@@ -1,0 +1,179 @@
+"""A trained model to hand on: safetensors that hold no private paths, a model card, its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import eeg2fmri_dist
+from eeg2fmri_dist.config.evaluate import ExportConfig
+from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.evaluation.recorded import METRICS, Standing, find_standing, weights_fact
+from eeg2fmri_dist.evaluation.report import MODELS, format_score, to_json
+from eeg2fmri_dist.evaluation.results import ORIGINS, SCORES
+from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
+from eeg2fmri_dist.files import replacing, write_json, write_text
+from eeg2fmri_dist.models.build import count_parameters
+from eeg2fmri_dist.runs import load_run_config
+from eeg2fmri_dist.training.manifest import (
+    WEIGHTS,
+    record_file,
+    resolve_weights,
+    weights_sha256,
+    write_manifest,
+)
+
+_CARD_SCORES = ("r_region", "r_voxel", "std_ratio", "fc_similarity", "psnr_peer_db", "ssim2d_peer")
+# Of the preprocessing config, what says how data were made; the rest says where.
+_MACHINE_KEYS = {"output", "cluster", "quality", "on_error", "compression"}
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the model card is written from."""
+
+    name: str
+    license: str
+    trained: TrainedModel
+    parameters: int
+    split: str
+    standing: Standing | None
+    sha256: str
+
+
+def publish(config: ExportConfig) -> None:
+    """Write a trained model into a folder that can be given to others.
+
+    Parameters
+    ----------
+    config : ExportConfig
+
+    Raises
+    ------
+    CheckpointError
+        If the run has no whole checkpoint.
+    ConfigError
+        If the output is a run folder, or `scores` does not tell of these weights.
+    """
+    if (config.output / "checkpoints").exists() or (config.output / "config.yaml").exists():
+        raise ConfigError(
+            "the output is a run folder", where=config.output, remedy="give another output=..."
+        )
+    weights, standing = find_run_standing(config)
+    trained = load_model(weights)
+    trained = replace(trained, card=without_places(trained.card))
+    file = config.output / WEIGHTS
+    with replacing(file) as temporary:
+        state = trained.model.state_dict()
+        save_model(temporary, state, trained.card, trained.scaling, trained.mask)
+        temporary.chmod(0o644)  # to be read by others
+    record = record_file(file)
+    write_manifest(config.output, {WEIGHTS: record})
+    if standing is not None:
+        standing = _of_these_weights(standing, str(record["sha256"]))
+        write_json(config.output / METRICS, to_json(standing.report))
+    described = Described(
+        name=config.name or config.run.resolve().name,
+        license=config.license or "none given: ask the authors",
+        trained=trained,
+        parameters=count_parameters(trained.model),
+        split=load_run_config(config.run).split.kind,
+        standing=standing,
+        sha256=str(record["sha256"]),
+    )
+    write_text(config.output / "README.md", render_card(described))
+
+
+def find_run_standing(config: ExportConfig) -> tuple[Path, Standing | None]:
+    """Return the weights of a run, and how they were scored.
+
+    Raises
+    ------
+    ConfigError
+        If `scores` names a file that does not tell of these weights.
+    """
+    weights = resolve_weights(config.run, config.checkpoint)
+    standing = find_standing(config.scores or config.run / METRICS, weights_sha256(weights))
+    if standing is None and config.scores is not None:
+        raise ConfigError(
+            "it holds no scores of these weights",
+            where=config.scores,
+            remedy="give metrics.json of an evaluation of this run, or scores=null",
+        )
+    return weights, standing
+
+
+def without_places(card: ModelCard) -> ModelCard:
+    """Return a card that says nothing of where data lie on somebody's machine."""
+    preprocessing = {
+        key: value for key, value in card.preprocessing.items() if key not in _MACHINE_KEYS
+    }
+    for section in ("source", "atlas"):
+        if isinstance(preprocessing.get(section), Mapping):
+            preprocessing[section] = {
+                key: value for key, value in preprocessing[section].items() if key != "path"
+            }
+    model = dict(card.model)
+    if model.get("skip_from"):
+        model["skip_from"] = PurePath(model["skip_from"]).name
+    return replace(card, model=model, preprocessing=preprocessing)
+
+
+def _of_these_weights(standing: Standing, sha256: str) -> Standing:
+    """The same scores, of this run alone, under the hash of the exported file."""
+    run = replace(standing.run, facts={**standing.run.facts, **weights_fact(sha256)})
+    return Standing(replace(standing.report, runs=[run]), run)
+
+
+def render_card(described: Described) -> str:
+    """Return the model card (Mitchell et al., FAccT 2019) in Markdown."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("eeg2fmri_dist", "evaluation"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    card = described.trained.card
+    return environment.get_template("model_card.md.j2").render(
+        described=described,
+        card=card,
+        model=MODELS.get(card.model["name"], card.model["name"]),
+        origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
+        normalise=described.trained.data.normalise,
+        eeg=_eeg_settings(card),
+        grid=" x ".join(map(str, described.trained.grid)),
+        score_table=_score_table(described.standing),
+        scores={name: SCORES[name] for name in _CARD_SCORES},
+        version=eeg2fmri_dist.__version__,
+    )
+
+
+def _eeg_settings(card: ModelCard) -> dict[str, Any]:
+    eeg = card.preprocessing.get("eeg", {})
+    return {key: eeg[key] for key in ("band_hz", "sfreq_hz", "reference", "marker") if key in eeg}
+
+
+def _score_table(standing: Standing | None) -> list[list[str]]:
+    """Rows of cells, the first the heads; empty where there are no scores."""
+    if standing is None:
+        return []
+    present = {name for row in standing.run.rows for s in row.subjects.values() for name in s}
+    names = [name for name in _CARD_SCORES if name in present]
+    heads = ["prediction from"]
+    heads += [f"{SCORES[n].label}{f' ({SCORES[n].unit})' * bool(SCORES[n].unit)}" for n in names]
+    return [heads] + [
+        [row.label + " (oracle)" * row.oracle, *(_cell(row.interval(n), n) for n in names)]
+        for row in standing.rows
+    ]
+
+
+def _cell(interval: Any, name: str) -> str:
+    text = format_score(interval.mean, name)
+    if interval.known:
+        low, high = (format_score(end, name) for end in (interval.low, interval.high))
+        text += f" [{low}, {high}]"
+    return text
