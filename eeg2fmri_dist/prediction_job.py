@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
@@ -23,9 +24,9 @@ from eeg2fmri_dist.evaluation.recorded import METRICS, Standing, find_standing
 from eeg2fmri_dist.evaluation.report import MODELS
 from eeg2fmri_dist.evaluation.results import ORIGINS, Figure
 from eeg2fmri_dist.evaluation.slicer import slice_frames
-from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.files import write_text
-from eeg2fmri_dist.predict import predict_bold_in_blocks
+from eeg2fmri_dist.predict import check_predicts, predict_bold_in_blocks
 from eeg2fmri_dist.predicted_run import (
     Overview,
     RunFiles,
@@ -35,6 +36,8 @@ from eeg2fmri_dist.predicted_run import (
 )
 from eeg2fmri_dist.provenance import collect_provenance
 from eeg2fmri_dist.scores.networks import Regions
+from eeg2fmri_dist.store import Atlas
+from eeg2fmri_dist.training.manifest import locate_weights, weights_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -143,12 +146,46 @@ class Predictor:
     device: torch.device
 
 
-def make_tasks(
+def load_predictor(
     config: PredictConfig,
-    recordings: Sequence[Recording],
-    space: str,
-    regions: Regions,
-    weights: str,
+    find_atlases: Callable[[tuple[int, int, int], np.ndarray], dict[str, Atlas]],
+    prepare: Callable[[TrainedModel, Path], PreparedEeg],
+) -> Predictor:
+    """Load what all recordings have in common.
+
+    Parameters
+    ----------
+    config : PredictConfig
+    find_atlases : callable
+        Grid and brain mask -> atlases on it, the one for the time series first.
+    prepare : callable
+        Model and path of a recording -> `PreparedEeg`.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such model, or it does not predict from EEG.
+    ConfigError
+        If `scores` names a file that does not tell of these weights.
+    """
+    path = locate_weights(config.run, config.checkpoint)
+    trained, weights = load_model(path), weights_sha256(path)
+    check_predicts(trained)
+    name, atlas = next(iter(find_atlases(trained.grid, trained.mask).items()))
+    return Predictor(
+        trained=trained,
+        weights_sha256=weights,
+        regions=Regions.within(
+            trained.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
+        ),
+        standing=find_model_standing(config, weights),
+        prepare=functools.partial(prepare, trained),
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+
+
+def make_tasks(
+    config: PredictConfig, recordings: Sequence[Recording], predictor: Predictor
 ) -> list[Task]:
     """Say what is to be written for each recording, and from what.
 
@@ -156,12 +193,7 @@ def make_tasks(
     ----------
     config : PredictConfig
     recordings : sequence of Recording
-    space : str
-        Name of the template space.
-    regions : Regions
-        Of the time series.
-    weights : str
-        SHA-256 of the model.
+    predictor : Predictor
 
     Raises
     ------
@@ -176,20 +208,18 @@ def make_tasks(
         )
     if not config.writes_one_file:
         check_dataset(config.output)
-    return [_task(config, recording, space, regions, weights) for recording in recordings]
+    return [_task(config, recording, predictor) for recording in recordings]
 
 
-def _task(
-    config: PredictConfig, recording: Recording, space: str, regions: Regions, weights: str
-) -> Task:
-    segmentation = "HarvardOxford" if "harvard" in regions.atlas.lower() else "Parcels"
-    files = (
-        RunFiles.beside(config.output)
-        if config.writes_one_file
-        else RunFiles.in_dataset(config.output, recording.entities, space, segmentation)
-    )
+def _task(config: PredictConfig, recording: Recording, predictor: Predictor) -> Task:
+    if config.writes_one_file:
+        files = RunFiles.beside(config.output)
+    else:
+        space = predictor.trained.card.space
+        segmentation = "HarvardOxford" if "harvard" in predictor.regions.atlas else "Parcels"
+        files = RunFiles.in_dataset(config.output, recording.entities, space, segmentation)
     try:
-        made_from = _describe_inputs(config, recording.parts(), weights)
+        made_from = _describe_inputs(config, recording.parts(), predictor.weights_sha256)
     except DataError as problem:
         return Task(recording.key, recording.path, files, None, problem)
     return Task(recording.key, recording.path, files, made_from)

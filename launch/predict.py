@@ -16,64 +16,45 @@ from eeg2fmri_dist.config.evaluate import PredictConfig  # noqa: E402
 
 if TYPE_CHECKING:
     from eeg2fmri_dist.export import TrainedModel
-    from eeg2fmri_dist.prediction_job import PreparedEeg, Task
-    from eeg2fmri_dist.scores.networks import Regions
+    from eeg2fmri_dist.prediction_job import Predictor, PreparedEeg, Task
 
 
 def act(config: PredictConfig) -> None:
     """Predict the recordings that are not up to date."""
     import torch
 
-    from eeg2fmri_dist import prediction_job
     from eeg2fmri_dist.predicted_run import write_dataset
+    from eeg2fmri_dist.prediction_job import run_tasks
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    trained, weights, regions, tasks = _load(config)
+    predictor, tasks = _load(config)
     if not config.writes_one_file:
         write_dataset(config.output)
-    predictor = prediction_job.Predictor(
-        trained=trained,
-        weights_sha256=weights,
-        regions=regions,
-        standing=prediction_job.find_model_standing(config, weights),
-        prepare=functools.partial(_prepare, config, trained),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-    )
-    prediction_job.run_tasks(tasks, predictor)
+    run_tasks(tasks, predictor)
 
 
 def plan(config: PredictConfig) -> list[str]:
     """Say what would be predicted."""
-    _, _, regions, tasks = _load(config)
+    predictor, tasks = _load(config)
     width = max(len(task.key) for task in tasks)
     return [
         f"model {config.run}",
-        f"regions {regions.atlas}, {len(regions)}",
+        f"regions {predictor.regions.atlas}, {len(predictor.regions)}",
         *(f"{task.key:<{width}}  {task.state}  {task.files.bold}" for task in tasks),
     ]
 
 
 # Here, because prediction and preprocessing do not know each other.
-def _load(config: PredictConfig) -> tuple[TrainedModel, str, Regions, list[Task]]:
-    from eeg2fmri_dist.export import load_model
-    from eeg2fmri_dist.predict import check_predicts
-    from eeg2fmri_dist.prediction_job import make_tasks
-    from eeg2fmri_dist.scores.networks import Regions
-    from eeg2fmri_dist.training.manifest import locate_weights, weights_sha256
+def _load(config: PredictConfig) -> tuple[Predictor, list[Task]]:
+    from eeg2fmri_dist.prediction_job import load_predictor, make_tasks
     from preprocessing.atlas import load_atlases
     from preprocessing.eeg_alone import find_eeg
 
     recordings = find_eeg(config.eeg, config.task, config.subjects)
-    path = locate_weights(config.run, config.checkpoint)
-    trained, weights = load_model(path), weights_sha256(path)
-    check_predicts(trained)
-    name, atlas = next(iter(load_atlases(config.atlas, trained.grid, trained.mask).items()))
-    regions = Regions.within(
-        trained.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
-    )
-    tasks = make_tasks(config, recordings, trained.card.space, regions, weights)
-    return trained, weights, regions, tasks
+    find_atlases = functools.partial(load_atlases, config.atlas)
+    predictor = load_predictor(config, find_atlases, functools.partial(_prepare, config))
+    return predictor, make_tasks(config, recordings, predictor)
 
 
 def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> PreparedEeg:
@@ -84,10 +65,8 @@ def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> Prepar
 
     card, settings = trained.card, trained.eeg
     drop_volumes = card.preprocessing["drop_volumes"]
-    eeg = model_eeg(
-        path, card.channel_names, card.tr_s, settings, drop_volumes, config.marker,
-        config.interpolate,
-    )  # fmt: skip
+    chosen = (settings, drop_volumes, config.marker, config.interpolate)
+    eeg = model_eeg(path, card.channel_names, card.tr_s, *chosen)
     figures = [
         Figure(drawn.title, drawn.caption, drawn.alt, drawn.data, drawn.media_type, wide)
         for drawn in eeg_figures(eeg.features, card.tr_s)

@@ -13,8 +13,10 @@ from models import UNET, save_untrained
 from reports import SUBJECTS, make_report, row, run
 from stores import TR_S, make_store
 
+from eeg2fmri_dist import prediction_job
 from eeg2fmri_dist.config.evaluate import PredictConfig
 from eeg2fmri_dist.errors import CheckpointError, ConfigError, DataError
+from eeg2fmri_dist.evaluation.prediction_page import render_page
 from eeg2fmri_dist.evaluation.recorded import find_standing, read_report, weights_fact
 from eeg2fmri_dist.evaluation.report import to_json, write_report
 from eeg2fmri_dist.evaluation.results import Figure
@@ -23,9 +25,8 @@ from eeg2fmri_dist.nifti_run import write_run_in_blocks
 from eeg2fmri_dist.predict import predict_bold, predict_bold_in_blocks
 from eeg2fmri_dist.predicted_run import RunFiles, write_dataset
 from eeg2fmri_dist.prediction_job import (
-    Predictor,
     PreparedEeg,
-    find_model_standing,
+    load_predictor,
     make_tasks,
     run_tasks,
 )
@@ -63,16 +64,21 @@ def recordings(tmp_path):
 
 
 @pytest.fixture
-def job(store, weights, recordings, tmp_path):
-    """Predict all recordings, as often as it is called; returns the paths that were prepared."""
+def job(store, weights, recordings, tmp_path, monkeypatch):
+    """Predict recordings, as often as it is called; pages are drawn where they are asked for."""
+    drawn = {name: getattr(prediction_job, name) for name in ("predicted_curves", "slice_frames")}
 
-    def go(only=None, **changes):
+    def go(only=None, draw=False, **changes):
+        for name, function in drawn.items():
+            monkeypatch.setattr(prediction_job, name, function if draw else lambda *given: [])
+        render = render_page if draw else lambda page: "not drawn"
+        monkeypatch.setattr(prediction_job, "render_page", render)
         config = PredictConfig.model_validate(
             {"run": weights, "eeg": ["x.edf"], "output": tmp_path / "out", **changes}
         )
         prepared = []
 
-        def prepare(path):
+        def prepare(trained, path):
             prepared.append(path.stem)
             if path.stem == "damaged":
                 raise DataError("the file ends early", where=path)
@@ -82,17 +88,9 @@ def job(store, weights, recordings, tmp_path):
                              "image/svg+xml")  # fmt: skip
             return PreparedEeg(power, 3.0, {"Channels": "<b>six</b>"}, [picture])
 
-        sha256, regions = weights_sha256(weights), store_regions(store)
         chosen = [file for file in recordings if only is None or file.entities["sub"] in only]
-        tasks = make_tasks(config, chosen, "MNI152NLin6Asym", regions, sha256)
-        predictor = Predictor(
-            trained=load_model(weights),
-            weights_sha256=sha256,
-            regions=regions,
-            standing=find_model_standing(config, sha256),
-            prepare=prepare,
-            device=torch.device("cpu"),
-        )
+        predictor = load_predictor(config, lambda grid, mask: store.layout.atlases, prepare)
+        tasks = make_tasks(config, chosen, predictor)
         try:
             run_tasks(tasks, predictor)
         finally:
@@ -173,9 +171,7 @@ def test_what_is_up_to_date_is_not_predicted_again(job, recordings, tmp_path):
 
 
 def test_a_prediction_that_was_cut_is_made_again(job, monkeypatch):
-    from eeg2fmri_dist import prediction_job
-
-    monkeypatch.setattr(prediction_job, "render_page", lambda page: 1 / 0)
+    monkeypatch.setattr(prediction_job, "write_text", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         job(only=["a"])
     monkeypatch.undo()
@@ -228,7 +224,7 @@ def scored(weights, folder, **changes):
 
 def test_the_page_tells_how_the_model_scored_beside_its_controls(job, weights, tmp_path):
     scores = scored(weights, tmp_path / "evaluation")
-    page = job(only=["a"], scores=scores)["sub-a_task-rest"].page.read_text()
+    page = job(only=["a"], draw=True, scores=scores)["sub-a_task-rest"].page.read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert "not a medical device" in text
     assert f"{len(SUBJECTS)} test subjects whom the model had not seen" in text
@@ -237,13 +233,13 @@ def test_the_page_tells_how_the_model_scored_beside_its_controls(job, weights, t
     assert "&lt;b&gt;six" in page
     # Scores that come later are shown, too.
     scored(weights, tmp_path / "evaluation", leaks=True)
-    page = job(only=["a"], scores=scores)["sub-a_task-rest"].page.read_text()
+    page = job(only=["a"], draw=True, scores=scores)["sub-a_task-rest"].page.read_text()
     assert job.prepared == ["a"]
     assert "the split leaks" in page
 
 
 def test_a_model_that_was_never_scored_is_said_to_be_so(job, weights, tmp_path):
-    page = job(only=["a"])["sub-a_task-rest"].page.read_text()
+    page = job(only=["a"], draw=True)["sub-a_task-rest"].page.read_text()
     assert "No evaluation of these weights was found" in page
     other = scored(weights, tmp_path / "evaluation")
     content = json.loads(other.read_text())
@@ -316,7 +312,7 @@ onload = () => { document.title = JSON.stringify(measured); };
 
 def test_the_page_in_a_browser(job, weights, tmp_path):
     scores = scored(weights, tmp_path / "evaluation")
-    page = job(only=["a"], scores=scores)["sub-a_task-rest"].page.read_text()
+    page = job(only=["a"], draw=True, scores=scores)["sub-a_task-rest"].page.read_text()
     found, console = measure(tmp_path, PAGE.replace("REPORT", quoted(page)))
     assert console == []
     assert found.keys() == {"400", "1200"}
