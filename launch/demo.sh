@@ -26,6 +26,6 @@ cat <<END
 
 Done. Open
   runs/demo/report.html                  the report
-  runs/demo/predictions/                 predicted BOLD run (NIfTI, MNI space)
+  runs/demo/predictions/                 predicted BOLD run (NIfTI, MNI space) and its page
   tensorboard --logdir runs              training curves ($(dirname "$PYTHON")/tensorboard)
 END

@@ -130,7 +130,7 @@ def learning_curves(entries: Sequence[Entry]) -> list[Figure]:
 def _curve_figure(label: str, entries: Sequence[Entry]) -> Figure:
     styles = itertools.cycle(itertools.product(_DASHES, _COLOURS))
     drawn = []
-    with drawing(4.6, 3.1) as picture:
+    with drawing(4.6, 2.6 + 0.15 * len(entries)) as picture:
         axes = picture.subplots()
         for entry, (dashes, colour) in zip(entries, styles, strict=False):
             points = _validation(entry.standing.run.curves, label)
@@ -141,7 +141,7 @@ def _curve_figure(label: str, entries: Sequence[Entry]) -> Figure:
             drawn.append(f"{entry.label} ends at {values[-1]:.3g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        picture.legend(fontsize=7, loc="outside lower left")
         data = svg(picture)
     note = "Each model's own target: losses of different targets are not comparable."
     return Figure(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import weakref
 from dataclasses import replace
 
 import nibabel as nib
@@ -23,7 +24,7 @@ from eeg2fmri_dist.evaluation.results import Figure
 from eeg2fmri_dist.export import load_model
 from eeg2fmri_dist.nifti_run import write_run_in_blocks
 from eeg2fmri_dist.predict import predict_bold, predict_bold_in_blocks
-from eeg2fmri_dist.predicted_run import RunFiles, write_dataset
+from eeg2fmri_dist.predicted_run import RunFiles, write_dataset, write_predicted_run
 from eeg2fmri_dist.prediction_job import (
     PreparedEeg,
     load_predictor,
@@ -322,3 +323,23 @@ def test_the_page_in_a_browser(job, weights, tmp_path):
         assert not measured["wider"]
         assert len(measured["pictures"]) > 8
         assert all(has_alt for _, has_alt in measured["pictures"])
+
+
+def test_volumes_are_written_as_they_come_and_not_kept(store, weights, tmp_path):
+    references, most = [], 0
+
+    def blocks():
+        nonlocal most
+        for _ in range(10):
+            block = np.ones((6, *store.layout.grid), np.float32)
+            references.append(weakref.ref(block))
+            yield block
+            del block
+            most = max(most, sum(reference() is not None for reference in references))
+
+    card = load_model(weights).card
+    files = RunFiles.beside(tmp_path / "x.nii.gz")
+    overview = write_predicted_run(files, blocks(), 60, card, store_regions(store), {})
+    assert most <= 2
+    assert overview.series.shape == (60, 4)
+    assert nib.load(files.bold).shape[3] == 60
