@@ -235,7 +235,9 @@ class TrainConfig(Schema):
         description="CPU threads per rank; null = cores divided by ranks of the node",
     )
     deepspeed: dict[str, Any] = Field(
-        {}, description="merged over the derived DeepSpeed config, for experts"
+        {},
+        description="merged over the derived DeepSpeed config, for experts; DeepSpeed itself passes "
+        "over top-level names that it does not know, so look at what --print-config shows",
     )
 
     @model_validator(mode="after")
