@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from preprocessing.quality.evidence import has_evidence
 from preprocessing.recordings import Recording
@@ -172,7 +173,7 @@ def _changed_method(record: dict[str, Any], place: ShardPlace) -> Iterator[str]:
     """Reasons that lie in code and settings."""
     if record.get("method") != METHOD_VERSION:
         yield f"it was made by method version {record.get('method')}, this is {METHOD_VERSION}"
-    old, new = _flat(record["settings"]), _flat(place.settings)
+    old, new = dotted(record["settings"]), dotted(place.settings)
     old["TR of the recording"], new["TR of the recording"] = record["tr_s"], place.recording.tr_s
     old["slice times of the recording"] = record.get("slice_times_s")
     new["slice times of the recording"] = _slice_times(place)
@@ -192,16 +193,6 @@ def _slice_times(place: ShardPlace) -> list[float] | None:
     """Times of the sidecar, where they decide anything."""
     used = place.settings.get("bold", {}).get("slice_timing") == "sidecar"
     return list(place.recording.slice_times_s or ()) if used else None
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _compare_sources(

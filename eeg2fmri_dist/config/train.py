@@ -236,8 +236,8 @@ class TrainConfig(Schema):
     )
     deepspeed: dict[str, Any] = Field(
         {},
-        description="merged over the derived DeepSpeed config, for experts; DeepSpeed itself passes "
-        "over top-level names that it does not know, so look at what --print-config shows",
+        description="merged over the derived DeepSpeed config, for experts; DeepSpeed passes over "
+        "top-level names that it does not know, so look at what --print-config shows",
     )
 
     @model_validator(mode="after")

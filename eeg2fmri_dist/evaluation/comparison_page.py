@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import eeg2fmri_dist
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.comparison import (
     PAIRED_SCORES,
@@ -22,6 +20,7 @@ from eeg2fmri_dist.evaluation.comparison import (
 from eeg2fmri_dist.evaluation.drawing import drawing, svg
 from eeg2fmri_dist.evaluation.report import format_p, format_score, without_nonfinite
 from eeg2fmri_dist.evaluation.results import SCORES, Curve, Figure, ScoreRow
+from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.files import write_json, write_text
 from eeg2fmri_dist.plot_style import BLUE, GREEN, INK, ORANGE, RED
 
@@ -85,35 +84,20 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 def render_html(comparison: Comparison) -> str:
     """Return the page: one file that loads nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("eeg2fmri_dist", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(
-        base64=lambda data: base64.b64encode(data).decode("ascii"),
-        number=format_score,
-        p_value=format_p,
-    )
-    css = environment.get_template("report.css").render()
-    return environment.get_template("comparison.html.j2").render(
-        css=Markup(css),
-        version=eeg2fmri_dist.__version__,
-        comparison=comparison,
-        charts=[_chart(each) for each in comparison.sets],
-        curves=learning_curves(comparison.entries),
-        score_names=_present(comparison.entries),
-        paired_scores=[
+    shown = {
+        "comparison": comparison,
+        "charts": [_chart(each) for each in comparison.sets],
+        "curves": learning_curves(comparison.entries),
+        "score_names": _present(comparison.entries),
+        "paired_scores": [
             name
             for name in PAIRED_SCORES
             if any(name in pair.intervals for pair in comparison.pairs)
         ],
-        scores=SCORES,
-        found=_count_found(comparison.pairs),
-    )
+        "scores": SCORES,
+        "found": _count_found(comparison.pairs),
+    }
+    return render("comparison.html.j2", {"number": format_score, "p_value": format_p}, shown)
 
 
 def learning_curves(entries: Sequence[Entry]) -> list[Figure]:

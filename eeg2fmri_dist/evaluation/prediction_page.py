@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-import eeg2fmri_dist
 from eeg2fmri_dist.evaluation.drawing import drawing, png, svg
 from eeg2fmri_dist.evaluation.recorded import Standing
 from eeg2fmri_dist.evaluation.report import format_score, run_title
 from eeg2fmri_dist.evaluation.results import SCORES, Figure, ScoreRow
 from eeg2fmri_dist.evaluation.slicer import Slicer
+from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.plot_style import BLUE
 from eeg2fmri_dist.predicted_run import DISCLAIMER
 
@@ -60,31 +59,14 @@ class PredictionPage:
 
 def render_page(page: PredictionPage) -> str:
     """Return the page: one file that loads nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("eeg2fmri_dist", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(
-        base64=lambda data: base64.b64encode(data).decode("ascii"),
-        number=format_score,
-        run_title=run_title,
-    )
-    css = environment.get_template("report.css").render()
-    script = environment.get_template("report.js").render()
-    return environment.get_template("prediction.html.j2").render(
-        css=Markup(css),
-        js=Markup(script),
-        version=eeg2fmri_dist.__version__,
-        page=page,
-        disclaimer=DISCLAIMER,
-        rows=trust_rows(page.standing),
-        score_names=_SCORES,
-        scores=SCORES,
-    )
+    shown = {
+        "page": page,
+        "disclaimer": DISCLAIMER,
+        "rows": trust_rows(page.standing),
+        "score_names": _SCORES,
+        "scores": SCORES,
+    }
+    return render("prediction.html.j2", {"number": format_score, "run_title": run_title}, shown)
 
 
 def trust_rows(standing: Standing | None) -> list[ScoreRow]:

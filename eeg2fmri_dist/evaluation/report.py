@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import eeg2fmri_dist
 from eeg2fmri_dist.evaluation.results import (
     SCORES,
     Curve,
@@ -19,6 +17,7 @@ from eeg2fmri_dist.evaluation.results import (
     gain,
 )
 from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, Interval
+from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
 from eeg2fmri_dist.files import write_json, write_text
 
@@ -92,26 +91,13 @@ def to_json(report: ReportInput) -> dict[str, Any]:
 
 def render_html(report: ReportInput) -> str:
     """Return the page: figures, style and numbers in one file that loads nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("eeg2fmri_dist", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(
-        base64=lambda data: base64.b64encode(data).decode("ascii"),
-        number=format_score,
-        p_value=format_p,
-        run_title=run_title,
-        lower_first=lambda text: text[:1].lower() + text[1:],
-    )
-    css = environment.get_template("report.css").render()
-    script = environment.get_template("report.js").render()
-    return environment.get_template("report.html.j2").render(
-        css=Markup(css), js=Markup(script), **_view(report)
-    )
+    filters: dict[str, Callable[..., str]] = {
+        "number": format_score,
+        "p_value": format_p,
+        "run_title": run_title,
+        "lower_first": lambda text: text[:1].lower() + text[1:],
+    }
+    return render("report.html.j2", filters, _view(report))
 
 
 def format_score(value: float | None, name: str) -> str:
@@ -165,7 +151,6 @@ def _view(report: ReportInput) -> dict[str, Any]:
     return {
         "report": report,
         "zip": zip,
-        "version": eeg2fmri_dist.__version__,
         "verdicts": verdicts,
         "headline": headline([item for _, item in verdicts]),
         "overview": overview,

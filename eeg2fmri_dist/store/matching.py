@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.store import contents
 from eeg2fmri_dist.store.reading import open_checked
@@ -128,21 +129,10 @@ def _parts(layout: Layout) -> dict[str, Any]:
         },
         **{
             f"preprocessing settings {name}": value
-            for name, value in _flat(layout.preprocessing).items()
+            for name, value in dotted(layout.preprocessing).items()
             if name not in _MAY_DIFFER
         },
     }
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by their whole key, such as ``eeg.band_hz``."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _joined(layouts: Sequence[Layout]) -> Layout:
@@ -153,7 +143,7 @@ def _joined(layouts: Sequence[Layout]) -> Layout:
             versions.setdefault(package, set()).update(version.split(", "))
     settings = layouts[0].preprocessing
     for name in _MAY_DIFFER:
-        values = [_flat(layout.preprocessing).get(name) for layout in layouts]
+        values = [dotted(layout.preprocessing).get(name) for layout in layouts]
         if any(value != values[0] for value in values):
             section, key = name.split(".")
             rest = {k: value for k, value in settings[section].items() if k != key}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.config.monitor import MonitorConfig
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.flops import PeakRate, flop_utilisation
@@ -201,7 +202,7 @@ class Monitor:
         metrics = {
             tag: value for tag, value in scores.items() if tag.split("/")[-1] in _SUMMARY_METRICS
         }
-        for summary in hparams(_flat(config), metrics):
+        for summary in hparams(_hparams_of(config), metrics):
             self._events.file_writer.add_summary(summary)
         self._events.flush()
 
@@ -338,15 +339,12 @@ def _memory_bytes(device: torch.device) -> dict[str, int]:
     return memory
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested config -> dotted keys with values that the HPARAMS tab takes."""
-    flat: dict[str, bool | int | float | str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, bool | int | float) else str(value)
-    return flat
+def _hparams_of(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Settings by dotted key, with values that the HPARAMS tab takes."""
+    return {
+        key: value if isinstance(value, bool | int | float) else str(value)
+        for key, value in dotted(config).items()
+    }
 
 
 def _open_progress(total_steps: int, step: int) -> Any:
