@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -143,18 +145,47 @@ def load_model(path: Path) -> TrainedModel:
                 for field in fields(Scaling)
             }
         )
-        model = _build(card, mask, tensors)
-    except (KeyError, ValueError) as error:
+        _check_card(card, scaling, mask)
+        # Without memory: a card can claim any size.
+        with torch.device("meta"):
+            shapes = _shapes(_build(card, mask, tensors).state_dict())
+        misfit = describe_misfit(_shapes(tensors), shapes)
+    except (KeyError, ValueError, TypeError) as error:
         raise _unusable(path, error) from None
-    misfit = describe_misfit(_shapes(tensors), _shapes(model.state_dict()))
     if misfit is not None:
         raise CheckpointError(
             f"weights do not fit the model that their card describes ({misfit})",
             where=path,
             remedy="train again with this version",
         )
+    model = _build(card, mask, tensors)
     model.load_state_dict(tensors)
     return TrainedModel(model.eval(), card, scaling, mask)
+
+
+def _check_card(card: ModelCard, scaling: Scaling, mask: np.ndarray) -> None:
+    """Refuse what would fail, or write elsewhere, only after the work.
+
+    Raises
+    ------
+    ValueError
+        Saying what is wrong.
+    """
+    # Part of file names.
+    if not re.fullmatch(r"[A-Za-z0-9]+", card.space):
+        raise ValueError(f"its space is called {card.space!r}")
+    if not 0 < card.tr_s < math.inf:
+        raise ValueError(f"its TR is {card.tr_s} s")
+    affine = np.array(card.affine, dtype=float)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise ValueError("its affine is not a finite 4 x 4 matrix")
+    features = (len(card.channel_names), len(card.frequencies_hz))
+    expected = {"reference": mask.shape, "fraction": mask.shape}
+    expected |= {"eeg_mean": features, "eeg_std": features}
+    for name, shape in expected.items():
+        found = np.shape(getattr(scaling, name))
+        if found != shape:
+            raise ValueError(f"scaling.{name} is {found}, its card says {shape}")
 
 
 def _build(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import eeg2fmri_dist
-from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.files import write_json, write_text
 from eeg2fmri_dist.nifti_run import write_run_in_blocks
 from eeg2fmri_dist.scores.networks import Regions, regional_means
@@ -249,6 +249,11 @@ class _Watch:
             stop = self._count + len(block)
             inside = self._wanted[(self._wanted >= self._count) & (self._wanted < stop)]
             self._frames += [block[at - self._count].copy() for at in inside]
+            if not np.isfinite(block).all():
+                raise CheckpointError(
+                    f"the model predicts values that are not finite from volume {self._count} on",
+                    remedy="give a model whose training has not diverged",
+                )
             self._series.append(regional_means(block, self._regions.labels, len(self._regions)))
             self._total += block.sum(axis=0, dtype=np.float64)
             self._count = stop

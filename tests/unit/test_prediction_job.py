@@ -343,3 +343,12 @@ def test_volumes_are_written_as_they_come_and_not_kept(store, weights, tmp_path)
     assert most <= 2
     assert overview.series.shape == (60, 4)
     assert nib.load(files.bold).shape[3] == 60
+
+
+def test_predictions_that_are_not_finite_are_refused(store, weights, tmp_path):
+    blocks = [np.ones((6, *store.layout.grid), np.float32)] * 2
+    blocks[1] = blocks[1] * np.nan
+    card, files = load_model(weights).card, RunFiles.beside(tmp_path / "x.nii.gz")
+    with pytest.raises(CheckpointError, match="not finite from volume 6 on"):
+        write_predicted_run(files, blocks, 12, card, store_regions(store), {})
+    assert not files.bold.exists()

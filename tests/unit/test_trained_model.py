@@ -77,12 +77,42 @@ def unknown_architecture(tensors, card):
     card["model"]["name"] = "vit"
 
 
+def path_as_space(tensors, card):
+    card["space"] = "../../../home/x"
+
+
+def no_time(tensors, card):
+    card["tr_s"] = 0
+
+
+def flat_affine(tensors, card):
+    card["affine"] = [1, 2, 3]
+
+
+def scaling_of_another_grid(tensors, card):
+    tensors["scaling.reference"] = torch.zeros(2, 2, 2)
+
+
+def no_text(tensors, card):
+    card["channel_names"] = None
+
+
+def more_than_fits_into_memory(tensors, card):
+    card["model"]["d_eeg"] = 10**9
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (path_as_space, "its space is called '../../../home/x'"),
+        (no_time, "its TR is 0 s"),
+        (flat_affine, "its affine is not a finite 4 x 4 matrix"),
+        (scaling_of_another_grid, r"scaling.reference is \(2, 2, 2\)"),
+        (no_text, "not a model of this suite"),
+        (more_than_fits_into_memory, "do not fit"),
         (other_width, r"do not fit.*\(8, .*\) there, \(4, .*\) here"),
         (tensor_of_another_shape, r"bias is \(3,\) there, \(\d+,\) here"),
-        (more_channels, r"is \(.*\) there, \(.*\) here"),
+        (more_channels, r"scaling.eeg_mean is \(6, 30\), its card says \(7, 30\)"),
         (lost_tensor, r"it has no \S+bias"),
         (another_tensor, r"the model has no decoder\.gate"),
         (no_mask, "it has no 'mask'"),
