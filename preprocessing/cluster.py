@@ -28,8 +28,11 @@ from preprocessing.nodes import (
 from preprocessing.slurm_jobs import client_of_jobs
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
+logger = logging.getLogger(__name__)
+
+_START_ATTEMPTS = 3
 # One recording a core: native threads would only compete. ITK reads its variable on import.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -174,26 +177,39 @@ def available_cores() -> int:
 
 @contextlib.contextmanager
 def _local_client(config: ClusterConfig, n_steps: int) -> Iterator[Client]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     n_workers = config.workers or fitting_workers(config, available_cores(), node_memory_gib())
     with contextlib.ExitStack() as closing:
         closing.enter_context(_dask_settings())
         with _interrupts_held_back():
-            cluster = closing.enter_context(
-                LocalCluster(
-                    n_workers=min(n_workers, n_steps),
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=int(config.memory_gib * 2**30),
-                    # No dashboard; what is left of its web server takes any free port.
-                    dashboard_address="127.0.0.1:0",
-                    scheduler_kwargs={"dashboard": False},
-                    silence_logs=logging.CRITICAL,
-                )
-            )
+            cluster = closing.enter_context(_start_local(config, min(n_workers, n_steps)))
             client = closing.enter_context(Client(cluster))
         yield client
+
+
+def _start_local(config: ClusterConfig, n_workers: int) -> LocalCluster:
+    """Start scheduler and workers; Dask gives all up when a worker is killed meanwhile."""
+    from distributed import LocalCluster
+
+    for attempt in range(_START_ATTEMPTS):
+        try:
+            return LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=int(config.memory_gib * 2**30),
+                # No dashboard; what is left of its web server takes any free port.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:
+            logger.debug("start %d of the workers failed", attempt + 1, exc_info=error)
+    raise LaunchError(
+        f"worker processes ended while they started, {_START_ATTEMPTS} times",
+        remedy="most often for want of memory: lower cluster.workers; --debug shows Dask's reason",
+    )
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 
+import psutil
 import pytest
 
 from eeg2fmri_dist.config.preprocess import ClusterConfig
@@ -182,6 +184,40 @@ def test_tasks_end_when_the_first_is_killed(script, tmp_path):
     finally:
         for task in tasks:
             task.kill()
+
+
+def test_a_worker_killed_while_it_starts_is_started_again(tmp_path):
+    killed = []
+
+    def kill_the_first() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for child in psutil.Process().children(recursive=True):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with open_cluster(ClusterConfig(workers=1, memory_gib=1), tmp_path) as cluster:
+        cluster.start(1)
+        killer.join()
+        assert cluster.submit(os.getpid, name="pid", rank=0).result() not in [os.getpid(), *killed]
+    assert killed
+
+
+def test_workers_that_never_start(tmp_path, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.LocalCluster", fail)
+    with (
+        open_cluster(ClusterConfig(workers=1), tmp_path) as cluster,
+        pytest.raises(LaunchError, match="ended while they started") as error,
+    ):
+        cluster.start(1)
+    assert "cluster.workers" in error.value.remedy
 
 
 def test_a_slurm_cluster_without_a_job_is_refused(monkeypatch, tmp_path):
