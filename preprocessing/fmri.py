@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
@@ -239,6 +240,7 @@ def _in_view(index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.
     return seen, np.clip(index, 0, last)
 
 
+@lru_cache(maxsize=1)
 def _resize_operator(grid: tuple[int, int, int]) -> sparse.csr_array:
     """Linear interpolation of the 2 mm template at the centres of the grid."""
     template = load_brain_mask()
