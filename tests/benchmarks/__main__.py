@@ -21,6 +21,8 @@ from tests.benchmarks import (
     layers,
     predicting,
     resuming,
+    scaling,
+    subjects,
     sweeping,
     throughput,
 )
@@ -47,6 +49,14 @@ BENCHMARKS: dict[str, Callable[[], Measurement]] = {
     "sweep-local": sweeping.against_trials_by_hand,
     "choices": choices.quality,
     "cluster-prediction": clusters.prediction,
+    "preprocess-subject": subjects.cpu_seconds,
+    "preprocess-memory": subjects.peak_memory,
+    "preprocess-against-chain": subjects.against_chain,
+    "preprocess-against-literal": subjects.against_literal,
+    "preprocess-prediction": subjects.prediction,
+    "preprocess-two-workers": scaling.two_workers,
+    "dask-overhead": scaling.scheduler,
+    "merge-against-cp": scaling.merge_against_cp,
 }
 OUTPUT = Path("runs/bench/bench.json")
 
