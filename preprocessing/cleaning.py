@@ -14,7 +14,7 @@ from preprocessing.gradient_artifact import subtract_average
 from preprocessing.pulse_artifact import find_heartbeats, pulse_by_channel, pulse_of_head
 
 # Gradient and pulse artifact hide each other's mean: estimated in turn, this often.
-_ROUNDS = {"head": 4, "channel": 2}
+_ROUNDS = {"head": 6, "channel": 2}
 
 
 @dataclass(frozen=True)
@@ -171,17 +171,14 @@ def _pulse(
     config: PulseArtifactConfig,
 ) -> np.ndarray:
     """Pulse artifact (channel, sample), estimated in turn with the gradient artifact."""
-    pulse, background = np.zeros_like(scalp), None
-    n_rounds = _ROUNDS[config.method]
-    for turn in range(n_rounds):
+    pulse = np.zeros_like(scalp)
+    for _ in range(_ROUNDS[config.method]):
         left = average.without(scalp - pulse)
         if config.method == "channel":
             pulse = pulse_by_channel(left + pulse, sfreq_hz, beats, config.components)
-            continue
-        # What the first rounds leave, removing all they can, is EEG and little else.
-        if turn == n_rounds // 2:
-            background = left
-        pulse = pulse_of_head(left + pulse, sfreq_hz, beats, config.components, background)
+        else:
+            # What is left gets closer to the EEG with every round.
+            pulse = pulse_of_head(left + pulse, sfreq_hz, beats, config.components, left)
     return pulse
 
 

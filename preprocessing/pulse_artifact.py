@@ -5,7 +5,10 @@ Two methods describe the EEG around each heartbeat and subtract that description
 - ``head``: the mean beat, and what a beat can differ by in the whole head at once: the strength of
   each of the mean beat's main topographies and time courses, and their timing. These differences
   have few values per beat, not some per channel, which leaves little room for EEG to be fitted and
-  lost; they are removed down to the power that EEG has along them between the beats.
+  lost; they are removed down to the power that EEG has along them between the beats. All this
+  happens on whitened channels: strengths are then generalised least-squares estimates, to which
+  the EEG's own topographies contribute least. Unwhitened, the EEG of strong channels leaks into the
+  estimates and by them into channels with a weak EEG of their own.
 - ``channel``: optimal basis sets (Niazy et al. 2005, NeuroImage 28:720-737) as in
   `mne.preprocessing.apply_pca_obs`: principal components of each channel for itself. They take
   strong rhythms of the brain for artifact: see docs/artifacts.md for what that costs.
@@ -26,6 +29,9 @@ RATE_PER_MIN = (35.0, 180.0)
 MAX_SPREAD = 0.4  # between the quartiles of the intervals, relative; noise has more
 _CROSSFADE_S = 0.08
 _BETWEEN_BEATS = (1 / 3, 2 / 3)  # where EEG is looked at apart from the beats
+# Noise of each channel that is taken for granted, relative to the mean power: it keeps topographies
+# without EEG, which a few minutes show too well, from deciding everything.
+_OWN_NOISE = 0.1
 
 
 def find_heartbeats(ecg: np.ndarray, sfreq_hz: float, where: Path) -> np.ndarray:
@@ -131,7 +137,7 @@ def pulse_of_head(
     sfreq_hz: float,
     beats: np.ndarray,
     n_components: int,
-    background: np.ndarray | None,
+    background: np.ndarray,
 ) -> np.ndarray:
     """Pulse artifact: the mean beat, and how each beat differs from it in strength and timing.
 
@@ -145,9 +151,10 @@ def pulse_of_head(
         R peaks in samples.
     n_components : int
         Topographies and time courses of the mean beat (its singular vectors) that may vary.
-    background : array (channel, sample) of float32 or None
-        The signal without pulse artifact, as far as it is known: differences are then removed down
-        to its power, so that the EEG along them is not lost. None = they are removed whole.
+    background : array (channel, sample) of float32
+        The signal without pulse artifact, as far as it is known: channels are whitened by its
+        covariance, and differences removed down to its power, so that the EEG along them is not
+        lost.
 
     Returns
     -------
@@ -155,21 +162,36 @@ def pulse_of_head(
     """
     centres = beats + round(DELAY_S * sfreq_hz)
     half = int(np.ceil(0.55 * np.quantile(np.diff(beats), 0.9)))
-    epochs = _epochs(signal, centres, half)
+    whiten, unwhiten = _whitening(background)
+    epochs = _epochs(whiten @ signal, centres, half)
     mean = epochs.mean(axis=0)
     patterns = _differences(mean, n_components)
     amplitudes = (epochs - mean).reshape(len(epochs), -1) @ patterns
     power, turn = np.linalg.eigh(amplitudes.T @ amplitudes / len(amplitudes))
     patterns, amplitudes = patterns @ turn, amplitudes @ turn
-    if background is not None:
-        interval = np.median(np.diff(beats))
-        between = [_epochs(background, centres + round(p * interval), half) for p in _BETWEEN_BEATS]
-        flat = np.concatenate(between).reshape(-1, len(patterns))
-        eeg_power = np.mean((flat @ patterns) ** 2, axis=0)
-        amplitudes *= 1 - np.sqrt(np.minimum(eeg_power / power, 1))
+    interval = np.median(np.diff(beats))
+    eeg = whiten @ background
+    between = [_epochs(eeg, centres + round(p * interval), half) for p in _BETWEEN_BEATS]
+    eeg_power = np.mean(
+        (np.concatenate(between).reshape(-1, len(patterns)) @ patterns) ** 2, axis=0
+    )
+    # With more patterns than beats some have no power, but for a rounding error.
+    amplitudes *= 1 - np.sqrt(np.minimum(eeg_power / np.maximum(power, 1e-6 * power[-1]), 1))
     artifact = np.broadcast_to(mean, (len(centres), *mean.shape)).copy()
     artifact[_whole(signal, centres, half)] += (amplitudes @ patterns.T).reshape(epochs.shape)
-    return _joined(artifact, centres, half, round(_CROSSFADE_S * sfreq_hz), signal.shape[1])
+    return unwhiten @ _joined(
+        artifact, centres, half, round(_CROSSFADE_S * sfreq_hz), signal.shape[1]
+    )
+
+
+def _whitening(eeg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric matrix (channel, channel) that makes channels unlike and equal; its inverse."""
+    covariance = np.cov(eeg.astype(np.float64))
+    powers, topographies = np.linalg.eigh(covariance)
+    powers = np.maximum(powers, 0) + _OWN_NOISE * np.trace(covariance) / len(covariance)
+    whiten = (topographies / np.sqrt(powers)) @ topographies.T
+    unwhiten = (topographies * np.sqrt(powers)) @ topographies.T
+    return whiten.astype(np.float32), unwhiten.astype(np.float32)
 
 
 def _whole(signal: np.ndarray, centres: np.ndarray, half: int) -> np.ndarray:
@@ -187,7 +209,9 @@ def _differences(mean: np.ndarray, n_components: int) -> np.ndarray:
     """Orthonormal patterns (channel x sample, pattern) by which a beat may differ from the mean."""
     topographies, sizes, courses = np.linalg.svd(mean, full_matrices=False)
     courses = sizes[:n_components, None] * courses[:n_components]
-    times = np.concatenate([courses, np.gradient(courses, axis=1)])
+    # A course that comes earlier or later, to second order: hearts vary by more than the first.
+    slopes = np.gradient(courses, axis=1)
+    times = np.concatenate([courses, slopes, np.gradient(slopes, axis=1)])
     products = np.einsum("ci,js->csij", topographies[:, :n_components], times)
     flat = products.reshape(mean.size, -1).astype(np.float64)
     return np.linalg.qr(flat / np.linalg.norm(flat, axis=0))[0].astype(np.float32)

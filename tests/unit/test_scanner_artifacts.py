@@ -36,11 +36,13 @@ def residual(corrected, truth):
     return residual_db(corrected.power, truth.power, truth.frequencies_hz)
 
 
-def write(folder, name, tr_s=TR_S, n_volumes=N_VOLUMES, sfreq_hz=5000, **strength):
+def write(folder, name, tr_s=TR_S, n_volumes=N_VOLUMES, sfreq_hz=5000, subject="01", **strength):
     header = folder / f"{name}.vhdr"
     onsets_s = 6 + tr_s * np.arange(n_volumes)
     artifacts = ArtifactConfig(**strength)
-    write_raw_recording(header, onsets_s, tr_s, sfreq_hz=sfreq_hz, artifacts=artifacts)
+    write_raw_recording(
+        header, onsets_s, tr_s, subject=subject, sfreq_hz=sfreq_hz, artifacts=artifacts
+    )
     return header
 
 
@@ -79,16 +81,35 @@ def test_gradient_artifact_leaves_band_power_within_half_a_db(gradient, truth):
         assert abs(worst) < 0.6, band
 
 
-def test_both_artifacts_leave_band_power_within_1_db_and_the_worst_channel_near(both, truth):
+def test_both_artifacts_leave_band_power_within_1_db_in_every_channel(both, truth):
     uncorrected = residual(features(both, gradient_artifact=LEFT), truth)
     assert uncorrected["beta"][0] > 10
     assert uncorrected["delta"][0] > 3
     corrected = features(both)
-    for band, (median, worst) in residual(corrected, truth).items():
-        assert abs(median) < 0.6, band
-        assert abs(worst) < (1.5 if band in ("delta", "theta") else 0.6), band
+    assert_within_1_db(corrected, truth)
     assert corrected.quality["gradient_volumes"] == N_VOLUMES
     assert corrected.quality["heartbeats"] == pytest.approx(N_VOLUMES * TR_S / 0.85, rel=0.3)
+
+
+@pytest.mark.parametrize("subject", ["02", "04"])
+def test_a_strong_pulse_artifact_in_a_short_recording(tmp_path, subject):
+    """As at 3 T; without whitening, weak channels of these subjects were 2.5 and 1.6 dB off."""
+    truth = features(write(tmp_path, "alone", subject=subject, sfreq_hz=1000))
+    strength = {"gradient_mv": 4, "pulse_uv": 60}
+    disturbed = write(tmp_path, "disturbed", subject=subject, sfreq_hz=1000, **strength)
+    assert_within_1_db(features(disturbed), truth)
+
+
+def assert_within_1_db(corrected, truth):
+    for band, (median, worst) in residual(corrected, truth).items():
+        assert abs(median) < 0.6, band
+        assert abs(worst) < 0.9, band
+
+
+def test_more_patterns_than_heartbeats(tmp_path):
+    strength = {"gradient_mv": 4, "pulse_uv": 30}
+    short = write(tmp_path, "short", n_volumes=25, sfreq_hz=500, **strength)
+    assert np.isfinite(features(short, pulse_artifact={"components": 5}).power).all()
 
 
 def test_residual_is_known_where_the_recording_is_simulated(tmp_path):
@@ -309,6 +330,4 @@ def test_whole_recording_at_3_tesla(tmp_path):
     strength = {"gradient_mv": 5, "pulse_uv": 60}
     truth = features(write(tmp_path, "clean", n_volumes=300))
     corrected = features(write(tmp_path, "disturbed", n_volumes=300, **strength))
-    for band, (median, worst) in residual(corrected, truth).items():
-        assert abs(median) < 0.7, band
-        assert abs(worst) < 2.5, band
+    assert_within_1_db(corrected, truth)
