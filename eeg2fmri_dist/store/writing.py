@@ -9,7 +9,9 @@ import io
 import itertools
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ from eeg2fmri_dist.store.schema import (
 
 # HDF5's own index nodes gather in blocks of this size, so that the chunks lie back to back.
 _META_BLOCK_BYTES = 1 << 20
+# Checksums take longer than copying, and do not hold the interpreter.
+_CHECKING_THREADS = 2
+_CHECKS_AHEAD = 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -178,28 +183,42 @@ def _write_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
 def _copy_rows(sources: Sequence[Path], target: h5py.Dataset, name: str) -> np.ndarray:
     """Copy the stored chunks of one data set of all sources; return their checksums."""
     origin = (0,) * (target.ndim - 1)
-    chunks = itertools.chain.from_iterable(_stored_chunks(source, name) for source in sources)
     checksums = np.empty(target.shape[0], "u4")
-    for index, (filter_mask, chunk, checksum) in enumerate(chunks):
-        target.id.write_direct_chunk((index, *origin), chunk, filter_mask)
-        checksums[index] = checksum
+    with ThreadPoolExecutor(_CHECKING_THREADS) as pool:
+        stored = (_stored_chunks(source, name, pool) for source in sources)
+        for index, chunk in enumerate(itertools.chain.from_iterable(stored)):
+            filter_mask, content, checksums[index] = chunk
+            target.id.write_direct_chunk((index, *origin), content, filter_mask)
     return checksums
 
 
-def _stored_chunks(path: Path, name: str) -> Iterator[tuple[int, bytes, int]]:
+def _stored_chunks(
+    path: Path, name: str, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, bytes, int]]:
     """Filter mask, stored bytes and checksum of each row of a data set.
 
-    Rows stored as they are get compared with their checksum on the way; compressed ones carry one
-    of their own, which readers check.
+    Rows stored as they are get compared with their checksum on the way, in threads beside the
+    copying; compressed ones carry one of their own, which readers check.
     """
     with open_checked(path) as file:
         rows, checksums = file[name], file[f"checksums/{name}"][()]
         origin = (0,) * (rows.ndim - 1)
+        checks: deque[Future[None]] = deque()
         for index in range(rows.shape[0]):
             filter_mask, chunk = rows.id.read_direct_chunk((index, *origin))
-            if rows.compression is None and zlib.crc32(chunk) != checksums[index]:
-                raise ValueError(f"row {index} of {name} does not match its checksum")
+            if rows.compression is None:
+                place = f"row {index} of {name}"
+                checks.append(pool.submit(_check_chunk, chunk, checksums[index], place))
+            if len(checks) > _CHECKS_AHEAD:
+                checks.popleft().result()
             yield filter_mask, chunk, checksums[index]
+        for check in checks:
+            check.result()
+
+
+def _check_chunk(chunk: bytes, checksum: int, place: str) -> None:
+    if zlib.crc32(chunk) != checksum:
+        raise ValueError(f"{place} does not match its checksum")
 
 
 def _confounds(path: Path) -> tuple[Confounds | None, int]:
