@@ -64,6 +64,84 @@ class BoldSignalConfig(Schema):
     )
 
 
+class RealismConfig(Schema):
+    """What makes real recordings harder than the simulator's own; with 0 each of them is absent.
+
+    With `coupling: 0` all of them are null data sets.
+    """
+
+    own_weights: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share (as a correlation) of a subject's weights that no other subject has, "
+        "signs included",
+    )
+    hrf_delay_s: float = Field(
+        0.0, ge=0, le=2, description="s.d. of subjects' HRF delay in s, beside the usual 0.3 s"
+    )
+    nonlinear: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share (as a correlation) of what drives BOLD that follows the square of "
+        "band power: both high and low power raise or lower it",
+    )
+    cross_frequency: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share (as a correlation) of what drives BOLD that follows products of the "
+        "powers of two bands",
+    )
+    vigilance: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="s.d. of slow (about 60 s) changes of log amplitude: as vigilance falls, alpha "
+        "and beta fall, delta and theta rise, everywhere",
+    )
+    electrode_shift_mm: float = Field(
+        0.0, ge=0, le=40, description="s.d. of the cap's displacement along each of two directions"
+    )
+    bad_channels: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="probability of a scalp channel to be bad: flat, noisy or coming loose",
+    )
+    residual_uv: float = Field(
+        0.0,
+        ge=0,
+        description="gradient artifact that a correction left in all EEG, exported too: r.m.s. uV "
+        "at harmonics of the slice frequency, slowly changing",
+    )
+    motion_mm: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="head motion, r.m.s. mm of each direction: wander and jerks, which the EEG "
+        "shows as well",
+    )
+    shared_noise_percent: float = Field(
+        0.0,
+        ge=0,
+        description="s.d. in percent of whole-brain BOLD that follows breathing effort, as does "
+        "muscle noise in the EEG (4 uV for each percent): a confound, present with coupling 0, too",
+    )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether there is none of it."""
+        return self == RealismConfig()
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> RealismConfig:
+        if self.nonlinear**2 + self.cross_frequency**2 > 1:
+            raise ValueError("nonlinear^2 + cross_frequency^2 is at most 1")
+        return self
+
+
 class SimulateConfig(Schema):
     """`launch/simulate.py`: simulated subjects in NODDI's own layout and formats, with the truth.
 
@@ -93,6 +171,9 @@ class SimulateConfig(Schema):
         ArtifactConfig(), description="scanner artifacts in the raw EEG"
     )
     bold: BoldSignalConfig = Field(BoldSignalConfig(), description="BOLD signal and noise")
+    realism: RealismConfig = Field(
+        RealismConfig(), description="what makes real recordings harder; all absent by default"
+    )
     stale_header: str | None = Field(
         "37", description="subject whose EEG headers name files that do not exist; null = none"
     )

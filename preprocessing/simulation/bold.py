@@ -8,6 +8,7 @@ import numpy as np
 
 from eeg2fmri_dist.config.simulate import BoldSignalConfig
 from preprocessing.simulation.anatomy import BRAIN_INTENSITY, Anatomy
+from preprocessing.simulation.head_motion import moved
 from preprocessing.simulation.heartbeat import cardiac_phase, respiratory_phase
 from preprocessing.simulation.regions import BANDS, REGIONS
 from preprocessing.simulation.sources import Timeline
@@ -23,16 +24,20 @@ class RegionalBold:
     Attributes
     ----------
     weights : ndarray of shape (region, band), float32
-        Percent BOLD per s.d. of HRF-convolved band power: ``driven = sum(weights * hrf_power)``.
+        Percent BOLD per s.d. of HRF-convolved band power:
+        ``driven = sum(weights * hrf_power) + nonlinear``.
     driven : ndarray of shape (volume, region), float32
-        Percent signal change that the EEG shows.
+        Percent signal change that the EEG shows, `nonlinear` included.
     hidden : ndarray of shape (volume, region), float32
         Percent signal change of neural activity that the EEG does not show.
+    nonlinear : ndarray of shape (volume, region), float32
+        Part of `driven` that is not linear in band power.
     """
 
     weights: np.ndarray
     driven: np.ndarray
     hidden: np.ndarray
+    nonlinear: np.ndarray
 
 
 def population_weights(rng: np.random.Generator) -> np.ndarray:
@@ -50,6 +55,8 @@ def regional_bold(
     coupling: float,
     between_subjects: float,
     neural_percent: float,
+    beside: np.ndarray | None = None,
+    linear_share: float = 1.0,
 ) -> RegionalBold:
     """Combine what the EEG shows and what it does not.
 
@@ -68,15 +75,27 @@ def regional_bold(
         Relative s.d. of this subject's weights around the population's.
     neural_percent : float
         S.d. of each region's neural signal.
+    beside : ndarray of shape (volume, region) or None
+        What the EEG shows beside the linear part, relative to all that it shows.
+    linear_share : float
+        S.d. of the linear part, relative to all that the EEG shows.
     """
     shape = (len(REGIONS), len(BANDS))
     weights = population * (1 + between_subjects * rng.standard_normal(shape))
     spread = np.einsum("vrb,rb->vr", hrf_power, weights).std(axis=0)
-    weights *= coupling * neural_percent / spread[:, None]
+    size = np.full(len(REGIONS), coupling * neural_percent)
+    nonlinear = np.zeros_like(hidden)
+    if beside is not None:
+        linear = np.einsum("vrb,rb->vr", hrf_power, weights) / spread
+        size /= (linear_share * linear + beside).std(axis=0)
+        nonlinear = size * beside
+    weights *= (size * linear_share / spread)[:, None]
+    driven = np.einsum("vrb,rb->vr", hrf_power, weights) + nonlinear
     return RegionalBold(
         weights=weights.astype(np.float32),
-        driven=np.einsum("vrb,rb->vr", hrf_power, weights).astype(np.float32),
+        driven=driven.astype(np.float32),
         hidden=(np.sqrt(1 - coupling**2) * neural_percent * hidden).astype(np.float32),
+        nonlinear=nonlinear.astype(np.float32),
     )
 
 
@@ -87,12 +106,17 @@ def simulate_run(
     beats_s: np.ndarray,
     timeline: Timeline,
     strength: BoldSignalConfig,
+    *,
+    shared_percent: np.ndarray | None = None,
+    motion: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return a BOLD run, (x, y, z, volume) int16.
 
     Percent signal change in proportion to a voxel's grey matter, slow drift, cardiac and
     respiratory fluctuation at each slice's own time, T1 saturation of the first volumes, thermal
-    noise, magnitude, rounding. Volumes show neural signal as of their middle; the head lies still.
+    noise, magnitude, rounding. Volumes show neural signal as of their middle. The head lies still
+    where no `motion` (volume, 6) of `head_motion` is given; `shared_percent` (volume,) changes the
+    whole brain.
     """
     shape, n_volumes = anatomy.epi.shape, len(timeline.onsets_s)
     neural = np.zeros((n_volumes, len(REGIONS) + 1), dtype=np.float32)
@@ -109,7 +133,11 @@ def simulate_run(
         change += np.tensordot(drift_courses[volume], drift_maps, axes=1)
         change += pulse[volume] * pulse_map + breath[volume] * breath_map
         change += np.float32(strength.saturation_percent / 100 * np.exp(-volume))
+        if shared_percent is not None:
+            change += np.float32(shared_percent[volume] / 100) * anatomy.brain
         image = anatomy.epi * (1 + change)
+        if motion is not None:
+            image = moved(image, anatomy.affine, motion[volume])
         image += thermal * rng.standard_normal(shape, dtype=np.float32)
         run[..., volume] = np.rint(np.abs(image))
     return run

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, ArtifactConfig, EegSignalConfig
+from eeg2fmri_dist.config.simulate import (
+    SOURCE_SFREQ_HZ,
+    ArtifactConfig,
+    EegSignalConfig,
+    RealismConfig,
+)
 from preprocessing.noddi import CHANNELS
 from preprocessing.simulation.brainvision import Layout, Marker, write_brainvision
+from preprocessing.simulation.disturbances import Disturbances, disturb, draw_disturbances
 from preprocessing.simulation.head_model import leadfield
 from preprocessing.simulation.heartbeat import ecg_uv, heartbeats
 from preprocessing.simulation.interpolation import interpolated_blocks
@@ -21,7 +27,7 @@ from preprocessing.simulation.scanner_artifacts import (
     pulse_artifact_uv,
 )
 from preprocessing.simulation.seeding import generator
-from preprocessing.simulation.sources import Activity, Timeline, simulate_activity
+from preprocessing.simulation.sources import Activity, Timeline, simulate_activity, vigilance_course
 
 RESOLUTION_UV = 0.5
 EXPORT_TAIL_SAMPLES = 24  # the exported segment ends shortly after the scan
@@ -44,26 +50,46 @@ class SimulatedEeg:
         uV per nA m.
     beats_s : ndarray of shape (beat,)
         Heartbeats.
+    disturbances : Disturbances
+        What the BOLD run shows as well.
     """
 
     signal_uv: np.ndarray
     activity: Activity
     leadfield: np.ndarray
     beats_s: np.ndarray
+    disturbances: Disturbances
 
 
 def simulate_eeg(
-    seed: int, subject: str, timeline: Timeline, strength: EegSignalConfig
+    seed: int,
+    subject: str,
+    timeline: Timeline,
+    strength: EegSignalConfig,
+    realism: RealismConfig | None = None,
 ) -> SimulatedEeg:
     """Draw a subject's sources, project them to the scalp, add what sensors add, and the ECG."""
-    activity = simulate_activity(generator(seed, subject, "sources"), timeline, strength.source_nam)
-    field = leadfield(generator(seed, "dipoles"), generator(seed, subject, "dipoles"))
+    realism = realism or RealismConfig()
+    vigilance_rng = generator(seed, subject, "vigilance")
+    activity = simulate_activity(
+        generator(seed, subject, "sources"),
+        timeline,
+        strength.source_nam,
+        extra_delay_s=realism.hrf_delay_s * generator(seed, subject, "delay").standard_normal(),
+        vigilance=vigilance_course(vigilance_rng, timeline, realism.vigilance),
+    )
+    shift_mm = realism.electrode_shift_mm * generator(seed, subject, "cap").standard_normal(2)
+    dipole_rngs = generator(seed, "dipoles"), generator(seed, subject, "dipoles")
+    field = leadfield(*dipole_rngs, (shift_mm[0], shift_mm[1]))
     # Not by BLAS: its last bits depend on the number of threads.
     scalp_uv = np.einsum("cr,rs->cs", field, activity.moment_nam)
     _add_sensor_noise(scalp_uv, generator(seed, subject, "sensors"), strength)
+    disturbances = draw_disturbances(seed, subject, timeline, realism)
+    disturb(scalp_uv, seed, subject, timeline, realism, disturbances)
     beats_s = heartbeats(generator(seed, subject, "heart"), timeline.duration_s)
     ecg = ecg_uv(beats_s, timeline.n_samples)
-    return SimulatedEeg(np.insert(scalp_uv, _ECG_INDEX, ecg, axis=0), activity, field, beats_s)
+    signal_uv = np.insert(scalp_uv, _ECG_INDEX, ecg, axis=0)
+    return SimulatedEeg(signal_uv, activity, field, beats_s, disturbances)
 
 
 def with_pulse_artifact(

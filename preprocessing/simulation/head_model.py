@@ -21,11 +21,16 @@ _DIRECTION_JITTER = 0.15
 _POPULATION_TILT = 0.5
 
 
-def leadfield(population: np.random.Generator, subject: np.random.Generator) -> np.ndarray:
+def leadfield(
+    population: np.random.Generator,
+    subject: np.random.Generator,
+    cap_shift_mm: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
     """Return scalp potentials of one dipole per region, referenced to FCz.
 
     The four-shell sphere of `mne.make_sphere_model`, fitted to the montage. A region's dipole is
     roughly radial; tilts are shared by all subjects, small shifts and turns are a subject's own.
+    A cap that sits `cap_shift_mm` too far to the front and to the left is turned on the head.
 
     Returns
     -------
@@ -46,6 +51,8 @@ def leadfield(population: np.random.Generator, subject: np.random.Generator) -> 
         gof=np.full(n_regions, 100.0),
         verbose="error",
     )
+    if any(cap_shift_mm):
+        info = _with_turned_cap(info, sphere, cap_shift_mm)
     forward, _ = mne.make_forward_dipole(dipoles, sphere, info, verbose="error")
     volts_per_am = forward["sol"]["data"]
     referenced = volts_per_am[:-1] - volts_per_am[-1]
@@ -70,6 +77,20 @@ def _electrodes():
     info = mne.create_info(names, sfreq=250.0, ch_types="eeg")
     info.set_montage(montage, verbose="error")
     return info, mne.channels.compute_native_head_t(montage, verbose="error")
+
+
+def _with_turned_cap(info, sphere, cap_shift_mm: tuple[float, float]):
+    """Measurement info with all electrodes turned about the sphere's middle."""
+    from scipy.spatial.transform import Rotation
+
+    turned = info.copy()
+    front, left = np.array(cap_shift_mm) / 1000.0 / sphere.radius
+    # Head coordinates: x to the right, y to the front, z up; shifts are those of the vertex.
+    rotation = Rotation.from_rotvec([-front, -left, 0.0]).as_matrix()
+    for channel in turned["chs"]:
+        place = channel["loc"][:3] - sphere["r0"]
+        channel["loc"][:3] = sphere["r0"] + rotation @ place
+    return turned
 
 
 def _dipoles(population, subject, sphere, mri_to_head) -> tuple[np.ndarray, np.ndarray]:

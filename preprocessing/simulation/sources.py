@@ -21,6 +21,11 @@ _FAST_S, _SLOW_S = 2.0, 5.0
 _STRENGTH_JITTER = 0.2
 _HRF_DELAY_JITTER_S = 0.3
 
+# Vigilance: smoothness, and change of log amplitude for one unit more of it; signs as in
+# Oken et al., Clinical Neurophysiology 2006; the numbers are ours.
+_VIGILANCE_S = 25.0
+_VIGILANCE_GAIN = {"delta": -0.5, "theta": -0.7, "alpha": 1.0, "beta": 0.4}
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -65,7 +70,14 @@ class Activity:
     hrf_power: np.ndarray
 
 
-def simulate_activity(rng: np.random.Generator, timeline: Timeline, source_nam: float) -> Activity:
+def simulate_activity(
+    rng: np.random.Generator,
+    timeline: Timeline,
+    source_nam: float,
+    *,
+    extra_delay_s: float = 0.0,
+    vigilance: np.ndarray | None = None,
+) -> Activity:
     """Draw the activity of all regions.
 
     A wave is Gaussian noise limited to its band (alpha: a peak at the subject's own frequency)
@@ -78,12 +90,16 @@ def simulate_activity(rng: np.random.Generator, timeline: Timeline, source_nam: 
     timeline : Timeline
     source_nam : float
         R.m.s. moment of an occipital alpha source.
+    extra_delay_s : float
+        Of the subject's HRF.
+    vigilance : ndarray of shape (sample,) or None
+        Of `vigilance_course`.
     """
     n_regions = len(REGIONS)
     warm_up = round(WARM_UP_S * SOURCE_SFREQ_HZ)
     n_samples = warm_up + timeline.n_samples
     alpha_peak_hz = rng.normal(10.0, 0.5)
-    delay_s = rng.normal(0.0, _HRF_DELAY_JITTER_S)
+    delay_s = rng.normal(0.0, _HRF_DELAY_JITTER_S) + extra_delay_s
     moment = np.zeros((n_regions, timeline.n_samples), dtype=np.float32)
     power, hrf_power = [], []
     for index, band in enumerate(BANDS):
@@ -93,10 +109,12 @@ def simulate_activity(rng: np.random.Generator, timeline: Timeline, source_nam: 
             rng, (n_regions, n_samples), SOURCE_SFREQ_HZ, _spectrum(band, alpha_peak_hz)
         )
         wave *= _amplitude(rng, n_samples) * strength[:, None].astype(np.float32)
+        if vigilance is not None:
+            wave *= np.exp(_VIGILANCE_GAIN[band] * _at_source_rate(vigilance, n_samples))
         moment += wave[:, warm_up:]
         wave **= 2
         power.append(_mean_per_volume(wave[:, warm_up:], timeline))
-        hrf_power.append(_haemodynamic(_at_power_rate(wave), timeline, delay_s))
+        hrf_power.append(haemodynamic(_at_power_rate(wave), timeline, delay_s))
     return Activity(moment, np.stack(power, axis=-1), np.stack(hrf_power, axis=-1))
 
 
@@ -104,7 +122,22 @@ def hidden_signal(rng: np.random.Generator, timeline: Timeline) -> np.ndarray:
     """Return BOLD dynamics of the same kind that no EEG shows, (volume, region), z-scored."""
     n_samples = round((WARM_UP_S + timeline.duration_s) * POWER_SFREQ_HZ)
     power = np.exp(2 * _LOG_AMPLITUDE_SD * _log_amplitude(rng, n_samples))
-    return _haemodynamic(power, timeline, rng.normal(0.0, _HRF_DELAY_JITTER_S))
+    return haemodynamic(power, timeline, rng.normal(0.0, _HRF_DELAY_JITTER_S))
+
+
+def vigilance_course(
+    rng: np.random.Generator, timeline: Timeline, strength: float
+) -> np.ndarray | None:
+    """Draw slow changes of vigilance at `POWER_SFREQ_HZ`, warm-up included; None at strength 0."""
+    if not strength:
+        return None
+    n_samples = round((WARM_UP_S + timeline.duration_s) * POWER_SFREQ_HZ) + 2
+    return strength * smooth_noise(rng, (n_samples,), POWER_SFREQ_HZ, _VIGILANCE_S)
+
+
+def _at_source_rate(course: np.ndarray, n_samples: int) -> np.ndarray:
+    times = np.arange(n_samples) * (POWER_SFREQ_HZ / SOURCE_SFREQ_HZ)
+    return np.interp(times, np.arange(len(course)), course).astype(np.float32)
 
 
 def _spectrum(band: str, alpha_peak_hz: float):
@@ -155,8 +188,22 @@ def _at_power_rate(power: np.ndarray) -> np.ndarray:
     return power[:, :whole].reshape(len(power), -1, ratio).mean(axis=-1)
 
 
-def _haemodynamic(power: np.ndarray, timeline: Timeline, delay_s: float) -> np.ndarray:
-    """Convolve (region, sample) power with the HRF; z-scored values at the middle of volumes."""
+def haemodynamic(power: np.ndarray, timeline: Timeline, delay_s: float) -> np.ndarray:
+    """Convolve power with the HRF and sample it at the middle of each volume.
+
+    Parameters
+    ----------
+    power : ndarray of shape (region, sample)
+        At `POWER_SFREQ_HZ`, from `WARM_UP_S` before the EEG on.
+    timeline : Timeline
+    delay_s : float
+        Beyond that of nilearn's `spm_hrf`.
+
+    Returns
+    -------
+    ndarray of shape (volume, region), float32
+        Z-scored.
+    """
     from nilearn.glm.first_level import spm_hrf
     from scipy.signal import fftconvolve
 

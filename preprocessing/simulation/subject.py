@@ -14,6 +14,8 @@ from eeg2fmri_dist.files import write_json
 from preprocessing import noddi
 from preprocessing.simulation import bold, eeg
 from preprocessing.simulation.anatomy import Anatomy, build_anatomy, build_t1
+from preprocessing.simulation.coupling import linear_share, nonlinear_drive, own_population
+from preprocessing.simulation.disturbances import bad_channels
 from preprocessing.simulation.geometry import HeadMap, random_head_map
 from preprocessing.simulation.nifti import write_nifti
 from preprocessing.simulation.regions import BANDS, REGIONS, region_labels
@@ -104,7 +106,7 @@ def simulate_subject(config: SimulateConfig, subject: str) -> SimulatedSubject:
     files.whole_path.unlink(missing_ok=True)
     remove_unfinished(files)
     timeline = _timeline(config, subject)
-    simulated = eeg.simulate_eeg(config.seed, subject, timeline, config.eeg)
+    simulated = eeg.simulate_eeg(config.seed, subject, timeline, config.eeg, config.realism)
     _write_eeg(config, files, timeline, simulated)
     head_map = random_head_map(generator(config.seed, subject, "head"))
     _write_t1(config, files, head_map)
@@ -116,6 +118,7 @@ def simulate_subject(config: SimulateConfig, subject: str) -> SimulatedSubject:
             **_known_regions(config),
             **_known_anatomy(anatomy, head_map),
             **_known_signals(timeline, simulated, regional, measured),
+            **_known_realism(config, subject, simulated, regional),
         },
     )
     write_json(files.whole_path, _whole_marker(config, files))
@@ -176,16 +179,29 @@ def _write_bold(
     simulated: eeg.SimulatedEeg,
 ) -> tuple[bold.RegionalBold, np.ndarray]:
     rng = generator(config.seed, files.subject, "bold")
+    population = bold.population_weights(generator(config.seed, "coupling"))
+    hrf_power = simulated.activity.hrf_power
     regional = bold.regional_bold(
         rng,
-        bold.population_weights(generator(config.seed, "coupling")),
-        simulated.activity.hrf_power,
+        own_population(config.seed, files.subject, population, config.realism.own_weights),
+        hrf_power,
         hidden_signal(generator(config.seed, files.subject, "hidden"), timeline),
         coupling=config.coupling,
         between_subjects=config.between_subjects,
         neural_percent=config.bold.neural_percent,
+        beside=nonlinear_drive(config.seed, population, hrf_power, config.realism),
+        linear_share=linear_share(config.realism),
     )
-    run = bold.simulate_run(rng, anatomy, regional, simulated.beats_s, timeline, config.bold)
+    run = bold.simulate_run(
+        rng,
+        anatomy,
+        regional,
+        simulated.beats_s,
+        timeline,
+        config.bold,
+        shared_percent=simulated.disturbances.shared_percent,
+        motion=simulated.disturbances.motion,
+    )
     write_nifti(files.bold_path, run, anatomy.affine, tr_s=timeline.tr_s)
     return regional, bold.regional_means(run, anatomy.labels)
 
@@ -238,6 +254,26 @@ def _known_signals(
     }
 
 
+def _known_realism(
+    config: SimulateConfig,
+    subject: str,
+    simulated: eeg.SimulatedEeg,
+    regional: bold.RegionalBold,
+) -> dict[str, np.ndarray]:
+    """Nothing where nothing of it was asked for: the file is then what it always was."""
+    realism, drawn = config.realism, simulated.disturbances
+    if realism.is_off:
+        return {}
+    n_scalp, n_volumes = len(simulated.leadfield), config.n_volumes
+    shared, motion = drawn.shared_percent, drawn.motion
+    return {
+        "bold_nonlinear": regional.nonlinear,
+        "bold_shared_noise": np.zeros(n_volumes) if shared is None else shared,
+        "head_motion": np.zeros((n_volumes, 6)) if motion is None else motion,
+        "bad_channels": bad_channels(config.seed, subject, n_scalp, realism.bad_channels),
+    }
+
+
 def _whole_marker(config: SimulateConfig, files: SimulatedSubject) -> dict[str, object]:
     """Hash of what decides the content, and the size of each file (None where it is missing)."""
     settings = config.model_dump(
@@ -245,6 +281,8 @@ def _whole_marker(config: SimulateConfig, files: SimulatedSubject) -> dict[str, 
     )
     if not (config.artifacts.gradient_mv or config.artifacts.pulse_uv):
         del settings["artifacts"]  # as if there were no such section: files are what they were
+    if config.realism.is_off:
+        del settings["realism"]
     settings |= {"version": VERSION, "stale": files.subject == config.stale_header}
     text = json.dumps(settings, sort_keys=True)
     sizes = {

@@ -9,7 +9,7 @@ import numpy as np
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files import replacing, write_text
 
-# Key -> shape and meaning; `save_truth` writes exactly these.
+# Key -> shape and meaning; `save_truth` writes exactly these, and all or none of `REALISM_KEYS`.
 KEYS = {
     "region_names": ("(region,)", "name of each region, `left ...` or `right ...`"),
     "region_networks": ("(region,)", "network of each region"),
@@ -27,7 +27,8 @@ KEYS = {
     ),
     "bold_driven": (
         "(volume, region)",
-        "noise-free BOLD that the EEG shows, percent signal change: sum(weights * hrf_power)",
+        "noise-free BOLD that the EEG shows, percent signal change: sum(weights * hrf_power), and "
+        "bold_nonlinear where there is such",
     ),
     "bold_hidden": (
         "(volume, region)",
@@ -66,9 +67,26 @@ KEYS = {
 }
 
 
+# Written where any key of `realism` is above 0; what is absent is 0.
+REALISM_KEYS = {
+    "bold_nonlinear": ("(volume, region)", "part of bold_driven that is not linear in band power"),
+    "bold_shared_noise": (
+        "(volume,)",
+        "whole-brain percent signal change of breathing effort, which muscle noise in the EEG "
+        "follows too: no coupling, and no part of bold_driven",
+    ),
+    "head_motion": (
+        "(volume, 6)",
+        "translations along x, y, z in mm, rotations about x, y, z in degrees, about the middle of "
+        "the grid",
+    ),
+    "bad_channels": ("(63,)", "scalp channels that are flat, noisy or loose"),
+}
+
+
 def save_truth(path: Path, values: dict[str, np.ndarray]) -> None:
-    """Write a subject's truth as ``.npz`` with the keys of `KEYS`."""
-    if values.keys() != KEYS.keys():
+    """Write a subject's truth as ``.npz`` with the keys of `KEYS`, and maybe `REALISM_KEYS`."""
+    if values.keys() not in (KEYS.keys(), KEYS.keys() | REALISM_KEYS.keys()):
         raise KeyError(f"truth lacks or adds {sorted(values.keys() ^ KEYS.keys())}")
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **values)
@@ -86,7 +104,8 @@ def load_truth(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with np.load(path) as archive:
-            return {key: archive[key] for key in KEYS}
+            extra = [key for key in REALISM_KEYS if key in archive]
+            return {key: archive[key] for key in [*KEYS, *extra]}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"not a whole truth file ({error})", where=path, remedy="simulate the subject again"
@@ -95,7 +114,10 @@ def load_truth(path: Path) -> dict[str, np.ndarray]:
 
 def write_readme(folder: Path) -> None:
     """Explain the truth files to their reader."""
-    rows = "\n".join(f"| `{key}` | {shape} | {text} |" for key, (shape, text) in KEYS.items())
+    rows, harder = (
+        "\n".join(f"| `{key}` | {shape} | {text} |" for key, (shape, text) in keys.items())
+        for keys in (KEYS, REALISM_KEYS)
+    )
     write_text(
         folder / "README.md",
         "# Truth of simulated recordings\n\n"
@@ -104,5 +126,7 @@ def write_readme(folder: Path) -> None:
         "\n"
         "Coordinates are mm, x to the right, y to the front, z up. The regional signal of a voxel "
         "is its region's percent signal change times `grey_matter_native`.\n\n"
-        f"| key | shape | meaning |\n| --- | --- | --- |\n{rows}\n",
+        f"| key | shape | meaning |\n| --- | --- | --- |\n{rows}\n\n"
+        "Where a key of `realism` is above 0 there are also:\n\n"
+        f"| key | shape | meaning |\n| --- | --- | --- |\n{harder}\n",
     )
