@@ -136,7 +136,7 @@ def test_report_says_what_is_simulated_and_that_the_eeg_is_not_used(trained, fol
     assert metrics["data"]["origin"] == "real BOLD, simulated EEG"
     assert "real BOLD, simulated EEG" in metrics["title"]
     assert "real BOLD, simulated EEG" in (report / "report.html").read_text()
-    assert f"sub-01: {MISMATCH}" in metrics["data"]["remarks"]
+    assert f"sub-01_task-oneback: {MISMATCH}" in metrics["data"]["remarks"]
     cae, transformer = metrics["runs"]
     assert cae["verdict"]["answer"] == "Not asked"
     assert transformer["verdict"]["answer"] in ("No", "Cannot tell")
