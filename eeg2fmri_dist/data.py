@@ -80,6 +80,21 @@ def with_context(eeg: np.ndarray, context: int) -> np.ndarray:
     return np.pad(eeg, ((context, 0), (0, 0), (0, 0)))
 
 
+def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
+    """Roll the EEG of a whole recording by half its length.
+
+    Keeps each channel's spectrum, autocorrelation and statistics, so that only the match in time
+    with the BOLD is lost (a permutation of volumes would also make the EEG rougher than a model
+    has ever seen).
+
+    Parameters
+    ----------
+    eeg : ndarray of shape (volume, channel, frequency)
+        One recording, as the model takes it.
+    """
+    return np.roll(eeg, len(eeg) // 2, axis=0)
+
+
 class EegWindows:
     """Windows of one recording of which only EEG is known.
 
@@ -219,6 +234,10 @@ class WindowData:
         for number in range(len(self.segments)):
             eeg = self._segment_eeg(number)[context:]
             self._eeg[number] = with_context(change(eeg), context)
+
+    def false_eeg(self, number: int, change: Callable[[np.ndarray], np.ndarray]) -> EegWindows:
+        """Return windows of a segment's normalised EEG passed through a control."""
+        return EegWindows(change(self._segment_eeg(number)[self.config.context :]), self.config)
 
     def forget(self, number: int) -> None:
         """Let go of a segment's normalised EEG and trend; they are made again when needed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.evaluation.timing import middle
 
 
@@ -89,21 +90,6 @@ def last_volume(true: np.ndarray) -> np.ndarray:
 def true_eeg(eeg: np.ndarray) -> np.ndarray:
     """Return the EEG as it is."""
     return eeg
-
-
-def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
-    """Roll the EEG of a whole recording by half its length.
-
-    Keeps each channel's spectrum, autocorrelation and statistics, so that only the match in time
-    with the BOLD is lost (a permutation of volumes would also make the EEG rougher than a model
-    has ever seen).
-
-    Parameters
-    ----------
-    eeg : ndarray of shape (volume, channel, frequency)
-        One recording, as the model takes it.
-    """
-    return np.roll(eeg, len(eeg) // 2, axis=0)
 
 
 def shuffled_second_half(eeg: np.ndarray) -> np.ndarray:

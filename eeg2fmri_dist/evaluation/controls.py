@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.results import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
@@ -46,7 +47,7 @@ def score_controls(predict: PredictWith, test_set: TestSet) -> list[ScoreRow]:
 
     free = test_set.row("free", keeping("free", baselines.true_eeg))
     rows = [
-        test_set.row("shuffled", keeping("shuffled", baselines.shuffled_eeg)),
+        test_set.row("shuffled", keeping("shuffled", shuffled_eeg)),
         test_set.row("zero", lambda recording: predict(recording, baselines.zero_eeg)),
     ]
     others = _other_subjects(test_set)

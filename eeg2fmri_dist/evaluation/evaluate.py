@@ -16,7 +16,7 @@ import torch
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.data import WindowData, with_context
+from eeg2fmri_dist.data import WindowData, shuffled_eeg, with_context
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
 from eeg2fmri_dist.evaluation.controls import ChangeEeg, score_controls
@@ -141,7 +141,7 @@ def _score_teacher_forced(trained: TrainedModel, test_set: TestSet) -> list[Scor
         return []
     changes = {
         "teacher_forced": baselines.true_eeg,
-        "teacher_forced_shuffled": baselines.shuffled_eeg,
+        "teacher_forced_shuffled": shuffled_eeg,
     }
     return [
         test_set.row(name, functools.partial(_teacher_forced, trained, test_set, change))
@@ -189,7 +189,7 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
         "training_mean": lambda recording: baselines.training_mean(mean[None], len(recording.true)),
         "ridge": lambda recording: ridge(recording.power),
-        "ridge_shuffled": lambda recording: ridge(baselines.shuffled_eeg(recording.power)),
+        "ridge_shuffled": lambda recording: ridge(shuffled_eeg(recording.power)),
         "subject_mean": lambda recording: baselines.subject_mean(recording.true),
         "last_volume": lambda recording: baselines.last_volume(recording.true),
     }

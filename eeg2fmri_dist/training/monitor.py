@@ -294,6 +294,7 @@ class Monitor:
             "validation/psnr_db": "PSNR",
             "validation/ssim": "SSIM",
             "validation/r_region": "r",
+            "validation/shuffled_gap": "r lost by shuffling the EEG",
             "throughput/windows_per_s": "windows/s",
         }
         numbers = "  ".join(f"{text} {scores[k]:.3g}" for k, text in shown.items() if k in scores)

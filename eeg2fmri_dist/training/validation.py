@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.train import OptimisationConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data import WindowData, shuffled_eeg
 from eeg2fmri_dist.normalise import to_volumes
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.scores.metrics import paper_convention
 from eeg2fmri_dist.scores.networks import Regions, regional_means
-from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
+from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
 from eeg2fmri_dist.training.agreement import share_objects
 from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.objectives import Objective, TokenGeneration
@@ -94,7 +94,11 @@ class Validator:
         self.example = (true[-1], volumes[-1])
         scores = {"loss": self._error(objective, predicted, normalised)}
         scores |= self._image_scores(data, volumes, true)
-        scores["r_region"] = self._r_region(data, volumes, true)
+        scores |= self._regional_scores(data, volumes, true)
+        if "eeg" in objective.predicts_from:
+            scores["shuffled_gap"] = scores["r_region"] - self._r_shuffled(
+                objective, data, segment, true
+            )
         if isinstance(objective, TokenGeneration):
             forced = predict_teacher_forced(objective, data, windows, self._device)
             scores["teacher_forced_loss"] = self._error(objective, forced, normalised)
@@ -122,12 +126,27 @@ class Validator:
         )
         return {"psnr_db": scores["psnr_paper_db"], "ssim": scores["ssim2d_paper"]}
 
-    def _r_region(self, data: WindowData, volumes: np.ndarray, true: np.ndarray) -> float:
-        series = [
+    def _r_shuffled(
+        self, objective: Objective, data: WindowData, segment: int, true: np.ndarray
+    ) -> float:
+        """Temporal r with EEG from half a recording away; a model that ignores the EEG keeps it."""
+        false = data.false_eeg(segment, shuffled_eeg)
+        windows = false.tiling_windows()[: self._optimisation.validation_windows]
+        predicted = predict_windows(objective, false, windows, self._device)
+        volumes = to_volumes(predicted, data.config, data.scaling)
+        return self._regional_scores(data, volumes, true)["r_region"]
+
+    def _regional_scores(
+        self, data: WindowData, volumes: np.ndarray, true: np.ndarray
+    ) -> dict[str, float]:
+        predicted, measured = (
             detrend(
                 regional_means(v, self._regions.labels, len(self._regions)),
                 data.config.detrend_order,
             )
             for v in (volumes, true)
-        ]
-        return float(temporal_correlation(*series).mean())
+        )
+        return {
+            "r_region": float(temporal_correlation(predicted, measured).mean()),
+            "std_ratio": temporal_std_ratio(predicted, measured),
+        }

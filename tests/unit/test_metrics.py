@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.scores import metrics, ssim, temporal
@@ -281,7 +282,7 @@ def test_drift_in_both_is_no_skill(recording):
 
 def test_shuffled_eeg_keeps_every_value_and_loses_the_match_in_time():
     eeg = np.arange(12, dtype=np.float32).reshape(6, 2, 1)
-    shuffled = baselines.shuffled_eeg(eeg)
+    shuffled = shuffled_eeg(eeg)
     assert sorted(shuffled.ravel()) == sorted(eeg.ravel())
     assert shuffled[:, 0, 0].tolist() == [6, 8, 10, 0, 2, 4]
 

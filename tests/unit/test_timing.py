@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.significance import shift_correlations
 from eeg2fmri_dist.evaluation.timing import best_lag, future_share, middle
@@ -35,7 +36,7 @@ def predictions(weights):
         )
         return 700 + np.stack([course, 2 * course], axis=1)
 
-    changes = (baselines.true_eeg, baselines.shuffled_eeg, baselines.shuffled_second_half)
+    changes = (baselines.true_eeg, shuffled_eeg, baselines.shuffled_second_half)
     return [predict(change(eeg)) for change in changes]
 
 

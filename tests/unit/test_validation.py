@@ -1,0 +1,84 @@
+"""Scores while a model trains: a collapse to the mean image is seen at once."""
+
+import numpy as np
+import pytest
+import torch
+from stores import make_store
+from torch import nn
+
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.models.hrf import canonical_hrf
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.objectives import Objective
+from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.split_data import open_data
+from eeg2fmri_dist.training.validation import Validator
+
+ALONE = Ranks(0, 1, 0, 1, "alone")
+CONTEXT = 12
+
+
+class MeanImage(Objective):
+    """Ignores the EEG."""
+
+    def predict(self, batch):
+        window = batch["eeg"].shape[1] - CONTEXT
+        return torch.zeros(len(batch["eeg"]), window, *self.mask.shape)
+
+
+class AlphaThroughHrf(Objective):
+    """Gives every voxel the mean alpha power through the HRF, which half drives the BOLD."""
+
+    def predict(self, batch):
+        alpha = batch["eeg"][:, :, :, 7:12].mean(dim=(2, 3)).numpy()
+        response = canonical_hrf(2.0)
+        drive = np.array([np.convolve(row, response)[: len(row)] for row in alpha])[:, CONTEXT:]
+        drive = torch.from_numpy(drive.astype(np.float32))
+        return drive[:, :, None, None, None].expand(*drive.shape, *self.mask.shape)
+
+
+class Still:
+    """Stands for the heartbeat."""
+
+    def note_progress(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("validation")
+    values = {
+        "store": make_store(folder / "store.h5", n_subjects=4, n_volumes=200),
+        "output": folder / "run",
+        "model": {"name": "unet"},
+        "data": {"context": CONTEXT, "window": 200},
+    }
+    return TrainConfig.model_validate(values)
+
+
+def scores_of(kind, config):
+    store = Store(config.store)
+    data = open_data(config, store, ALONE)
+    mask = torch.from_numpy(store.layout.mask.copy())
+    parts = data.train, data.validation, store_regions(store), config.optimisation
+    stop = StopRequest()
+    try:
+        validator = Validator(*parts, ALONE, torch.device("cpu"))
+        return validator.score(kind(nn.Identity(), mask), stop, Still())
+    finally:
+        stop.close()
+
+
+def test_a_mean_image_loses_nothing_by_shuffled_eeg_and_does_not_change(config):
+    scores = scores_of(MeanImage, config)
+    assert scores["validation/shuffled_gap"] == 0
+    assert scores["validation/std_ratio"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_model_that_follows_the_eeg_loses_its_score_with_the_eeg(config):
+    scores = scores_of(AlphaThroughHrf, config)
+    assert scores["validation/r_region"] > 0.3
+    assert scores["validation/shuffled_gap"] > 0.3
+    assert 0.05 < scores["validation/std_ratio"] < 3
