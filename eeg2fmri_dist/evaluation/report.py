@@ -35,6 +35,8 @@ MAIN_SCORES = (
 )
 # Beside the main scores: of change over time; the rest is of images.
 _TIME_SCORES = (
+    "ev_region",
+    "ev_voxel",
     "fc_distance",
     "identified",
     "coherence",

@@ -90,6 +90,17 @@ SCORES = {
         "",
         "The same for every brain voxel, mean over voxels; constant voxels count 0.",
     ),
+    "ev_region": Score(
+        "EV, regions",
+        "",
+        "Explained variance over time of regional means, mean over regions: the amplitude counts. "
+        "0 = no better than a constant image, below 0 = worse, 1 = perfect.",
+    ),
+    "ev_voxel": Score(
+        "EV, voxels",
+        "",
+        "The same for every brain voxel, mean over voxels.",
+    ),
     "std_ratio": Score(
         "s.d. ratio",
         "",
@@ -152,6 +163,8 @@ SCORES = {
     "ssim3d_peer_masked": Score(
         "SSIM 3-D, [0,\u00a01], brain", "", f"3-D window, brain; {_PEER}.", 3
     ),
+    "rmse_paper": Score("RMSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
+    "rmse_paper_masked": Score("RMSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
     "mse_paper": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
     "mse_paper_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
     "mse_peer": Score("MSE, [0,\u00a01]", "", f"Whole grid; {_PEER}.", 4, "log"),

@@ -34,6 +34,7 @@ from eeg2fmri_dist.scores.networks import (
 from eeg2fmri_dist.scores.ssim import interior_mean, ssim_map
 from eeg2fmri_dist.scores.temporal import (
     detrend,
+    explained_variance,
     spectral_coherence,
     temporal_correlation,
     temporal_std_ratio,
@@ -72,10 +73,10 @@ def psnr(
     return float(_psnr_db(np.array(mse(predicted, true, mask)), data_range))
 
 
-def voxelwise_r(
+def voxelwise(
     predicted: np.ndarray, true: np.ndarray, mask: np.ndarray, detrend_order: int = 0
-) -> np.ndarray:
-    """Pearson r over time of each voxel inside a mask, by blocks of voxels.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pearson r and explained variance over time of each voxel in a mask, by blocks of voxels.
 
     Parameters
     ----------
@@ -88,18 +89,19 @@ def voxelwise_r(
 
     Returns
     -------
-    ndarray of shape (voxel,)
-        In the order of ``numpy.nonzero(mask)``; 0 where either is constant.
+    tuple of ndarray of shape (voxel,)
+        In the order of ``numpy.nonzero(mask)``; see `temporal_correlation`, `explained_variance`.
     """
     voxels = np.nonzero(mask)
-    scores = np.empty(len(voxels[0]))
-    for start in range(0, len(scores), _VOXELS_PER_BLOCK):
+    r, explained = np.empty((2, len(voxels[0])))
+    for start in range(0, len(r), _VOXELS_PER_BLOCK):
         block = slice(start, start + _VOXELS_PER_BLOCK)
         x, y, z = (axis[block] for axis in voxels)
-        scores[block] = temporal_correlation(
-            detrend(predicted[:, x, y, z], detrend_order), detrend(true[:, x, y, z], detrend_order)
-        )
-    return scores
+        series = (detrend(volumes[:, x, y, z], detrend_order) for volumes in (predicted, true))
+        of_predicted, of_true = series
+        r[block] = temporal_correlation(of_predicted, of_true)
+        explained[block] = explained_variance(of_predicted, of_true)
+    return r, explained
 
 
 def paper_convention(
@@ -130,8 +132,8 @@ def paper_convention(
     Returns
     -------
     dict of str to float
-        ``mse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each also
-        ``_masked``, and ``data_range_paper`` (z units).
+        ``mse_paper``, ``rmse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each
+        also ``_masked``, and ``data_range_paper`` (z units).
     """
     data_range = float(true.max() - true.min()) / bold_std
     pairs = _scaled_pairs(
@@ -142,6 +144,7 @@ def paper_convention(
     for masked in ("", "_masked"):
         error = volumes["mse" + masked].mean()
         scores["mse_paper" + masked] = float(error)
+        scores["rmse_paper" + masked] = float(np.sqrt(error))
         scores[f"psnr_paper{masked}_db"] = float(_psnr_db(error, data_range))
     return scores | _mean_ssim(volumes, "paper")
 
@@ -182,21 +185,26 @@ def temporal_scores(
 ) -> dict[str, float]:
     """Scores of change over time.
 
-    ``r_voxel``, ``r_region``, ``std_ratio``, ``fc_similarity``, ``fc_distance``, ``coherence``.
+    ``r_voxel``, ``r_region``, ``ev_voxel``, ``ev_region``, ``std_ratio``, ``fc_similarity``,
+    ``fc_distance``, ``coherence``.
 
     Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is
-    the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means;
-    the others are of regional means too: of functional connectivity (correlation matrices) the r of
-    upper triangles and `networks.matrix_distance`; `temporal.spectral_coherence`.
+    the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means,
+    ``ev_voxel`` and ``ev_region`` likewise of `temporal.explained_variance`. The others are of
+    regional means too: of functional connectivity (correlation matrices) the r of upper triangles
+    and `networks.matrix_distance`; `temporal.spectral_coherence`.
     """
     predicted_regions, true_regions = (
         detrend(regional_means(volumes, regions.labels, len(regions)), detrend_order)
         for volumes in (predicted, true)
     )
     matrices = correlation_matrix(predicted_regions), correlation_matrix(true_regions)
+    r_voxel, ev_voxel = voxelwise(predicted, true, mask, detrend_order)
     return {
-        "r_voxel": float(voxelwise_r(predicted, true, mask, detrend_order).mean()),
+        "r_voxel": float(r_voxel.mean()),
         "r_region": float(temporal_correlation(predicted_regions, true_regions).mean()),
+        "ev_voxel": float(ev_voxel.mean()),
+        "ev_region": float(explained_variance(predicted_regions, true_regions).mean()),
         "std_ratio": temporal_std_ratio(predicted_regions, true_regions),
         "fc_similarity": matrix_similarity(*matrices),
         "fc_distance": matrix_distance(*matrices),

@@ -64,6 +64,28 @@ def temporal_correlation(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.clip((unit_series(predicted) * unit_series(true)).sum(axis=0), -1.0, 1.0)
 
 
+def explained_variance(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Share of each series' variance over time that a prediction takes away.
+
+    ``1 - var(true - predicted) / var(true)``, as scikit-learn's ``explained_variance_score``.
+    Unlike r it minds the amplitude: below 0 a constant image would have been nearer.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of shape (volume, ...)
+        Time courses in the same unit.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        At most 1; 0 where the truth is constant.
+    """
+    changing = unit_series(true).any(axis=0)
+    left = np.var(np.subtract(true, predicted, dtype=np.float64), axis=0)
+    variance = np.where(changing, np.var(true, axis=0, dtype=np.float64), 1.0)
+    return np.where(changing, 1.0 - left / variance, 0.0)
+
+
 def temporal_std_ratio(predicted: np.ndarray, true: np.ndarray) -> float:
     """Mean over series of standard deviation over time, prediction / truth.
 

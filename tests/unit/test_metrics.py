@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.metrics import explained_variance_score, root_mean_squared_error
 
 from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.errors import DataError
@@ -189,11 +190,34 @@ def test_what_lies_outside_the_mask_changes_no_masked_error(recording):
 
 def test_voxelwise_r_equals_scipy(recording):
     true, predicted, mask, _ = recording
-    scores = metrics.voxelwise_r(predicted, true, mask)
+    scores, _ = metrics.voxelwise(predicted, true, mask)
     for index in (0, 7, len(scores) - 1):
         x, y, z = (axis[index] for axis in np.nonzero(mask))
         expected = stats.pearsonr(predicted[:, x, y, z], true[:, x, y, z]).statistic
         assert scores[index] == pytest.approx(expected, abs=1e-6)
+
+
+def test_explained_variance_equals_scikit_learn(recording):
+    true, predicted, mask, regions = recording
+    _, of_voxels = metrics.voxelwise(predicted, true, mask)
+    expected = explained_variance_score(true[:, mask], predicted[:, mask], multioutput="raw_values")
+    np.testing.assert_allclose(of_voxels, expected, rtol=1e-4, atol=1e-5)
+    scores = score(predicted, true, mask, regions, detrend_order=0)
+    assert scores["ev_voxel"] == pytest.approx(expected.mean(), rel=1e-4)
+    of_true, of_predicted = (
+        np.stack([volumes[:, regions.labels == k].mean(axis=1, dtype=float) for k in range(1, 5)])
+        for volumes in (true, predicted)
+    )
+    expected = explained_variance_score(of_true.T, of_predicted.T)
+    assert scores["ev_region"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_root_mean_squared_error_equals_scikit_learn(recording):
+    true, predicted, mask, regions = recording
+    scores = score(predicted, true, mask, regions)
+    for name, chosen in (("rmse_paper", ...), ("rmse_paper_masked", (slice(None), mask))):
+        expected = root_mean_squared_error(true[chosen].ravel(), predicted[chosen].ravel())
+        assert scores[name] == pytest.approx(expected / 300.0, rel=1e-4)
 
 
 def test_region_scores_equal_scipy(recording):
