@@ -23,7 +23,7 @@ test: lint  ## all tests
 	@$(MAKE) --no-print-directory --jobs=2 test-interrupted test-others
 
 # Two halves of about the same length. The first starts, cuts and resumes real trainings and jobs.
-INTERRUPTED := tests/slurm tests/faults tests/distributed/test_resume.py tests/distributed/test_faults.py
+INTERRUPTED := tests/slurm tests/faults tests/sweeps tests/distributed/test_resume.py tests/distributed/test_faults.py
 
 test-interrupted: setup
 	$(RUN) -m pytest -m "not faults" $(INTERRUPTED)

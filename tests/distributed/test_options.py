@@ -51,7 +51,7 @@ def test_the_moving_average_is_saved_and_follows_the_trained_weights(folder):
             torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("stage", [1, pytest.param(3, marks=pytest.mark.faults)])
 def test_a_loss_scale_that_overflows_at_the_start_is_lowered(folder, stage):
     """The scale of fp16 starts far too high; more than 5 skipped steps would end the run."""
     options = ["engine.precision=fp16", f"engine.zero_stage={stage}", "optimisation.epochs=4"]
