@@ -194,9 +194,9 @@ def _overrides(output: Path) -> list[str]:
 
 
 def _recording(config: PreprocessConfig) -> Recording:
-    from preprocessing.pipeline import recordings_of
+    from preprocessing.selection import select_recordings
 
-    (recording,) = recordings_of(config)
+    (recording,) = select_recordings(config.source).whole()
     return recording
 
 
