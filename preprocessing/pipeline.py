@@ -152,7 +152,7 @@ def _run_steps(
 ) -> tuple[dict[str, Row], list[str]]:
     """Run the steps of these recordings; a row for each, and those whose workers died."""
     doing = {
-        future: (item.place.recording.key, step)
+        future: (item, step)
         for rank, item in enumerate(stale)
         for future, step in _submit(cluster, item, rank, config).items()
     }
@@ -161,12 +161,13 @@ def _run_steps(
     with Progress(_work(stale, config)) as progress:
         for future in cluster.completed(doing):
             # Forgotten here, a result leaves the workers' memory as soon as no step needs it.
-            key, step = doing.pop(future)
+            item, step = doing.pop(future)
+            key = item.place.recording.key
             error = cluster.error(future)
             if error is None:
                 progress.finished(f"{key}: {step}")
                 if step == "shard":
-                    rows[key] = future.result()
+                    rows[key] = _row_of_shard(item, future)
                 continue
             progress.failed(f"{key}: {step}")
             # Later steps fail with the error of the earlier one.
@@ -175,6 +176,15 @@ def _run_steps(
                 if isinstance(error, WorkerDiedError):
                     died.append(key)
     return rows, died
+
+
+def _row_of_shard(item: Examined, future: Any) -> Row:
+    """The row of a shard that was written, from its record if that can be seen here already.
+
+    A worker inside ANTs answers late, and a dead one never: its shard would be computed again.
+    """
+    written = examine(item.place)
+    return Row(**written.record["row"]) if written.reason is None else future.result()
 
 
 def _work(stale: Sequence[Examined], config: PreprocessConfig) -> dict[str, float]:
