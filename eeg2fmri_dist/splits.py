@@ -60,7 +60,8 @@ def make_split(recordings: Sequence, config: SplitConfig) -> Split:
     DataError
         If there are fewer subjects than the split needs.
     ConfigError
-        If the subject to be left out is not in the store.
+        If the subject to be left out is not in the store, or fewer subjects are for training than
+        ``train_subjects``.
 
     Notes
     -----
@@ -78,6 +79,7 @@ def make_split(recordings: Sequence, config: SplitConfig) -> Split:
         parts = _leave_fold_out(subjects, config)
     else:
         parts = _by_subject(subjects, config.fractions)
+    parts[0] = _first(config.train_subjects, [name for name in subjects if name in parts[0]])
     train, validation, test = (
         tuple(
             Segment(index, entry.first_sample, entry.first_sample + entry.n_samples)
@@ -150,6 +152,16 @@ def _files(recordings: Sequence, segments: tuple[Segment, ...]) -> dict[str, tup
         for source in recordings[segment.recording].sources
         if not source.path.endswith(_TEXT_FILES)
     }
+
+
+def _first(count: int | None, subjects: list[str]) -> set[str]:
+    if count is not None and count > len(subjects):
+        raise ConfigError(
+            f"split.train_subjects is {count}, but only {len(subjects)} subjects are for training "
+            f"({', '.join(subjects)})",
+            remedy="lower it, change split.fractions, or preprocess more subjects",
+        )
+    return set(subjects[:count])
 
 
 def _by_subject(subjects: list[str], fractions: tuple[float, float, float]) -> list[set[str]]:

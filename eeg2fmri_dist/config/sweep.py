@@ -1,4 +1,4 @@
-"""Config of sweeps: what is searched or cross-validated, by which rule, on which machines."""
+"""Config of sweeps: what is searched or compared, by which rule, on which machines."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class BudgetConfig(Schema):
     """When a sweep ends and how wide it is; may change between calls."""
 
     trials: int | None = Field(
-        None, ge=1, description="trials in all; null = no limit (grid, folds: all there are)"
+        None, ge=1, description="trials in all; null = no limit (where all are known: all)"
     )
     hours: float | None = Field(
         None,
@@ -118,6 +118,64 @@ class FoldsConfig(Schema):
         description="scores of held-out subjects in the table, as in metrics.json",
     )
     ssim_every: int = Field(5, ge=1, description="SSIM is computed on every n-th volume")
+
+
+class ConditionConfig(Schema):
+    """A store that models are trained on and scored in."""
+
+    store: Path = Field(description="HDF5 store of `launch/preprocess.py`")
+    truth: Path | None = Field(
+        None,
+        description="folder with the truth of simulated subjects, for the noise ceiling",
+    )
+    train_subjects: list[int] | None = Field(
+        None, min_length=1, description="these of the numbers alone; null = all"
+    )
+
+
+class CurveConfig(Schema):
+    """A model of learning curves."""
+
+    config: Path = Field(description="training config; its store and its split's size are replaced")
+    train_subjects: list[int] | None = Field(
+        None, min_length=1, description="these of the numbers alone; null = all"
+    )
+    seeds: list[int] | None = Field(
+        None, min_length=1, description="these of the seeds alone; null = all"
+    )
+
+
+class LearningCurvesConfig(Schema):
+    """Scores against the number of training subjects, of each model, in each condition."""
+
+    conditions: dict[str, ConditionConfig] = Field(min_length=1, description="name -> store, with")
+    train_subjects: list[int] = Field(
+        min_length=1, description="numbers of training subjects (split.train_subjects)"
+    )
+    seeds: list[int] = Field([0], min_length=1, description="of initial weights and sampling")
+    models: dict[str, CurveConfig] = Field(
+        min_length=1,
+        description="name -> training config; where it names the run folder of another of them "
+        "(tokeniser, model.skip_from), it takes that of the same condition and subjects, with",
+    )
+    reference: str | None = Field(
+        None, description="model that the others are compared with, subject by subject"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> LearningCurvesConfig:
+        if self.reference is not None and self.reference not in self.models:
+            raise ValueError(f"reference {self.reference!r} is none of {', '.join(self.models)}")
+        parts: list[tuple[str, Schema]] = []
+        parts += [(f"conditions.{name}", part) for name, part in self.conditions.items()]
+        parts += [(f"models.{name}", part) for name, part in self.models.items()]
+        for name, part in parts:
+            for key in ("train_subjects", "seeds"):
+                chosen = getattr(part, key, None) or []
+                unknown = sorted(set(chosen) - set(getattr(self, key)))
+                if unknown:
+                    raise ValueError(f"{name}.{key}: {unknown[0]} is not among {key}")
+        return self
 
 
 class ResourcesConfig(Schema):
@@ -160,7 +218,7 @@ class ResourcesConfig(Schema):
 
 
 class SweepConfig(Schema):
-    """`launch/sweep.py`: many trainings, for the best hyperparameters or for cross-validation."""
+    """`launch/sweep.py`: many trainings: a search, a cross-validation or learning curves."""
 
     output: Path = Field(description="folder of the sweep; the same command on it continues")
     base: Path | None = Field(None, description="training config that trials start from")
@@ -172,6 +230,9 @@ class SweepConfig(Schema):
     )
     folds: FoldsConfig | None = Field(
         None, description="cross-validation in place of a search, with"
+    )
+    learning_curves: LearningCurvesConfig | None = Field(
+        None, description="learning curves in place of a search, with"
     )
     objective: ObjectiveConfig = Field(ObjectiveConfig(), description="what is searched for")
     sampler: SamplerConfig = Field(SamplerConfig(), description="how values are chosen")
@@ -200,16 +261,24 @@ class SweepConfig(Schema):
             return {**values, "search": _flat_parameters(values["search"])}
         return values
 
+    @property
+    def is_search(self) -> bool:
+        """Whether trials look for the best values, instead of all being wanted."""
+        return self.folds is None and self.learning_curves is None
+
     @model_validator(mode="after")
-    def _searches_or_folds(self) -> SweepConfig:
-        if self.folds is not None:
+    def _has_one_purpose(self) -> SweepConfig:
+        if not self.is_search:
+            if self.folds is not None and self.learning_curves is not None:
+                raise ValueError("give folds or learning_curves, not both")
+            name = "folds" if self.folds is not None else "learning_curves"
             if self.search or self.base is not None:
-                raise ValueError("folds take no search and no base: their models are configs")
+                raise ValueError(f"{name} take no search and no base: their models are configs")
             if self.pruning is not None:
-                raise ValueError("folds are not pruned: each of them is wanted")
+                raise ValueError(f"{name} are not pruned: each of them is wanted")
             return self
         if self.base is None or not self.search:
-            raise ValueError("give base and search, or folds")
+            raise ValueError("give base and search, or folds, or learning_curves")
         if self.sampler.name != "grid" and self.budget.trials is None and self.budget.hours is None:
             raise ValueError("give budget.trials or budget.hours: the search never ends by itself")
         self._check_conditions()

@@ -55,6 +55,12 @@ class SplitConfig(Schema):
     seed: int | None = Field(
         None, ge=0, description="shuffles subjects before the split; null keeps their order"
     )
+    train_subjects: int | None = Field(
+        None,
+        ge=1,
+        description="only so many of the training subjects, the first; null = all. The others are "
+        "left out, so that learning curves have the same validation and test subjects",
+    )
     test_subject: SubjectId | None = Field(
         None, description="leave_one_subject_out: the subject that is left out"
     )
@@ -67,6 +73,8 @@ class SplitConfig(Schema):
     def _is_complete(self) -> SplitConfig:
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"split.fractions are positive and add up to 1, got {self.fractions}")
+        if self.kind == "by_sample" and self.train_subjects is not None:
+            raise ValueError("split.train_subjects: by_sample divides samples, not subjects")
         if self.kind == "leave_one_subject_out" and self.test_subject is None:
             raise ValueError("split.test_subject is required for leave_one_subject_out")
         if self.kind == "k_fold":

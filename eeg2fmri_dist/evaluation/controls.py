@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.results import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
 from eeg2fmri_dist.evaluation.timing import future_share, middle
+from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.normalise import normalise_eeg
+from eeg2fmri_dist.predict import predict_from_normalised
 from eeg2fmri_dist.scores.networks import regional_means
 
 ChangeEeg = Callable[[np.ndarray], np.ndarray]
 PredictWith = Callable[[TestRecording, ChangeEeg], np.ndarray]
+
+
+def free_running(
+    trained: TrainedModel, recording: TestRecording, change: ChangeEeg = baselines.true_eeg
+) -> np.ndarray:
+    """Predict a recording's volumes (volume, x, y, z) from its EEG, normalised, then changed."""
+    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
+    return predict_from_normalised(trained, change(eeg), best_device())
+
+
+@functools.cache
+def best_device() -> torch.device:
+    """Return the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def score_controls(predict: PredictWith, test_set: TestSet) -> list[ScoreRow]:

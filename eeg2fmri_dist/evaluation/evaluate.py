@@ -19,7 +19,12 @@ from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData, shuffled_eeg, with_context
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
-from eeg2fmri_dist.evaluation.controls import ChangeEeg, score_controls
+from eeg2fmri_dist.evaluation.controls import (
+    ChangeEeg,
+    best_device,
+    free_running,
+    score_controls,
+)
 from eeg2fmri_dist.evaluation.recorded import weights_fact
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import ORIGINS, DataFacts, ReportInput, RunSection, ScoreRow
@@ -30,7 +35,7 @@ from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.models.least_squares import solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, response_trs
 from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
-from eeg2fmri_dist.predict import objective_of, predict_from_normalised
+from eeg2fmri_dist.predict import objective_of
 from eeg2fmri_dist.provenance import git_state, package_versions
 from eeg2fmri_dist.runs import load_run_config, read_summary
 from eeg2fmri_dist.splits import PARTS
@@ -112,7 +117,7 @@ def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSectio
         predict = functools.partial(_reconstruct, trained, test_set)
         rows = [test_set.row("reconstruction", predict)]
     else:
-        predict = functools.partial(_free_running, trained)
+        predict = functools.partial(free_running, trained)
         rows = score_controls(predict, test_set) + _score_teacher_forced(trained, test_set)
     recording = test_set.recordings[0]
     predicted, layout = predict(recording), test_set.store.layout
@@ -149,13 +154,6 @@ def _score_teacher_forced(trained: TrainedModel, test_set: TestSet) -> list[Scor
     ]
 
 
-def _free_running(
-    trained: TrainedModel, recording: TestRecording, change: ChangeEeg = baselines.true_eeg
-) -> np.ndarray:
-    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
-    return predict_from_normalised(trained, change(eeg), _device())
-
-
 def _teacher_forced(
     trained: TrainedModel,
     test_set: TestSet,
@@ -164,16 +162,16 @@ def _teacher_forced(
 ) -> np.ndarray:
     data = _window_data(trained, test_set, recording)
     data.change_eeg(change)
-    objective = objective_of(trained, _device())
+    objective = objective_of(trained, best_device())
     assert isinstance(objective, TokenGeneration)
-    predicted = predict_teacher_forced(objective, data, data.tiling_windows(0), _device())
+    predicted = predict_teacher_forced(objective, data, data.tiling_windows(0), best_device())
     return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
 
 
 def _reconstruct(trained: TrainedModel, test_set: TestSet, recording: TestRecording) -> np.ndarray:
     data = _window_data(trained, test_set, recording)
-    objective = objective_of(trained, _device())
-    predicted = predict_windows(objective, data, data.tiling_windows(0), _device())
+    objective = objective_of(trained, best_device())
+    predicted = predict_windows(objective, data, data.tiling_windows(0), best_device())
     return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
 
 
@@ -277,8 +275,3 @@ def _provenance(key: str) -> dict[str, str]:
         "commit": f"{git.get('commit', 'unknown')}{' (modified)' if git.get('modified') else ''}",
         **{name: versions[name] for name in ("torch", "deepspeed", "numpy") if name in versions},
     }
-
-
-@functools.cache
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

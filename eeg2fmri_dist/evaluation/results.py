@@ -85,6 +85,13 @@ SCORES = {
         "the noise-free BOLD that the EEG shows, squared, sign kept. Simulated data only.",
         0,
     ),
+    "r_specific": Score(
+        "r, regions, without global signal",
+        "",
+        "The same after the mean over regions has been regressed out of prediction and truth. "
+        "Breathing, movement and vigilance reach BOLD and EEG alike, in the whole brain at once: a "
+        "score that is gone here may be theirs.",
+    ),
     "r_voxel": Score(
         "r, voxels",
         "",

@@ -38,6 +38,7 @@ from eeg2fmri_dist.scores.temporal import (
     spectral_coherence,
     temporal_correlation,
     temporal_std_ratio,
+    without_global,
 )
 
 _VOXELS_PER_BLOCK = 4096
@@ -176,6 +177,12 @@ def peer_convention(
     return scores | _mean_ssim(volumes, "peer")
 
 
+def specific_correlation(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Mean r over regions of (volume, region) series, each without its global signal."""
+    series = (without_global(courses) for courses in (predicted, true))
+    return float(temporal_correlation(*series).mean())
+
+
 def temporal_scores(
     predicted: np.ndarray,
     true: np.ndarray,
@@ -185,11 +192,12 @@ def temporal_scores(
 ) -> dict[str, float]:
     """Scores of change over time.
 
-    ``r_voxel``, ``r_region``, ``ev_voxel``, ``ev_region``, ``std_ratio``, ``fc_similarity``,
-    ``fc_distance``, ``coherence``.
+    ``r_voxel``, ``r_region``, ``r_specific``, ``ev_voxel``, ``ev_region``, ``std_ratio``,
+    ``fc_similarity``, ``fc_distance``, ``coherence``.
 
     Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is
     the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means,
+    ``r_specific`` that of regional means without the global signal (`temporal.without_global`),
     ``ev_voxel`` and ``ev_region`` likewise of `temporal.explained_variance`. The others are of
     regional means too: of functional connectivity (correlation matrices) the r of upper triangles
     and `networks.matrix_distance`; `temporal.spectral_coherence`.
@@ -203,6 +211,7 @@ def temporal_scores(
     return {
         "r_voxel": float(r_voxel.mean()),
         "r_region": float(temporal_correlation(predicted_regions, true_regions).mean()),
+        "r_specific": specific_correlation(predicted_regions, true_regions),
         "ev_voxel": float(ev_voxel.mean()),
         "ev_region": float(explained_variance(predicted_regions, true_regions).mean()),
         "std_ratio": temporal_std_ratio(predicted_regions, true_regions),

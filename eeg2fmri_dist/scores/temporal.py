@@ -86,6 +86,32 @@ def explained_variance(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.where(changing, 1.0 - left / variance, 0.0)
 
 
+def without_global(series: np.ndarray) -> np.ndarray:
+    """Remove from each series what follows the mean over all series (global signal regression).
+
+    Breathing, movement and vigilance change the BOLD of the whole brain and show in the EEG as
+    well. What is left after this cannot come from them alone. Some neural signal is global, too,
+    and is removed with them: compare with the score of the whole series, not with 1.
+
+    Parameters
+    ----------
+    series : ndarray of shape (volume, series)
+        Time courses, detrended; their means stay.
+
+    Returns
+    -------
+    ndarray of shape (volume, series), float64
+        A series that is nothing but the global signal becomes constant.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    mean = values.mean(axis=0)
+    centred = values - mean
+    course = unit_series(centred.mean(axis=1))
+    left = centred - np.outer(course, course @ centred)
+    changes = np.sqrt((left**2).mean(axis=0)) > _ROUNDING * np.abs(values).max(axis=0)
+    return np.where(changes, left, 0.0) + mean
+
+
 def temporal_std_ratio(predicted: np.ndarray, true: np.ndarray) -> float:
     """Mean over series of standard deviation over time, prediction / truth.
 

@@ -220,16 +220,16 @@ class Driver:
         return budget.hours is None or elapsed_hours(trials) < budget.hours
 
     def _is_ready(self, number: int) -> bool:
-        """Whether the trial that a trial builds on has ended."""
-        needed = self._task.needs(number)
-        return needed is None or self._study.trials()[needed].state.is_finished()
+        """Whether the trials that a trial builds on have ended."""
+        trials = self._study.trials()
+        return all(trials[needed].state.is_finished() for needed in self._task.needs(number))
 
     def _may_start(self, trial: Trial) -> bool:
         """Refuse a trial whose values do not fit together, or into its job."""
-        needed = self._task.needs(trial.number)
-        if needed is not None and not self._study.is_complete(needed):
-            self._end(trial, self._study.fail, f"it builds on trial {needed}, which failed")
-            return False
+        for needed in self._task.needs(trial.number):
+            if not self._study.is_complete(needed):
+                self._end(trial, self._study.fail, f"it builds on trial {needed}, which failed")
+                return False
         training = self._training(trial)
         try:
             problem = find_shortage(training.config(), self._config.resources)

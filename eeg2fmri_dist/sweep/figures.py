@@ -67,7 +67,7 @@ def draw_all(study: optuna.Study, metric: str, logarithmic: set[str]) -> list[Pi
 
 def _history(trials: list[FrozenTrial], maximize: bool, metric: str) -> Picture:
     better = max if maximize else min
-    with _canvas(6.4, 3.0) as (figure, png):
+    with canvas(6.4, 3.0) as (figure, png):
         axes = figure.subplots()
         best: list[tuple[int, float]] = []
         for trial in trials:
@@ -96,7 +96,7 @@ def _parallel_coordinates(
     values = np.array([_value(trial) for trial in trials])
     low, high = np.percentile(values, [10, 100]) if len(values) else (0.0, 1.0)
     colour = mpl.colors.Normalize(low, high if high > low else low + 1)
-    with _canvas(max(6.4, 1.5 * len(keys) + 2), 3.6) as (figure, png):
+    with canvas(max(6.4, 1.5 * len(keys) + 2), 3.6) as (figure, png):
         axes = figure.subplots()
         for trial in sorted(trials, key=_value):
             points = [
@@ -129,7 +129,7 @@ def _parallel_coordinates(
 
 def _importance_bars(importances: dict[str, float]) -> Picture:
     names = list(importances)[::-1]
-    with _canvas(6.4, 0.6 + 0.32 * len(names)) as (figure, png):
+    with canvas(6.4, 0.6 + 0.32 * len(names)) as (figure, png):
         axes = figure.subplots()
         bars = axes.barh(short_names(names), [importances[name] for name in names], color=BLUE)
         axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8, color=MUTED)
@@ -148,7 +148,7 @@ def _slices(
 ) -> Picture:
     columns = min(3, len(keys))
     rows = math.ceil(len(keys) / columns)
-    with _canvas(max(3.4, 2.9 * columns), 2.5 * rows) as (figure, png):
+    with canvas(max(3.4, 2.9 * columns), 2.5 * rows) as (figure, png):
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, key in zip(grid.flat, keys, strict=False):
             shown = [trial for trial in trials if key in trial.params]
@@ -247,7 +247,8 @@ def _value(trial: FrozenTrial) -> float:
 
 
 @contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
+def canvas(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
+    """Yield a figure of so many inches in the suite's style, and what makes a PNG of it."""
     with mpl.rc_context(_STYLE):
         figure = Figure((width, height), layout="constrained")
 

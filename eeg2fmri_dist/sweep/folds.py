@@ -13,6 +13,7 @@ from eeg2fmri_dist.config.sweep import FoldsConfig, SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.files import write_text
+from eeg2fmri_dist.sweep.building_on import find_parents, parents_first
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.search import (
     Commands,
@@ -25,7 +26,7 @@ from eeg2fmri_dist.sweep.space import as_overrides, flow
 
 
 class Folds:
-    """One trial for each model and fold, models in the order of the config but CAEs first.
+    """One trial for each model and fold, models in the order of the config but after their parents.
 
     Attributes
     ----------
@@ -42,9 +43,8 @@ class Folds:
             name: load_config(TrainConfig, path, [*fixed, *self._any_fold()])
             for name, path in self._config.models.items()
         }
-        self._models = dict(sorted(models.items(), key=lambda item: item[1].model.name != "cae"))
-        self._tokeniser = next((n for n, c in models.items() if c.model.name == "cae"), None)
-        self._check_tokenisers()
+        self._parents = find_parents(models, "folds")
+        self._models = {name: models[name] for name in parents_first(self._parents)}
         self._folds = self._list_folds()
         self.points = [
             {"model": model, "fold": fold} for model in self._models for fold in self._folds
@@ -69,9 +69,8 @@ class Folds:
         """Return the training of a model on a fold."""
         model = params["model"]
         overrides = self._split(params["fold"])
-        needed = self.needs(number)
-        if needed is not None:
-            overrides.append(f"tokeniser={self._folder.run(needed)}")
+        for key, needed in self._needs(number).items():
+            overrides.append(f"{key}={self._folder.run(needed)}")
         training = plan_training(self._folder, model, number, overrides, self._world_size)
         scores = self._folder.run(number) / "metrics.json"
         return Training(training.base, training.overrides, (*training.outputs, scores))
@@ -86,12 +85,17 @@ class Folds:
         evaluate = (sys.executable, launch_script("evaluate"), str(config), *values)
         return (train_command(training), evaluate)
 
-    def needs(self, number: int) -> int | None:
-        """Return the CAE of the same fold, for a transformer that takes its tokens."""
+    def needs(self, number: int) -> tuple[int, ...]:
+        """Return the trials of the same fold that this one builds on."""
+        return tuple(self._needs(number).values())
+
+    def _needs(self, number: int) -> dict[str, int]:
+        """Key of the training config -> trial whose run folder it names."""
         point = self.points[number]
-        if not isinstance(self._models[point["model"]].tokeniser, Path):
-            return None
-        return self.points.index({"model": self._tokeniser, "fold": point["fold"]})
+        return {
+            key: self.points.index({"model": parent, "fold": point["fold"]})
+            for key, parent in self._parents[point["model"]].items()
+        }
 
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return who predicts -> score -> subject -> value, of the trials that are done.
@@ -134,16 +138,6 @@ class Folds:
 
         store = Store(next(iter(self._models.values())).store)
         return sorted({recording.subject for recording in store.recordings})
-
-    def _check_tokenisers(self) -> None:
-        for name, config in self._models.items():
-            if isinstance(config.tokeniser, Path) and self._tokeniser is None:
-                raise ConfigError(
-                    f"folds.models.{name} takes its tokens from a CAE, but no CAE is among the "
-                    "models: one trained on other subjects would know those who are left out",
-                    remedy="add the CAE's config to folds.models, or set "
-                    "tokeniser={name: principal_components} in the transformer's",
-                )
 
 
 def read_metrics(run: Path) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -11,14 +12,38 @@ import eeg2fmri_dist
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.files import write_text
-from eeg2fmri_dist.sweep.figures import draw_all
+from eeg2fmri_dist.sweep.curves_table import CurvePoint
+from eeg2fmri_dist.sweep.figures import Picture, draw_all
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.status import remark, short_names, state_name, summarise, value_of
 from eeg2fmri_dist.sweep.study import Study
 
 
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves, as the page shows them.
+
+    Attributes
+    ----------
+    points : sequence of CurvePoint
+        Rows of the table.
+    reference : str or None
+        Model that the others are compared with.
+    picture : Picture or None
+        None before any trial was scored.
+    """
+
+    points: Sequence[CurvePoint]
+    reference: str | None
+    picture: Picture | None
+
+
 def write_page(
-    folder: SweepFolder, config: SweepConfig, study: Study, table: Mapping[str, Any]
+    folder: SweepFolder,
+    config: SweepConfig,
+    study: Study,
+    table: Mapping[str, Any],
+    curves: Curves | None = None,
 ) -> None:
     """Write the page of a study.
 
@@ -27,7 +52,9 @@ def write_page(
     folder, config, study
         Of the sweep.
     table : mapping
-        Scores of a cross-validation (`folds.folds_table`); empty for a search.
+        Scores of a cross-validation (`folds.folds_table`); empty for others.
+    curves : Curves, optional
+        Learning curves, where the sweep is of these.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -38,7 +65,7 @@ def write_page(
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     css = resources.files("eeg2fmri_dist.evaluation").joinpath("report.css").read_text("utf-8")
     template = environment.get_template("page.html.j2")
-    view = _view(folder, config, study, table)
+    view = _view(folder, config, study, table) | {"curves": curves}
     write_text(folder.page, template.render(css=Markup(css), **view))
 
 
@@ -56,11 +83,12 @@ def _view(
         "direction": config.objective.direction,
         "value": config.objective.value,
         "sampler": f"{config.sampler.name}, seed {config.sampler.seed}",
-        "best": best if config.folds is None else None,
+        "best": best if config.is_search else None,
         "best_run": None if best is None else folder.run(best.number),
         "pictures": (
-            [] if config.folds else draw_all(study.optuna, config.objective.metric, logarithmic)
+            draw_all(study.optuna, config.objective.metric, logarithmic) if config.is_search else []
         ),
+        "is_search": config.is_search,
         "folds": config.folds,
         "table": table,
         "origin": _origin(folder),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.files import replacing, write_json
 from eeg2fmri_dist.jobs import choose_cluster, open_cluster
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.folds import Folds, folds_table
+from eeg2fmri_dist.sweep.learning_curves import LearningCurves
 from eeg2fmri_dist.sweep.search import Search, Task
 from eeg2fmri_dist.sweep.study import Study
+
+if TYPE_CHECKING:
+    from eeg2fmri_dist.sweep.page import Curves
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +60,8 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
     from eeg2fmri_dist.sweep.page import write_page
 
     table = folds_table(task) if isinstance(task, Folds) else {}
-    write_page(folder, config, study, table)
+    curves = conclude_curves(config, folder, task) if isinstance(task, LearningCurves) else None
+    write_page(folder, config, study, table, curves)
     logger.info("wrote %s", folder.page)
     if table:
         from eeg2fmri_dist.sweep.status import print_folds
@@ -63,7 +69,7 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
         write_json(folder.root / "folds.json", table)
         print_folds(table)
     best = study.best()
-    if best is not None and config.folds is None:
+    if best is not None and config.is_search:
         logger.info(
             "best: trial %d, %s %.6g, %s",
             best.number,
@@ -71,6 +77,25 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
             best.value,
             folder.run(best.number),
         )
+
+
+def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurves) -> Curves:
+    """Write ``learning_curves.json`` and ``learning_curves.png``, and print the table."""
+    from eeg2fmri_dist.sweep.curves_figure import draw_curves
+    from eeg2fmri_dist.sweep.curves_table import as_json, find_ceilings, summarise_curves
+    from eeg2fmri_dist.sweep.page import Curves
+    from eeg2fmri_dist.sweep.status import print_curves
+
+    assert config.learning_curves is not None
+    ceilings = find_ceilings(config.learning_curves, task, folder)
+    points = summarise_curves(config.learning_curves, task, ceilings)
+    write_json(folder.root / "learning_curves.json", as_json(points, ceilings))
+    picture = draw_curves(points, ceilings) if points else None
+    if picture is not None:
+        with replacing(folder.root / "learning_curves.png") as part:
+            part.write_bytes(picture.png)
+    print_curves(points, config.learning_curves.reference)
+    return Curves(points, config.learning_curves.reference, picture)
 
 
 def plan(config: SweepConfig) -> Iterator[str]:
@@ -148,4 +173,8 @@ def open_study(folder: SweepFolder, config: SweepConfig) -> Study:
 
 def make_task(config: SweepConfig, folder: SweepFolder) -> Task:
     """Return what the trials of a config run."""
-    return Search(config, folder) if config.folds is None else Folds(config, folder)
+    if config.folds is not None:
+        return Folds(config, folder)
+    if config.learning_curves is not None:
+        return LearningCurves(config, folder)
+    return Search(config, folder)

@@ -48,7 +48,7 @@ class Task(Protocol):
 
     @property
     def points(self) -> list[dict[str, Any]] | None:
-        """Values of each trial in turn (grid, folds); None = the sampler chooses."""
+        """Values of each trial in turn; None = the sampler chooses them."""
 
     def bases(self) -> dict[str, TrainConfig]:
         """Return the training configs that trials start from, by name."""
@@ -65,8 +65,8 @@ class Task(Protocol):
     def commands(self, training: Training) -> Commands:
         """Return the command lines of a trial."""
 
-    def needs(self, number: int) -> int | None:
-        """Return the trial that must be complete before this one starts."""
+    def needs(self, number: int) -> tuple[int, ...]:
+        """Return the trials that must be complete before this one starts."""
 
 
 class Search:
@@ -109,9 +109,9 @@ class Search:
         """Return the command line of the training."""
         return (train_command(training),)
 
-    def needs(self, number: int) -> int | None:
-        """Return None: trials do not depend on each other."""
-        return None
+    def needs(self, number: int) -> tuple[int, ...]:
+        """Return nothing: trials do not depend on each other."""
+        return ()
 
     def _check(self, config: SweepConfig, base: Path) -> None:
         """Refuse a key none of whose values is accepted: it is misspelt or out of range."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
@@ -15,6 +15,9 @@ from rich.text import Text
 
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.sweep.study import Study
+
+if TYPE_CHECKING:
+    from eeg2fmri_dist.sweep.curves_table import CurvePoint
 
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 _NAMES = {TrialState.FAIL: "failed", TrialState.WAITING: "running"}
@@ -68,6 +71,26 @@ def print_folds(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
         table.add_column(name, justify="right")
     for label, row in scores.items():
         table.add_row(label, *(interval_text(cell) for cell in row.values()))
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def print_curves(points: Sequence[CurvePoint], reference: str | None) -> None:
+    """Print the table of learning curves: mean and 95 % interval over test subjects."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("condition", "subjects", "model", "r", "of ceiling", "shuffled", "no global"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("std")
+    table.add_column(f"above {reference}" if reference else "", no_wrap=True)
+    table.add_column("in words", overflow="fold")
+    for point in points:
+        cells = (point.r, point.share, point.shuffled, point.specific, point.std_ratio)
+        texts = ["" if cell is None else f"{cell.mean:.3f}" for cell in cells]
+        above = point.against
+        table.add_row(
+            *(point.condition, str(point.train_subjects), point.model, *texts),
+            "" if above is None else f"{above.mean:+.3f} [{above.low:+.3f}, {above.high:+.3f}]",
+            point.in_words(),
+        )
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 

@@ -123,8 +123,20 @@ def test_k_folds_are_numbered(make_folds):
 
 
 def test_a_transformer_without_its_cae_is_refused(make_folds):
-    with pytest.raises(ConfigError, match="no CAE is among the models"):
+    with pytest.raises(ConfigError, match="no cae with this output is among the models"):
         make_folds(models={"transformer": MODELS["transformer"]})
+
+
+def test_a_transformer_takes_the_ridge_of_its_own_fold(make_folds):
+    models = {"ridge": "configs/train/ridge.yaml"}
+    models["own"] = "configs/train/transformer_from_ridge.yaml"
+    _, folder, task = make_folds(models=dict(reversed(models.items())))
+    folder.claim(_, task.bases())
+    assert [point["model"] for point in task.points] == ["ridge"] * 4 + ["own"] * 4
+    for number in range(4, 8):
+        assert task.needs(number) == (number - 4,)
+        trained = task.training(number, task.points[number]).config()
+        assert trained.model.skip_from == folder.run(number - 4)
 
 
 def training(store, *overrides):

@@ -71,6 +71,25 @@ def test_by_sample_uses_every_sample_once_and_says_that_it_leaks(runs):
     assert split.leaks
 
 
+@given(count=st.integers(1, 8), seed=st.none() | st.integers(0, 99))
+def test_fewer_training_subjects_leave_the_other_parts_as_they_are(count, seed):
+    entries = recordings([2] * 16)
+    whole = make_split(entries, SplitConfig(seed=seed))
+    part = make_split(entries, SplitConfig(seed=seed, train_subjects=count))
+    assert (part.validation, part.test) == (whole.validation, whole.test)
+    chosen = subjects_of(entries, part.train)
+    assert len(chosen) == count
+    # Nested: one more subject changes nothing else.
+    if count < 8:
+        more = make_split(entries, SplitConfig(seed=seed, train_subjects=count + 1))
+        assert chosen < subjects_of(entries, more.train)
+
+
+def test_more_training_subjects_than_there_are_are_refused():
+    with pytest.raises(ConfigError, match=r"split\.train_subjects is 9, but only 8 subjects"):
+        make_split(recordings([1] * 16), SplitConfig(train_subjects=9))
+
+
 def test_leave_one_subject_out_tests_only_that_subject():
     entries = recordings([1, 2, 1, 1])
     config = SplitConfig(kind="leave_one_subject_out", test_subject="01")

@@ -1,0 +1,113 @@
+"""Scores of one run in a few seconds: regional means with true and with shuffled EEG, and PSNR.
+
+`python -m eeg2fmri_dist.evaluation.regional RUN` writes ``RUN/regional.json``. For many runs at a
+time (learning curves); `launch/evaluate.py` has all scores, controls and figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.data import shuffled_eeg
+from eeg2fmri_dist.errors import SuiteError
+from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.controls import free_running
+from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
+from eeg2fmri_dist.export import TrainedModel, load_model
+from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.scores.metrics import psnr, specific_correlation
+from eeg2fmri_dist.scores.temporal import temporal_correlation, temporal_std_ratio
+from eeg2fmri_dist.training.manifest import resolve_weights
+
+NAME = "regional.json"
+Scores = dict[str, dict[str, float]]  # score -> subject -> value
+
+
+def score_regions(run: Path) -> Scores:
+    """Score the best checkpoint of a run on the test subjects of its split.
+
+    Parameters
+    ----------
+    run : Path
+        Run folder of a model that predicts from EEG.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        Score -> subject -> value (mean over the subject's recordings): ``r_region``,
+        ``r_specific``, ``std_ratio`` and ``psnr_paper_db`` as in metrics.json, the first two also
+        ``_shuffled`` (EEG from half a recording away), and ``r_copy`` of the last true volume.
+
+    Raises
+    ------
+    CheckpointError
+        If the run has no whole checkpoint, does not fit its store or is a CAE.
+    """
+    trained = load_model(resolve_weights(run, "best"))
+    test_set = load_test_set(EvaluateConfig(runs=[run], output=run), [(run, trained)])
+    found: dict[str, dict[str, list[float]]] = {}
+    for recording in test_set.recordings:
+        for name, value in _score_recording(trained, test_set, recording).items():
+            found.setdefault(name, {}).setdefault(recording.subject, []).append(value)
+    return {
+        name: {subject: float(np.mean(values)) for subject, values in by_subject.items()}
+        for name, by_subject in found.items()
+    }
+
+
+def read_regions(run: Path) -> Scores | None:
+    """Return what `score_regions` found for a run; None if it was not scored yet."""
+    try:
+        return json.loads((run / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _score_recording(
+    trained: TrainedModel, test_set: TestSet, recording: TestRecording
+) -> dict[str, float]:
+    free = free_running(trained, recording)
+    series, true = test_set.regional_series(free), recording.true_regions
+    shuffled = test_set.regional_series(free_running(trained, recording, shuffled_eeg))
+    copy = test_set.regional_series(baselines.last_volume(recording.true))
+    return {
+        "r_region": float(temporal_correlation(series, true).mean()),
+        "r_region_shuffled": float(temporal_correlation(shuffled, true).mean()),
+        "r_specific": specific_correlation(series, true),
+        "r_specific_shuffled": specific_correlation(shuffled, true),
+        "std_ratio": temporal_std_ratio(series, true),
+        "psnr_paper_db": psnr(free, recording.true, float(np.ptp(recording.true))),
+        "r_copy": float(temporal_correlation(copy, true).mean()),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Score the run that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eeg2fmri_dist.evaluation.regional", description=__doc__
+    )
+    parser.add_argument("run", type=Path, help="run folder of launch/train.py")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: all cores")
+    options: Any = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        write_json(options.run / NAME, score_regions(options.run))
+    except SuiteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""What learning curves show: scores over test subjects, against chance and the reference model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from eeg2fmri_dist.config.sweep import ConditionConfig, LearningCurvesConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
+from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.learning_curves import SCORES, LearningCurves
+
+BySubject = dict[str, float]
+_SMALLEST_CEILING = 0.05
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A model with so many training subjects in a condition, scored on the test subjects.
+
+    Each subject's score is the mean over seeds; intervals are those of
+    `significance.subject_interval`.
+
+    Attributes
+    ----------
+    condition, model : str
+        Which.
+    train_subjects, seeds : int
+        How many.
+    r, shuffled, specific : Interval
+        Mean r of regions with true and with shuffled EEG, and without the global signal
+        (`scores.temporal.without_global`).
+    gain, specific_gain : Interval
+        r above that with shuffled EEG, subject by subject; the same without the global signal.
+    std_ratio, psnr_db : Interval
+        ``std_ratio`` and ``psnr_paper_db`` of metrics.json.
+    against : Interval or None
+        r above that of the reference model, subject by subject; None for itself.
+    share : Interval or None
+        r as a share of the noise ceiling; None where it is not known or nothing can be known.
+    """
+
+    condition: str
+    model: str
+    train_subjects: int
+    seeds: int
+    r: Interval
+    shuffled: Interval
+    specific: Interval
+    gain: Interval
+    specific_gain: Interval
+    std_ratio: Interval
+    psnr_db: Interval
+    against: Interval | None
+    share: Interval | None
+
+    def in_words(self) -> str:
+        """Say what the numbers support."""
+        if not self.gain.known:
+            return "too few test subjects to tell"
+        if self.r.low <= 0 <= self.r.high:
+            return f"r not different from 0 ({_span(self.r)})"
+        if self.gain.low <= 0:
+            return f"not clearly better than with shuffled EEG ({_span(self.gain)})"
+        if self.specific_gain.low <= 0:
+            return (
+                "follows the EEG in the global signal alone, as breathing and movement would; "
+                f"without it not different from shuffled EEG ({_span(self.specific_gain)})"
+            )
+        if self.against is None or self.against.low <= 0 <= self.against.high:
+            return "follows the EEG"
+        better = "better" if self.against.low > 0 else "worse"
+        return f"follows the EEG, {better} than the reference ({_span(self.against)})"
+
+
+def summarise_curves(
+    curves: LearningCurvesConfig,
+    task: LearningCurves,
+    ceilings: Mapping[str, BySubject],
+) -> list[CurvePoint]:
+    """Return the points whose trials have all been scored, in the order of the trials.
+
+    Parameters
+    ----------
+    curves : LearningCurvesConfig
+        What was asked for.
+    task : LearningCurves
+        Its trials.
+    ceilings : mapping of str to dict
+        Condition -> subject -> r of the noise-free BOLD that the EEG shows (`find_ceilings`).
+    """
+    scored: dict[tuple[str, int, str], list[dict[str, BySubject] | None]] = {}
+    for point, run in task.runs():
+        key = (point["condition"], point["train_subjects"], point["model"])
+        scored.setdefault(key, []).append(_read(run / SCORES))
+    means = {
+        key: _mean_over_seeds([scores for scores in runs if scores is not None])
+        for key, runs in scored.items()
+        if None not in runs
+    }
+    reference = curves.reference or ""
+    return [
+        _point(key, len(scored[key]), scores, means.get((*key[:2], reference)), ceilings)
+        for key, scores in means.items()
+    ]
+
+
+def find_ceilings(curves: LearningCurvesConfig, task: LearningCurves, folder: SweepFolder) -> Any:
+    """Return condition -> subject -> r of the noise-free BOLD with the measured BOLD.
+
+    Of conditions whose ``truth`` is given; kept in ``ceilings.json``, because it takes a while.
+    """
+    path = folder.root / "ceilings.json"
+    found = _read(path) or {}
+    split = next(iter(task.bases().values()))
+    for name, condition in curves.conditions.items():
+        if condition.truth is not None and name not in found:
+            found[name] = _ceiling(condition, split)
+            write_json(path, found)
+    return found
+
+
+def as_json(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject]) -> dict[str, Any]:
+    """Return what ``learning_curves.json`` holds."""
+    return {
+        "ceilings": dict(ceilings),
+        "points": [asdict(point) | {"in_words": point.in_words()} for point in points],
+    }
+
+
+def _ceiling(condition: ConditionConfig, base: TrainConfig) -> BySubject:
+    from eeg2fmri_dist.config.evaluate import EvaluateConfig
+    from eeg2fmri_dist.evaluation.ceiling import Ceiling
+    from eeg2fmri_dist.evaluation.scored_set import read_test_set
+    from eeg2fmri_dist.scores.temporal import temporal_correlation
+    from eeg2fmri_dist.splits import make_split
+    from eeg2fmri_dist.store import Store
+
+    assert condition.truth is not None
+    store = Store(condition.store)
+    split = make_split(store.recordings, base.split)
+    config = EvaluateConfig(runs=[condition.store], output=condition.store)
+    test_set = read_test_set(store, split, config)
+    predict = Ceiling(condition.truth, store.layout, test_set.scaling.reference)
+    by_subject: dict[str, list[float]] = {}
+    for recording in test_set.recordings:
+        series = test_set.regional_series(predict(recording))
+        r = float(temporal_correlation(series, recording.true_regions).mean())
+        by_subject.setdefault(recording.subject, []).append(r)
+    return {subject: float(np.mean(values)) for subject, values in by_subject.items()}
+
+
+def _point(
+    key: tuple[str, int, str],
+    seeds: int,
+    scores: dict[str, BySubject],
+    reference: dict[str, BySubject] | None,
+    ceilings: Mapping[str, BySubject],
+) -> CurvePoint:
+    condition, count, model = key
+    r, ceiling = scores["r_region"], ceilings.get(condition, {})
+    others = None if reference is None or reference is scores else reference["r_region"]
+    reachable = {subject: r for subject, r in ceiling.items() if r >= _SMALLEST_CEILING}
+    return CurvePoint(
+        condition,
+        model,
+        count,
+        seeds,
+        r=_interval(r),
+        shuffled=_interval(scores["r_region_shuffled"]),
+        specific=_interval(scores["r_specific"]),
+        gain=_difference(r, scores["r_region_shuffled"]),
+        specific_gain=_difference(scores["r_specific"], scores["r_specific_shuffled"]),
+        std_ratio=subject_interval([*scores["std_ratio"].values()], scale="log"),
+        psnr_db=_interval(scores["psnr_paper_db"]),
+        against=None if others is None else _difference(r, others),
+        share=_interval({who: r[who] / reachable[who] for who in reachable}) if reachable else None,
+    )
+
+
+def _mean_over_seeds(runs: Sequence[dict[str, BySubject]]) -> dict[str, BySubject]:
+    return {
+        name: {who: float(np.mean([run[name][who] for run in runs])) for who in runs[0][name]}
+        for name in runs[0]
+    }
+
+
+def _interval(by_subject: BySubject) -> Interval:
+    return subject_interval([*by_subject.values()])
+
+
+def _difference(first: BySubject, second: BySubject) -> Interval:
+    return _interval({who: first[who] - second[who] for who in first})
+
+
+def _span(interval: Interval) -> str:
+    return f"95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
+
+
+def _read(path: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

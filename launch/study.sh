@@ -1,0 +1,25 @@
+#!/bin/sh
+# The study: simulated people in four conditions, models trained on 4 to 32 of them, scored on 8 others.
+# Run again, it does only what is missing.
+set -eu
+PYTHON=${PYTHON:-python}
+
+stage() { printf '\n== %s\n' "$1"; }
+
+for condition in linear hard null null_shared_noise; do
+    stage "Simulate recordings: $condition"
+    $PYTHON launch/simulate.py "configs/simulate/$condition.yaml"
+    stage "Preprocess them: $condition"
+    $PYTHON launch/preprocess.py configs/preprocess/study.yaml \
+        "source.path=runs/study/$condition/recordings" "output=runs/study/$condition/store.h5"
+done
+
+stage "Train and score every model on more and more subjects"
+$PYTHON launch/sweep.py configs/sweep/study_small.yaml
+
+cat <<END
+
+Done. Open
+  runs/study/curves/sweep.html             table, figure and all trials
+  runs/study/curves/learning_curves.json   the same numbers
+END
