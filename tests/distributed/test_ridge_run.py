@@ -12,6 +12,7 @@ from training import wait_for_epochs
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.evaluation import regional
 from eeg2fmri_dist.evaluation.evaluate import evaluate
 from eeg2fmri_dist.export import load_model
 from eeg2fmri_dist.predict import predict_bold
@@ -100,6 +101,24 @@ def test_a_stopped_fit_leaves_nothing_half_written(folder, tmp_path, recordings)
     load_model(resolve_weights(config.output, "best"))
 
 
+def assert_quick_scores_are_those_of(metrics, run):
+    """`python -m eeg2fmri_dist.evaluation.regional` says what the whole evaluation says."""
+    assert regional.main([str(run), "--threads=1"]) == 0
+    found = json.loads((run / regional.NAME).read_text())
+    variants = metrics["runs"][0]["variants"]
+    for name, row, score in (
+        ("r_region", "free", "r_region"),
+        ("r_region_shuffled", "shuffled", "r_region"),
+        ("r_specific", "free", "r_specific"),
+        ("r_specific_shuffled", "shuffled", "r_specific"),
+        ("std_ratio", "free", "std_ratio"),
+        ("psnr_paper_db", "free", "psnr_paper_db"),
+    ):
+        assert found[name] == pytest.approx(variants[row]["scores"][score]["subjects"], rel=1e-4)
+    copy = metrics["baselines"]["last_volume"]["scores"]["r_region"]["subjects"]
+    assert found["r_copy"] == pytest.approx(copy, rel=1e-6)
+
+
 @pytest.mark.parametrize("targets", ["voxels", "regions"])
 def test_it_is_evaluated_and_predicts_like_any_other_model(folder, run, tmp_path, targets):
     if targets == "regions":
@@ -107,6 +126,7 @@ def test_it_is_evaluated_and_predicts_like_any_other_model(folder, run, tmp_path
         run_ranks(command(folder, run, "model.targets=regions"), 1)
     evaluate(EvaluateConfig(runs=[run], output=tmp_path / "evaluation"))
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert_quick_scores_are_those_of(metrics, run)
     text = (tmp_path / "evaluation" / "report.html").read_text()
     assert "Ridge regression" in text
     assert "does not beat ridge regression" not in text

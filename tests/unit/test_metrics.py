@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import explained_variance_score, root_mean_squared_error
 
 from eeg2fmri_dist.data import shuffled_eeg
@@ -302,6 +303,26 @@ def test_drift_in_both_is_no_skill(recording):
     drifting_truth = true * (1 + drift)
     assert score(predicted, drifting_truth, mask, regions, detrend_order=0)["r_region"] > 0.5
     assert abs(score(predicted, drifting_truth, mask, regions)["r_region"]) < 1e-3
+
+
+def test_the_global_signal_is_removed_as_by_linear_regression():
+    rng = np.random.default_rng(3)
+    series = 5 + rng.standard_normal((40, 6)) + np.outer(rng.standard_normal(40), np.arange(6))
+    course = series.mean(axis=1, keepdims=True)
+    fitted = LinearRegression().fit(course, series).predict(course)
+    expected = series - fitted + series.mean(axis=0)
+    np.testing.assert_allclose(temporal.without_global(series), expected, atol=1e-10)
+
+
+def test_a_prediction_of_the_global_signal_alone_is_no_specific_skill():
+    rng = np.random.default_rng(4)
+    shared, own = rng.standard_normal(60), rng.standard_normal((60, 8))
+    true = 1000 + 5 * np.outer(shared, rng.uniform(0.5, 1.5, 8)) + own
+    # Exactly global, in float32 as volumes are: what is left is rounding.
+    predicted = (1000 + np.outer(shared, rng.uniform(0.5, 1.5, 8))).astype(np.float32)
+    assert temporal.temporal_correlation(predicted, true).mean() > 0.9
+    assert abs(metrics.specific_correlation(predicted, true)) < 0.25 / np.sqrt(60)
+    assert metrics.specific_correlation(true, true) == pytest.approx(1)
 
 
 def test_shuffled_eeg_keeps_every_value_and_loses_the_match_in_time():
