@@ -28,6 +28,9 @@ class Evidence:
     ----------
     r, r_shuffled, gain : Interval
         Region-wise r with true and shuffled EEG, and their paired difference.
+    r_specific, specific_gain : Interval
+        r and difference without the global signal (`scores.temporal.without_global`); means are
+        NaN where it was not scored.
     std_ratio : float
         Temporal standard deviation, prediction / truth.
     p : float
@@ -50,6 +53,8 @@ class Evidence:
     r: Interval
     r_shuffled: Interval
     gain: Interval
+    r_specific: Interval
+    specific_gain: Interval
     std_ratio: float
     p: float
     teacher: float | None
@@ -72,6 +77,11 @@ class Evidence:
     def depends_on_eeg(self) -> bool:
         """Whether shuffling the EEG costs it a good part of its r."""
         return self.r_shuffled.mean < COPIED_SHARE * self.r.mean
+
+    @property
+    def is_global(self) -> bool:
+        """Whether nothing of what the EEG tells is left without the global signal."""
+        return self.specific_gain.known and self.specific_gain.low <= 0
 
     @property
     def inverted(self) -> bool:
@@ -126,6 +136,8 @@ def gather_evidence(run: RunSection, baselines: Mapping[str, ScoreRow]) -> Evide
         r=free.interval("r_region"),
         r_shuffled=shuffled.interval("r_region"),
         gain=gain(free, shuffled),
+        r_specific=free.interval("r_specific"),
+        specific_gain=gain(free, shuffled, "r_specific"),
         std_ratio=free.interval("std_ratio").mean,
         p=free.p_value,
         teacher=_mean_r(run.row("teacher_forced")),

@@ -30,6 +30,7 @@ class Finding(StrEnum):
 
     USES_EEG = "uses the EEG"
     SEES_FUTURE = "uses the EEG, but also EEG that is recorded later"
+    GLOBAL_SIGNAL = "uses the EEG, but predicts the global signal alone"
     INVERTED = "follows the EEG with the wrong sign"
     COLLAPSED = "collapsed to one constant image"
     WANDERING = "wanders without following the EEG"
@@ -47,6 +48,7 @@ class Finding(StrEnum):
 ANSWERS = {
     Finding.USES_EEG: "Yes",
     Finding.SEES_FUTURE: "Yes, but",
+    Finding.GLOBAL_SIGNAL: "Yes, but",
     Finding.INVERTED: "No",
     Finding.COLLAPSED: "No",
     Finding.WANDERING: "No",
@@ -63,7 +65,7 @@ ANSWERS = {
 
 CONSTANT = (Finding.COLLAPSED, Finding.KNOWS_SUBJECT)
 TRUTH_FROM_ELSEWHERE = (Finding.COPIES_PAST, Finding.COPIES_FUTURE, Finding.WITHOUT_EEG)
-ANSWERED_YES = (Finding.USES_EEG, Finding.SEES_FUTURE)
+ANSWERED_YES = (Finding.USES_EEG, Finding.SEES_FUTURE, Finding.GLOBAL_SIGNAL)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _decide(evidence: Evidence) -> Finding:
     enough = evidence.gain.n >= MIN_SUBJECTS
     promising = evidence.follows and evidence.depends_on_eeg
     if evidence.follows and enough and evidence.gain.low > 0:
-        return Finding.SEES_FUTURE if evidence.sees_future else Finding.USES_EEG
+        return _how_it_uses_eeg(evidence)
     if promising and evidence.r.mean >= CLEAR_R:
         return Finding.INCONCLUSIVE if enough else Finding.TOO_FEW
     if evidence.std_ratio < COLLAPSED_STD_RATIO:
@@ -159,6 +161,12 @@ def _decide(evidence: Evidence) -> Finding:
     return Finding.INCONCLUSIVE if promising else Finding.NOT_SHOWN
 
 
+def _how_it_uses_eeg(evidence: Evidence) -> Finding:
+    if evidence.sees_future:
+        return Finding.SEES_FUTURE
+    return Finding.GLOBAL_SIGNAL if evidence.is_global else Finding.USES_EEG
+
+
 def _explain(finding: Finding, evidence: Evidence) -> str:
     r, shuffled, difference = evidence.r, evidence.r_shuffled, evidence.gain
     numbers = (
@@ -169,6 +177,8 @@ def _explain(finding: Finding, evidence: Evidence) -> str:
         Finding.USES_EEG: f"Shuffling the EEG costs it its score: {numbers}.",
         Finding.SEES_FUTURE: f"Shuffling the EEG costs it its score: {numbers}. But "
         f"{_later_text(evidence)}.",
+        Finding.GLOBAL_SIGNAL: f"Shuffling the EEG costs it its score: {numbers}. But "
+        f"{_global_text(evidence)}.",
         Finding.INVERTED: f"It moves against the truth, as with a flipped sign: {numbers}. Turned "
         f"round it would reach r {-r.mean:.2f}.",
         Finding.COLLAPSED: f"It emits one constant image, whatever the EEG "
@@ -214,6 +224,14 @@ def _later_text(evidence: Evidence) -> str:
     )
 
 
+def _global_text(evidence: Evidence) -> str:
+    return (
+        "all of it is in what the whole brain shares: without the global signal r is "
+        f"{evidence.r_specific.mean:.2f} ({_interval_text(evidence.specific_gain)}). Breathing and "
+        "movement reach BOLD and EEG alike, in the whole brain at once, and would look the same"
+    )
+
+
 def _anatomy(evidence: Evidence) -> str:
     return (
         f"Its PSNR of {evidence.psnr_db:.1f} dB (training mean {evidence.psnr_mean_db:.1f}, the "
@@ -256,6 +274,9 @@ def _suspicions(finding: Finding, evidence: Evidence) -> list[str]:
         )
     if evidence.sees_future and finding is not Finding.SEES_FUTURE:
         text = _later_text(evidence)
+        notes.append(f"{text[0].upper()}{text[1:]}.")
+    if evidence.is_global and finding in (Finding.SEES_FUTURE, Finding.INCONCLUSIVE):
+        text = _global_text(evidence)
         notes.append(f"{text[0].upper()}{text[1:]}.")
     if evidence.knows_subject and finding is not Finding.KNOWS_SUBJECT:
         notes.append(_anatomy(evidence))

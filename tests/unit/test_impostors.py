@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from stores import make_store
+from stores import CHANNELS, REGIONS, make_layout, make_store
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
@@ -62,12 +62,24 @@ def from_alpha(eeg, *, ahead_trs=0, smooth_trs=0, sign=1.0):
     return sign * 0.01 * change[:, None, None, None]
 
 
-def eeg_model(**options):
+def of_quadrants(eeg):
+    """Percent change of each quadrant that its own source predicts (`stores.make_recording`)."""
+    mixing = np.abs(np.random.default_rng(7).standard_normal((len(CHANNELS), REGIONS)))
+    alpha = np.log(np.maximum(eeg[:, :, 7:12], 1e-6)).mean(axis=2)
+    sources = alpha @ np.linalg.pinv(mixing).T
+    change = np.apply_along_axis(np.convolve, 0, sources, canonical_hrf(2.0))[: len(eeg)]
+    labels = make_layout().atlases["quadrants"].labels
+    return 0.01 * np.insert(change, 0, 0.0, axis=1)[:, labels]
+
+
+def eeg_model(own=0.3, **options):
     """Read the EEG, show what changes on the training-like mean image of the recording."""
 
     def predict(recording, change):
-        image = image_of(recording)
-        return (image * (1 + from_alpha(change(recording.power), **options))).astype(np.float32)
+        image, eeg = image_of(recording), change(recording.power)
+        # `own`: of each quadrant, by which it is told from a global signal.
+        changes = from_alpha(eeg, **options) + own * options.get("sign", 1.0) * of_quadrants(eeg)
+        return (image * (1 + changes)).astype(np.float32)
 
     return predict
 
@@ -118,6 +130,14 @@ def test_a_model_that_works_uses_the_eeg(scored):
     assert not any("future" in note or "perfect" in note for note in decided.notes)
 
 
+def test_a_model_of_the_global_signal_is_called_that(scored):
+    decided = scored.verdict(eeg_model(own=0.0))
+    assert decided.finding is Finding.GLOBAL_SIGNAL
+    assert decided.answer == "Yes, but"
+    assert "without the global signal r is" in decided.sentence
+    assert "Breathing and movement" in decided.sentence
+
+
 def test_ridge_that_works_uses_the_eeg(scored):
     rows = {row.name: row for row in scored.baselines}
     assert rows["ridge"].interval("r_region").mean > 0.3
@@ -166,7 +186,7 @@ def test_a_model_that_also_sees_later_eeg_is_called_that(scored):
 
 
 def test_a_model_that_is_early_by_later_eeg_is_called_that(scored):
-    decided = scored.verdict(eeg_model(ahead_trs=3))
+    decided = scored.verdict(eeg_model(own=0.0, ahead_trs=3))
     words = " ".join([decided.sentence, *decided.notes])
     assert decided.answer != "Yes"
     assert "it also sees the future" in words.lower()
