@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := mpi,slurm,sweep,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-interrupted test-others test-slurm test-faults lint bench clean-demo
+.PHONY: help setup demo study test test-interrupted test-others test-slurm test-faults lint bench clean-demo
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ $(VENV)/.complete: setup.cfg pyproject.toml constraints.txt
 
 demo: setup  ## simulate, preprocess, train, evaluate, predict and report, into runs/demo
 	@PYTHON=$(RUN) sh launch/demo.sh
+
+study: setup  ## which model learns how much from how many simulated subjects, into runs/study (about an hour)
+	@PYTHON=$(RUN) sh launch/study.sh
 
 test: lint  ## all tests
 	@$(MAKE) --no-print-directory --jobs=2 test-interrupted test-others

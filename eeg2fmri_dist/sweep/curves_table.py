@@ -40,8 +40,9 @@ class CurvePoint:
         r above that with shuffled EEG, subject by subject; the same without the global signal.
     std_ratio, psnr_db : Interval
         ``std_ratio`` and ``psnr_paper_db`` of metrics.json.
-    against : Interval or None
-        r above that of the reference model, subject by subject; None for itself.
+    against, specific_against : Interval or None
+        r above that of the reference model, subject by subject; the same without the global
+        signal. None for the reference itself.
     share : Interval or None
         r as a share of the noise ceiling; None where it is not known or nothing can be known.
     """
@@ -58,6 +59,7 @@ class CurvePoint:
     std_ratio: Interval
     psnr_db: Interval
     against: Interval | None
+    specific_against: Interval | None
     share: Interval | None
 
     def in_words(self) -> str:
@@ -73,10 +75,16 @@ class CurvePoint:
                 "follows the EEG in the global signal alone, as breathing and movement would; "
                 f"without it not different from shuffled EEG ({_span(self.specific_gain)})"
             )
-        if self.against is None or self.against.low <= 0 <= self.against.high:
-            return "follows the EEG"
-        better = "better" if self.against.low > 0 else "worse"
-        return f"follows the EEG, {better} than the reference ({_span(self.against)})"
+        return f"follows the EEG{self._beside_reference()}"
+
+    def _beside_reference(self) -> str:
+        against, specific = self.against, self.specific_against
+        if against is None or specific is None or against.low <= 0 <= against.high:
+            return ""
+        if against.high < 0:
+            return f", worse than the reference ({_span(against)})"
+        where = " in the global signal alone" if specific.low <= 0 else ""
+        return f", better than the reference{where} ({_span(against)})"
 
 
 def summarise_curves(
@@ -165,7 +173,7 @@ def _point(
 ) -> CurvePoint:
     condition, count, model = key
     r, ceiling = scores["r_region"], ceilings.get(condition, {})
-    others = None if reference is None or reference is scores else reference["r_region"]
+    others = None if reference is scores else reference
     reachable = {subject: r for subject, r in ceiling.items() if r >= _SMALLEST_CEILING}
     return CurvePoint(
         condition,
@@ -179,7 +187,10 @@ def _point(
         specific_gain=_difference(scores["r_specific"], scores["r_specific_shuffled"]),
         std_ratio=subject_interval([*scores["std_ratio"].values()], scale="log"),
         psnr_db=_interval(scores["psnr_paper_db"]),
-        against=None if others is None else _difference(r, others),
+        against=None if others is None else _difference(r, others["r_region"]),
+        specific_against=None
+        if others is None
+        else _difference(scores["r_specific"], others["r_specific"]),
         share=_interval({who: r[who] / reachable[who] for who in reachable}) if reachable else None,
     )
 
