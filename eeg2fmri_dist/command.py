@@ -75,13 +75,17 @@ def run_verb(
     try:
         config = load_config(schema, arguments.config, arguments.overrides)
         if arguments.print_config:
-            print(to_yaml(config) + _as_comment(derive(config)), end="")
+            print(to_yaml(config) + _as_comment(derive(config)), end="", flush=True)
         elif arguments.dry_run:
-            print("\n".join(plan(config)))
+            print("\n".join(plan(config)), flush=True)
         else:
             (show or act)(config)
     except SuiteError as error:
         return _fail(error, arguments)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing more can be said on it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _fail(_disk_full(error) if _is_disk_full(error) else _unusable(error), arguments)
     except KeyboardInterrupt:

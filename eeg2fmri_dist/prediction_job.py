@@ -321,7 +321,7 @@ def _page(
         f"volume {at + 1} of {n_volumes}, {at * card.tr_s:.0f} s" for at in overview.frame_volumes
     ]
     return PredictionPage(
-        title=task.key.replace("_", " "),
+        title=_title(task.files.bold),
         model=MODELS.get(card.model["name"], card.model["name"]),
         origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
         standing=predictor.standing,
@@ -343,6 +343,13 @@ def _page(
         ),
         files=[task.files.bold.name, task.files.series.name],
     )
+
+
+def _title(bold: Path) -> str:
+    """Who and what, as the name of the run says it: entities of BIDS, else the whole name."""
+    stem = bold.name.removesuffix(".gz").removesuffix(".nii")
+    told = [part for part in stem.split("_") if part.startswith(("sub-", "ses-", "task-", "run-"))]
+    return " ".join(told) or stem
 
 
 def _what_a_volume_is(trained: TrainedModel) -> str:

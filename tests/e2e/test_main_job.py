@@ -128,6 +128,8 @@ def test_the_prediction_is_a_bold_run_in_mni_space(job):
     sidecar = json.loads((job / "predicted.json").read_text())
     assert sidecar["RepetitionTime"] == pytest.approx(2.16)
     assert sidecar["TrainingSubjects"] == ["32"]
+    # The name that the user gave it.
+    assert "<h1>predicted: BOLD" in (job / "predicted.html").read_text()
     volumes, mask = image.get_fdata(), Store(job / "store.h5").layout.mask
     assert (volumes[~mask] == 0).all()
     assert (volumes[mask].mean(axis=1) > 0).mean() > 0.95

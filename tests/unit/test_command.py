@@ -157,3 +157,13 @@ def test_a_path_that_cannot_be_used_is_an_environment_error(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "a file stands where a folder is needed (Not a directory)" in shown
     assert "give another path" in shown
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "launch/simulate.py", "configs/simulate/demo.yaml", "--print-config"]
+    started = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    started.stdout.close()  # as `head` does
+    assert started.stderr.read() == ""
+    assert started.wait(timeout=60) == 128 + 13
