@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.template import grid_affine
 
 if TYPE_CHECKING:
+    import nibabel as nib
+
     from eeg2fmri_dist.store import Atlas
 
-_FILES = {
+FILES = {
     "harvard_oxford_cortical": "HarvardOxford-cort-maxprob-thr25-2mm.nii.gz",
     "harvard_oxford_subcortical": "HarvardOxford-sub-maxprob-thr25-2mm.nii.gz",
 }
@@ -127,7 +130,7 @@ def load_atlases(
         return {"parcels": _parcels(grid, mask)}
     return {
         name: Atlas(
-            np.where(mask, _on_grid(path, grid, len(_NAMES[name])), 0).astype(np.int16),
+            np.where(mask, _on_grid(path, name, grid), 0).astype(np.int16),
             ("Background", *_NAMES[name]),
             "Harvard-Oxford, maximum probability above 25 %",
         )
@@ -143,13 +146,13 @@ def find_atlas_files(config: AtlasConfig) -> dict[str, Path]:
     ConfigError
         If the configured folder holds none.
     """
-    for folder in _folders(config):
-        found = {name: folder / file for name, file in _FILES.items() if (folder / file).is_file()}
+    for folder in [config.path] if config.path is not None else _folders():
+        found = {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
         if "harvard_oxford_cortical" in found:
             return found
     if config.path is not None:
         raise ConfigError(
-            f"atlas.path has no {_FILES['harvard_oxford_cortical']}",
+            f"atlas.path has no {FILES['harvard_oxford_cortical']}",
             where=config.path,
             remedy="give the folder with FSL's HarvardOxford NIfTI files, or null",
         )
@@ -164,10 +167,40 @@ def atlas_identity(config: AtlasConfig) -> dict[str, Any]:
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 
-def _folders(config: AtlasConfig) -> Iterator[Path]:
-    if config.path is not None:
-        yield config.path
-        return
+def atlas_folders() -> list[Path]:
+    """Return the folders in which the atlas is looked for, the last one the user's own."""
+    return list(_folders())
+
+
+def read_labels(path: Path, name: str) -> nib.Nifti1Image:
+    """Read an atlas file.
+
+    Raises
+    ------
+    DataError
+        If it is damaged or not the expected atlas.
+    """
+    import nibabel as nib
+
+    try:
+        image = nib.load(path)
+        assert isinstance(image, nib.Nifti1Image)
+        labels = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        raise DataError(
+            f"cannot be read ({error})", where=path, remedy="get the atlas again"
+        ) from None
+    if labels.ndim != 3 or labels.max() > len(_NAMES[name]):
+        raise DataError(
+            f"not the expected atlas: shape {labels.shape}, labels up to {labels.max()}, "
+            f"{len(_NAMES[name])} regions have names",
+            where=path,
+            remedy="use FSL's maxprob-thr25-2mm files",
+        )
+    return image
+
+
+def _folders() -> Iterator[Path]:
     if "FSLDIR" in os.environ:
         yield Path(os.environ["FSLDIR"]) / _IN_FSL
     for variable in ("NILEARN_DATA", "NILEARN_SHARED_DATA"):
@@ -176,20 +209,10 @@ def _folders(config: AtlasConfig) -> Iterator[Path]:
     yield Path.home() / "nilearn_data" / "fsl" / _IN_FSL
 
 
-def _on_grid(path: Path, grid: tuple[int, int, int], n_labels: int) -> np.ndarray:
+def _on_grid(path: Path, name: str, grid: tuple[int, int, int]) -> np.ndarray:
     """Nearest label at each voxel of the grid."""
-    import nibabel as nib
-
-    image = nib.load(path)
-    assert isinstance(image, nib.Nifti1Image)
+    image = read_labels(path, name)
     labels = np.asarray(image.dataobj)
-    if labels.ndim != 3 or labels.max() > n_labels:
-        raise DataError(
-            f"not the expected atlas: shape {labels.shape}, labels up to {labels.max()}, "
-            f"{n_labels} regions have names",
-            where=path,
-            remedy="use FSL's maxprob-thr25-2mm files",
-        )
     to_index = np.linalg.inv(image.affine) @ grid_affine(grid)
     voxels = np.indices(grid).reshape(3, -1)
     index = np.rint(to_index[:3, :3] @ voxels + to_index[:3, 3:]).astype(int)

@@ -1,8 +1,12 @@
-"""MNI152 template, brain mask and the grid of the store."""
+"""MNI152 template, brain mask and the grid of the store.
+
+`python -m preprocessing.template fetch` gets the atlas that may not come with the package.
+"""
 
 from __future__ import annotations
 
 import functools
+import sys
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -72,3 +76,9 @@ def _load_packaged(name: str) -> nib.Nifti1Image:
         )
     image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
     return nib.as_closest_canonical(image)
+
+
+if __name__ == "__main__":
+    from preprocessing.atlas_fetching import main
+
+    sys.exit(main())
