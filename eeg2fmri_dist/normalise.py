@@ -21,6 +21,8 @@ from eeg2fmri_dist.store import Store
 _SMALLEST_POWER_UV2 = 1e-6
 _VOLUMES_PER_READ = 64
 
+_LARGEST_CHANGE = 0.5
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -211,3 +213,25 @@ def to_volumes(normalised: np.ndarray, config: DataConfig, scaling: Scaling) -> 
     if config.normalise == "global":
         return (normalised * scaling.bold_std + scaling.bold_mean).astype(np.float32)
     return scaling.reference * (1 + scaling.fraction * normalised).astype(np.float32)
+
+
+def around(image: np.ndarray, volumes: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Move volumes from one mean image to another; each voxel's percent change stays.
+
+    Parameters
+    ----------
+    image : ndarray of shape (x, y, z)
+        Where they belong, such as the mean of a calibration scan, in any unit.
+    volumes : ndarray of shape (volume, x, y, z)
+        Around `reference`.
+    reference : ndarray of shape (x, y, z)
+        Mean image of the training recordings.
+
+    Returns
+    -------
+    ndarray of shape (volume, x, y, z), float32
+        In the unit of `image`. A change of more than half counts as half: no BOLD does that, but
+        a ratio of small numbers at the rim of the brain can.
+    """
+    ratio = np.divide(volumes, reference, out=np.ones_like(volumes), where=reference > 0)
+    return (image * ratio.clip(1 - _LARGEST_CHANGE, 1 + _LARGEST_CHANGE)).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from eeg2fmri_dist.evaluation.results import ORIGINS, Figure
 from eeg2fmri_dist.evaluation.slicer import slice_frames
 from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.files import write_text
+from eeg2fmri_dist.normalise import around
 from eeg2fmri_dist.predict import check_predicts, predict_bold_in_blocks
 from eeg2fmri_dist.predicted_run import (
     Overview,
@@ -136,6 +137,8 @@ class Predictor:
     prepare : callable
         Path of a recording -> `PreparedEeg`.
     device : torch.device
+    scan : callable or None
+        Returns the mean image (x, y, z) of a calibration scan of the person, read once.
     """
 
     trained: TrainedModel
@@ -144,12 +147,14 @@ class Predictor:
     standing: Standing | None
     prepare: Callable[[Path], PreparedEeg]
     device: torch.device
+    scan: Callable[[], np.ndarray] | None = None
 
 
 def load_predictor(
     config: PredictConfig,
     find_atlases: Callable[[tuple[int, int, int], np.ndarray], dict[str, Atlas]],
     prepare: Callable[[TrainedModel, Path], PreparedEeg],
+    read_scan: Callable[[TrainedModel, Path], np.ndarray],
 ) -> Predictor:
     """Load what all recordings have in common.
 
@@ -160,6 +165,8 @@ def load_predictor(
         Grid and brain mask -> atlases on it, the one for the time series first.
     prepare : callable
         Model and path of a recording -> `PreparedEeg`.
+    read_scan : callable
+        Model and path of a BOLD run -> its mean image on the model's grid.
 
     Raises
     ------
@@ -181,6 +188,9 @@ def load_predictor(
         standing=find_model_standing(config, weights),
         prepare=functools.partial(prepare, trained),
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        scan=None
+        if config.calibration is None
+        else functools.cache(functools.partial(read_scan, trained, config.calibration)),
     )
 
 
@@ -206,6 +216,13 @@ def make_tasks(
             where="output",
             remedy="give a folder as output=...",
         )
+    people = sorted({recording.entities["sub"] for recording in recordings})
+    if config.calibration is not None and len(people) > 1:
+        raise ConfigError(
+            f"a scan of one person cannot calibrate {len(people)} ({', '.join(people)})",
+            where="calibration",
+            remedy="predict each person with a command of their own",
+        )
     if not config.writes_one_file:
         check_dataset(config.output)
     return [_task(config, recording, predictor) for recording in recordings]
@@ -229,12 +246,22 @@ def _describe_inputs(config: PredictConfig, parts: Sequence[Path], weights: str)
     """All that the prediction of a recording depends on; JSON values."""
     scores = scores_path(config)
     told = hashlib.sha256(scores.read_bytes()).hexdigest() if scores.is_file() else None
+    scan = {} if config.calibration is None else {"Scan": _states([config.calibration])}
     return {
         "Weights": weights,
-        "EEG": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in parts],
+        "EEG": _states(parts),
+        **scan,
         "Settings": config.model_dump(mode="json", include={"marker", "interpolate", "atlas"}),
         "Scores": told,
     }
+
+
+def _states(paths: Sequence[Path]) -> list[list[Any]]:
+    """Name, size and time of files; raises DataError where one is not there."""
+    for path in paths:
+        if not path.is_file():
+            raise DataError("no such file", where=path, remedy="check the path")
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 
 def scores_path(config: PredictConfig) -> Path:
@@ -299,7 +326,10 @@ def _predict(task: Task, predictor: Predictor) -> int:
     trained, regions = predictor.trained, predictor.regions
     n_volumes = len(prepared.power)
     blocks = predict_bold_in_blocks(trained, prepared.power, predictor.device)
-    source = {"Sources": [str(task.path)], "StartTime": prepared.start_s}
+    source: dict[str, Any] = {"Sources": [str(task.path)], "StartTime": prepared.start_s}
+    if predictor.scan is not None:
+        blocks = _around_scan(predictor.scan(), blocks, trained)
+        source["ReferenceImage"] = "mean image of a calibration scan of the same person"
     overview = write_predicted_run(task.files, blocks, n_volumes, trained.card, regions, source)
     write_text(task.files.page, render_page(_page(task, prepared, overview, predictor)))
     about = source | {
@@ -309,6 +339,13 @@ def _predict(task: Task, predictor: Predictor) -> int:
     }
     write_sidecar(task.files, trained.card, about)
     return n_volumes
+
+
+def _around_scan(
+    scan: np.ndarray, blocks: Iterable[np.ndarray], trained: TrainedModel
+) -> Iterator[np.ndarray]:
+    for block in blocks:
+        yield around(scan, block, trained.scaling.reference) * trained.mask
 
 
 def _page(
@@ -330,7 +367,7 @@ def _page(
             "Volumes": f"{n_volumes}, TR {card.tr_s:g} s; the first begins {prepared.start_s:.2f} "
             "s after the first sample of the EEG",
             "Grid": f"{' × '.join(map(str, regions.labels.shape))} voxels, {card.space}",
-            "Volume": _what_a_volume_is(predictor.trained),
+            "Volume": _what_a_volume_is(predictor),
             "Regions": f"{regions.atlas}, {len(regions)} regions",
             "Model": f"{card.recipe} recipe, trained on {len(card.subjects['train'])} subjects, "
             f"epoch {card.epoch}",
@@ -352,7 +389,10 @@ def _title(bold: Path) -> str:
     return " ".join(told) or stem
 
 
-def _what_a_volume_is(trained: TrainedModel) -> str:
+def _what_a_volume_is(predictor: Predictor) -> str:
+    if predictor.scan is not None:
+        return "mean image of a scan of this person × (1 + predicted change)"
+    trained = predictor.trained
     if trained.data.normalise == "voxelwise":
         return "mean image of the training subjects × (1 + predicted change): the anatomy is theirs"
     return "intensity in the units of the training data"

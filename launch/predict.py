@@ -13,8 +13,11 @@ end_quietly()  # importing the rest takes a moment
 
 from eeg2fmri_dist.command import run_verb  # noqa: E402
 from eeg2fmri_dist.config.evaluate import PredictConfig  # noqa: E402
+from eeg2fmri_dist.config.preprocess import BoldConfig  # noqa: E402
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from eeg2fmri_dist.export import TrainedModel
     from eeg2fmri_dist.prediction_job import Predictor, PreparedEeg, Task
 
@@ -53,7 +56,8 @@ def _load(config: PredictConfig) -> tuple[Predictor, list[Task]]:
 
     recordings = find_eeg(config.eeg, config.task, config.subjects)
     find_atlases = functools.partial(load_atlases, config.atlas)
-    predictor = load_predictor(config, find_atlases, functools.partial(_prepare, config))
+    prepare = functools.partial(_prepare, config)
+    predictor = load_predictor(config, find_atlases, prepare, _read_scan)
     return predictor, make_tasks(config, recordings, predictor)
 
 
@@ -73,6 +77,14 @@ def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> Prepar
         for wide in [drawn.name == "topographies"]
     ]
     return PreparedEeg(eeg.features.power, eeg.start_s, describe_eeg(eeg, settings), figures)
+
+
+def _read_scan(trained: TrainedModel, path: Path) -> np.ndarray:
+    from preprocessing.scan_image import scan_image
+
+    card = trained.card
+    settings = BoldConfig.model_validate(card.preprocessing["bold"])
+    return scan_image(path, card.tr_s, settings, card.preprocessing["drop_volumes"])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -28,6 +28,12 @@ class EvaluateConfig(Schema):
     )
     ssim_every: int = Field(
         5, ge=1, description="SSIM is computed on every n-th volume (it costs the most)"
+    )
+    calibration_volumes: list[Annotated[int, Field(ge=0)]] = Field(
+        [0, 10, 30, 60],
+        description="PSNR is also given with a calibration scan of so many volumes of the same "
+        "person (the first of the recording) as the reference image; lengths above half of the "
+        "shortest recording are left out; [] = none",
     )
     max_volumes: int | None = Field(
         None, ge=2, description="score only so many first volumes of each recording; null = all"
@@ -108,6 +114,11 @@ class PredictConfig(Schema):
         le=0.9,
         description="share of the model's channels that a recording may lack; they are "
         "interpolated by spherical splines; 0 = refuse whenever one is missing",
+    )
+    calibration: Path | None = Field(
+        None,
+        description="BOLD run (NIfTI) of the person whose EEG it is, a few volumes beyond those "
+        "dropped: it is registered, and its mean image takes the place of the training subjects'",
     )
     atlas: AtlasConfig = Field(AtlasConfig(), description="regions of the time series")
     scores: Path | None = Field(

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData, shuffled_eeg, with_context
 from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.calibration import score_calibrated, usable_lengths
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
 from eeg2fmri_dist.evaluation.controls import (
     ChangeEeg,
@@ -27,7 +28,14 @@ from eeg2fmri_dist.evaluation.controls import (
 )
 from eeg2fmri_dist.evaluation.recorded import weights_fact
 from eeg2fmri_dist.evaluation.report import write_report
-from eeg2fmri_dist.evaluation.results import ORIGINS, DataFacts, ReportInput, RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.results import (
+    ORIGINS,
+    CalibratedScore,
+    DataFacts,
+    ReportInput,
+    RunSection,
+    ScoreRow,
+)
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate, voxel_mm
 from eeg2fmri_dist.evaluation.slicer import make_slicer
@@ -74,7 +82,10 @@ def evaluate(config: EvaluateConfig) -> None:
     report = ReportInput(
         title=config.title,
         data=describe_data(config, test_set),
-        runs=[_with_weights(score_run(path, trained, test_set), path) for path, trained in runs],
+        runs=[
+            _with_weights(score_run(path, trained, test_set, config.calibration_volumes), path)
+            for path, trained in runs
+        ],
         baselines=score_baselines(test_set),
         provenance=_provenance(key),
     )
@@ -110,20 +121,26 @@ def is_up_to_date(config: EvaluateConfig, key: str) -> bool:
     return report.exists() and metrics["provenance"].get("inputs") == key
 
 
-def score_run(path: Path, trained: TrainedModel, test_set: TestSet) -> RunSection:
-    """Score a run with true, shuffled and zero EEG, and teacher-forced where it can be."""
+def score_run(
+    path: Path, trained: TrainedModel, test_set: TestSet, calibration_volumes: Sequence[int] = ()
+) -> RunSection:
+    """Score a run with true and false EEG, teacher-forced and calibrated where it can be."""
     logger.info("%s", path)
+    calibrated: list[CalibratedScore] = []
     if trained.card.model["name"] == "cae":
         predict = functools.partial(_reconstruct, trained, test_set)
         rows = [test_set.row("reconstruction", predict)]
     else:
         predict = functools.partial(free_running, trained)
         rows = score_controls(predict, test_set) + _score_teacher_forced(trained, test_set)
+        lengths = usable_lengths(calibration_volumes, test_set)
+        calibrated = score_calibrated(predict, test_set, lengths)
     recording = test_set.recordings[0]
     predicted, layout = predict(recording), test_set.store.layout
     tr_s, subject = trained.card.tr_s, recording.subject
     return replace(
         describe_run(path, trained, read_summary(path), rows),
+        calibrated=calibrated,
         figures=illustrate(
             predicted,
             recording.true,

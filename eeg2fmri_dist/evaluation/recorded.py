@@ -11,6 +11,7 @@ from typing import Any
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation.report import FORMAT, FORMAT_VERSION
 from eeg2fmri_dist.evaluation.results import (
+    CalibratedScore,
     Curve,
     DataFacts,
     Origin,
@@ -18,7 +19,7 @@ from eeg2fmri_dist.evaluation.results import (
     RunSection,
     ScoreRow,
 )
-from eeg2fmri_dist.evaluation.significance import RegionTest
+from eeg2fmri_dist.evaluation.significance import Interval, RegionTest
 from eeg2fmri_dist.evaluation.verdict import Verdict, verdict
 
 METRICS = "metrics.json"
@@ -142,7 +143,18 @@ def _run(content: Mapping[str, Any]) -> RunSection:
         ],
         chosen_epoch=content["chosen_epoch"],
         facts=content["facts"],
+        calibrated=[_calibrated(score) for score in content.get("calibrated", ())],
     )
+
+
+def _calibrated(content: Mapping[str, Any]) -> CalibratedScore:
+    intervals = {name: _interval(value) for name, value in content.items() if name != "volumes"}
+    return CalibratedScore(content["volumes"], **intervals)
+
+
+def _interval(content: Mapping[str, Any]) -> Interval:
+    mean, low, high = (_number(content[key]) for key in ("mean", "low", "high"))
+    return Interval(mean, low, high, content["n"], content["method"])
 
 
 def _rows(content: Mapping[str, Any]) -> list[ScoreRow]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from eeg2fmri_dist.evaluation.results import (
     SCORES,
+    CalibratedScore,
     Curve,
     Figure,
     ReportInput,
@@ -70,7 +71,8 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         ``format``, ``version``, ``title``; ``data``: origin, split, subjects, store (see
         `results.DataFacts`); ``scores``: score name -> label, unit, meaning; ``runs``: list of
         name, recipe, model, parameters, facts, chosen_epoch, ``verdict`` (answer, finding,
-        sentence, notes), ``gain_over_shuffled`` (of r_region), ``variants`` and ``curves``;
+        sentence, notes), ``gain_over_shuffled`` (of r_region), ``variants``, ``calibrated`` (PSNR
+        with calibration scans, see `results.CalibratedScore`) and ``curves``;
         ``baselines``; ``provenance``. ``variants`` and ``baselines`` map a name to label, p_value
         and ``scores``: score name -> mean, low, high, n, method (95 % interval over subjects) and
         ``subjects`` (subject -> value). Numbers that are not finite are null.
@@ -209,6 +211,7 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
         },
         "gain_over_shuffled": _interval_json(gain(free, shuffled)) if free and shuffled else None,
         "variants": {row.name: _row_json(row) for row in run.rows},
+        "calibrated": [_calibrated_json(score) for score in run.calibrated],
         "curves": [_curve_json(curve) for curve in run.curves if curve.train or curve.validation],
     }
 
@@ -228,6 +231,13 @@ def _row_json(row: ScoreRow) -> dict[str, Any]:
 
 def _interval_json(interval: Interval) -> dict[str, Any]:
     return dict(vars(interval))
+
+
+def _calibrated_json(score: CalibratedScore) -> dict[str, Any]:
+    intervals = {name: value for name, value in vars(score).items() if name != "volumes"}
+    return {"volumes": score.volumes} | {
+        name: _interval_json(interval) for name, interval in intervals.items()
+    }
 
 
 def _curve_json(curve: Curve) -> dict[str, Any]:

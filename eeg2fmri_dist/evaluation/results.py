@@ -322,6 +322,28 @@ class FigureGroup:
 
 
 @dataclass(frozen=True)
+class CalibratedScore:
+    """PSNR on the paper's scale with a calibration scan of so many volumes.
+
+    Attributes
+    ----------
+    volumes : int
+        Length of the scan: the first volumes of the recording, which are not scored. 0 = none.
+    true_eeg, shuffled_eeg, mean_image : Interval
+        PSNR in dB of the prediction, of the one from shuffled EEG, and of the reference image
+        alone, over subjects.
+    gain : Interval
+        True above shuffled EEG in dB, subject by subject.
+    """
+
+    volumes: int
+    true_eeg: Interval
+    shuffled_eeg: Interval
+    mean_image: Interval
+    gain: Interval
+
+
+@dataclass(frozen=True)
 class RunSection:
     """One trained model and its scores.
 
@@ -349,6 +371,8 @@ class RunSection:
     facts : mapping of str to str
         Shown as a table: learning rate, reference image, training time, what chose the
         checkpoint, ...
+    calibrated : sequence of CalibratedScore
+        PSNR with calibration scans of growing length; empty where it was not asked for.
     """
 
     name: str
@@ -361,6 +385,7 @@ class RunSection:
     figures: Sequence[FigureGroup] = ()
     slicer: Slicer | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    calibrated: Sequence[CalibratedScore] = ()
 
     def row(self, name: str) -> ScoreRow | None:
         """Return the variant of that name, if it was scored."""

@@ -235,6 +235,26 @@ def test_a_bids_folder_is_predicted_into_a_derivative_data_set(job, tmp_path):
     assert re.search(r"sub-43_task-rest +up to date", verb(*command, "--dry-run"))
 
 
+def test_a_scan_of_the_person_is_registered_and_becomes_the_reference(job, tmp_path):
+    (bold,) = (job / "recordings" / "fMRI" / "43").glob("*mepi_rest*.nii.gz")
+    command = predict_command(job, tmp_path, calibration=bold)
+    verb(*command)
+    calibrated = nib.load(tmp_path / "p.nii.gz").get_fdata()
+    store = Store(job / "store.h5")
+    (entry,) = (entry for entry in store.recordings if entry.subject == "43")
+    own = store.bold(entry.first_sample, entry.first_sample + entry.n_samples).mean(axis=0)
+    mask = store.layout.mask
+    plain = nib.load(job / "predicted.nii.gz").get_fdata()
+    errors = [np.abs(v.mean(axis=-1) - own)[mask].mean() for v in (calibrated, plain)]
+    assert errors[0] < 0.2 * errors[1]
+    assert (calibrated[~mask] == 0).all()
+
+
+def test_what_is_no_scan_is_refused(job, tmp_path):
+    command = predict_command(job, tmp_path, calibration=job / "store.h5")
+    assert "store.h5" in verb(*command, expect=3)
+
+
 def predict_command(job, tmp_path, **changes):
     values = {"run": job / "transformer", "eeg": eeg_of_test_subject(job)} | changes
     overrides = [f"{key}={value}" for key, value in values.items()]

@@ -78,6 +78,7 @@ def job(store, weights, recordings, tmp_path, monkeypatch):
             {"run": weights, "eeg": ["x.edf"], "output": tmp_path / "out", **changes}
         )
         prepared = []
+        go.prepared = prepared
 
         def prepare(trained, path):
             prepared.append(path.stem)
@@ -90,7 +91,13 @@ def job(store, weights, recordings, tmp_path, monkeypatch):
             return PreparedEeg(power, 3.0, {"Channels": "<b>six</b>"}, [picture])
 
         chosen = [file for file in recordings if only is None or file.entities["sub"] in only]
-        predictor = load_predictor(config, lambda grid, mask: store.layout.atlases, prepare)
+
+        def read_scan(trained, path):
+            prepared.append(path.stem)
+            return np.load(path)
+
+        atlases = store.layout.atlases
+        predictor = load_predictor(config, lambda grid, mask: atlases, prepare, read_scan)
         tasks = make_tasks(config, chosen, predictor)
         try:
             run_tasks(tasks, predictor)
@@ -119,6 +126,32 @@ def test_files_hold_the_prediction(job, store, weights):
     assert sidecar["RepetitionTime"] == TR_S
     assert sidecar["StartTime"] == 3.0
     assert "not a medical device" in sidecar["Description"]
+
+
+def test_a_scan_of_the_person_takes_the_place_of_the_training_mean(job, store, weights, tmp_path):
+    scan = (3 * store.bold(0, 5).mean(axis=0)).astype(np.float32)  # another gain
+    np.save(tmp_path / "scan.npy", scan)
+    files = job(only=["a"], calibration=tmp_path / "scan.npy")["sub-a_task-rest"]
+    volumes = np.moveaxis(nib.load(files.bold).get_fdata(), -1, 0)
+    trained = load_model(weights)
+    change = predict_bold(trained, store.eeg(0, N_VOLUMES)) / np.where(
+        trained.mask, trained.scaling.reference, 1
+    )
+    expected = np.where(trained.mask, scan * change, 0)
+    np.testing.assert_allclose(volumes, expected, rtol=1e-5, atol=1e-3)
+    assert "calibration scan" in json.loads(files.sidecar.read_text())["ReferenceImage"]
+    # Known again; another scan is another prediction.
+    job(only=["a"], calibration=tmp_path / "scan.npy")
+    assert job.prepared == []
+    np.save(tmp_path / "scan.npy", scan + 1)
+    job(only=["a"], calibration=tmp_path / "scan.npy")
+    assert job.prepared == ["a", "scan"]
+
+
+def test_a_scan_is_of_one_person(job, tmp_path):
+    np.save(tmp_path / "scan.npy", np.zeros(1))
+    with pytest.raises(ConfigError, match=r"a scan of one person cannot calibrate 2 \(a, b\)"):
+        job(only=["a", "b"], calibration=tmp_path / "scan.npy")
 
 
 def test_names_and_folders_are_those_of_bids_derivatives(job, tmp_path):
