@@ -187,7 +187,7 @@ class _Fit:
         scores = validator.score(objective, self.stop, self.heartbeat)
         best = validator.selection_score(scores)
         scores["ridge/penalty"] = solution.penalty
-        monitor.slices(1, *validator.example)
+        monitor.pictures(1, validator.example)
         monitor.epoch(1, 1, scores)
         monitor.hparams(config.model_dump(mode="json"), scores)
         return Progress(step=1, validated_epoch=1, best_score=best)

@@ -270,7 +270,7 @@ class Trainer:
         """Score the model as it would be saved."""
         self.heartbeat.at(self.progress.step, "validating")
         scores = self.validator.score(self.scored.current(), self.stop, self.heartbeat)
-        self.monitor.slices(self.progress.step, *self.validator.example)
+        self.monitor.pictures(self.progress.step, self.validator.example)
         return scores
 
     def note_score(self, score: float) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from eeg2fmri_dist.config.dotted import dotted
@@ -23,7 +22,9 @@ from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.flops import PeakRate, flop_utilisation
 from eeg2fmri_dist.training.journal import append_record, drop_records_after, read_records
 from eeg2fmri_dist.training.profiling import StepProfiler
+from eeg2fmri_dist.training.regional_pictures import curve_picture, matrix_picture
 from eeg2fmri_dist.training.slices import compare_slices
+from eeg2fmri_dist.training.validation import Example
 
 logger = logging.getLogger(__name__)
 
@@ -178,12 +179,17 @@ class Monitor:
         append_record(self._log, record)
         logger.info("%s", self._epoch_line(epoch, step, record))
 
-    def slices(self, step: int, truth: np.ndarray, predicted: np.ndarray) -> None:
-        """Show true (left) and predicted volumes, (x, y, z) each, in three planes."""
-        if self._events is None:
+    def pictures(self, step: int, example: Example | None) -> None:
+        """Show a validated recording beside the truth: slices, regional curves, matrices."""
+        if self._events is None or example is None:
             return
-        for plane, picture in compare_slices(truth, predicted).items():
+        for plane, picture in compare_slices(example.true, example.predicted).items():
             self._events.add_image(f"slices/{plane}", picture[None], step, dataformats="CHW")
+        series = example.true_regions, example.predicted_regions
+        curves = curve_picture(*series, example.names, example.tr_s)
+        self._events.add_image("regions/curves", curves, step, dataformats="HWC")
+        matrices = matrix_picture(*series)
+        self._events.add_image("regions/correlation", matrices, step, dataformats="HWC")
 
     def hparams(self, config: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """Put the run into the HPARAMS tab, at its end.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -19,6 +21,30 @@ from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_wi
 from eeg2fmri_dist.training.preemption import StopRequest
 
 _IMAGE_SCORES_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a validation saw of one recording, for pictures.
+
+    Attributes
+    ----------
+    true, predicted : ndarray of shape (x, y, z)
+        A volume, in stored units.
+    true_regions, predicted_regions : ndarray of shape (volume, region)
+        Detrended regional means.
+    names : tuple of str
+        Of the regions.
+    tr_s : float
+        Repetition time in s.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    true_regions: np.ndarray
+    predicted_regions: np.ndarray
+    names: tuple[str, ...]
+    tr_s: float
 
 
 class Validator:
@@ -50,7 +76,7 @@ class Validator:
         self._parts = {"train": (train, [0]), "validation": (validation, None)}
         self._regions, self._optimisation = regions, optimisation
         self._ranks, self._device = ranks, device
-        self.example: tuple[np.ndarray, np.ndarray] = (np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
+        self.example: Example | None = None
 
     def score(
         self, objective: Objective, stop: StopRequest, heartbeat: Heartbeat
@@ -91,13 +117,18 @@ class Validator:
         normalised = data.segment_bold(segment, 0, stop)
         true = data.store.bold(data.segments[segment].start, data.segments[segment].start + stop)
         volumes = to_volumes(predicted, data.config, data.scaling)
-        self.example = (true[-1], volumes[-1])
+        measured, series = self._series(data, true), self._series(data, volumes)
+        self.example = Example(
+            *(true[-1], volumes[-1], measured, series, self._regions.names),
+            data.store.recordings[data.segments[segment].recording].tr_s,
+        )
         scores = {"loss": self._error(objective, predicted, normalised)}
         scores |= self._image_scores(data, volumes, true)
-        scores |= self._regional_scores(data, volumes, true)
+        scores["r_region"] = float(temporal_correlation(series, measured).mean())
+        scores["std_ratio"] = temporal_std_ratio(series, measured)
         if "eeg" in objective.predicts_from:
             scores["shuffled_gap"] = scores["r_region"] - self._r_shuffled(
-                objective, data, segment, true
+                objective, data, segment, measured
             )
         if isinstance(objective, TokenGeneration):
             forced = predict_teacher_forced(objective, data, windows, self._device)
@@ -127,26 +158,16 @@ class Validator:
         return {"psnr_db": scores["psnr_paper_db"], "ssim": scores["ssim2d_paper"]}
 
     def _r_shuffled(
-        self, objective: Objective, data: WindowData, segment: int, true: np.ndarray
+        self, objective: Objective, data: WindowData, segment: int, measured: np.ndarray
     ) -> float:
         """Temporal r with EEG from half a recording away; a model that ignores the EEG keeps it."""
         false = data.false_eeg(segment, shuffled_eeg)
         windows = false.tiling_windows()[: self._optimisation.validation_windows]
         predicted = predict_windows(objective, false, windows, self._device)
-        volumes = to_volumes(predicted, data.config, data.scaling)
-        return self._regional_scores(data, volumes, true)["r_region"]
+        series = self._series(data, to_volumes(predicted, data.config, data.scaling))
+        return float(temporal_correlation(series, measured).mean())
 
-    def _regional_scores(
-        self, data: WindowData, volumes: np.ndarray, true: np.ndarray
-    ) -> dict[str, float]:
-        predicted, measured = (
-            detrend(
-                regional_means(v, self._regions.labels, len(self._regions)),
-                data.config.detrend_order,
-            )
-            for v in (volumes, true)
-        )
-        return {
-            "r_region": float(temporal_correlation(predicted, measured).mean()),
-            "std_ratio": temporal_std_ratio(predicted, measured),
-        }
+    def _series(self, data: WindowData, volumes: np.ndarray) -> np.ndarray:
+        """Detrended regional means (volume, region)."""
+        means = regional_means(volumes, self._regions.labels, len(self._regions))
+        return detrend(means, data.config.detrend_order)

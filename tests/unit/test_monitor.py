@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from eeg2fmri_dist.config.monitor import MonitorConfig
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.training.flops import PeakRate
 from eeg2fmri_dist.training.monitor import Monitor, read_log
+from eeg2fmri_dist.training.validation import Example
 
 STEPS_PER_EPOCH = 8
 CPU = torch.device("cpu")
@@ -119,7 +121,7 @@ def test_logs_of_ranks_that_are_gone_are_cut_too(tmp_path):
 def test_only_the_first_rank_writes_events_and_epochs(tmp_path):
     monitor = make_monitor(tmp_path, rank=1, world_size=2)
     train(monitor, 1, 8)
-    monitor.slices(8, np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))
+    monitor.pictures(8, example(np.zeros((4, 4, 4)), np.zeros((4, 4, 4))))
     monitor.hparams({}, {})
     monitor.close()
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
@@ -217,11 +219,11 @@ def test_slices_of_three_planes_show_truth_beside_prediction(tmp_path):
     truth = np.arange(np.prod(shape), dtype=float).reshape(shape)
     monitor = make_monitor(tmp_path)
     monitor.start(0)
-    monitor.slices(5, truth, np.zeros(shape))
+    monitor.pictures(5, example(truth, np.zeros(shape)))
     monitor.close()
     events = read_events(tmp_path)
     sizes = {"axial": (6, 10), "coronal": (6, 4), "sagittal": (10, 4)}  # width, height of one
-    assert set(events.Tags()["images"]) == {f"slices/{plane}" for plane in sizes}
+    assert set(events.Tags()["images"]) > {f"slices/{plane}" for plane in sizes}
     for plane, (width, height) in sizes.items():
         (image,) = events.Images(f"slices/{plane}")
         assert (image.step, image.width, image.height) == (5, 2 * width + 2, height)
@@ -236,12 +238,47 @@ def test_slices_of_three_planes_show_truth_beside_prediction(tmp_path):
     assert np.argmax(axial[:, :6]) == np.argmax(expected.clip(*np.percentile(truth, [1, 99])))
 
 
-def decode(png):
+def example(true, predicted):
+    series = np.random.default_rng(0).standard_normal((2, 20, 6))
+    names = tuple(f"Region {number}" for number in range(1, 7))
+    return Example(true, predicted, *(1000 + series), names, 2.0)
+
+
+def test_regional_curves_and_matrices_are_shown(tmp_path):
+    monitor = make_monitor(tmp_path)
+    monitor.start(0)
+    shown = example(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))
+    monitor.pictures(5, shown)
+    # A model that collapsed to one image: nothing correlates with anything.
+    still = np.full_like(shown.true_regions, 1000.0)
+    monitor.pictures(9, replace(shown, predicted_regions=still))
+    monitor.close()
+    events = read_events(tmp_path)
+    assert {"regions/curves", "regions/correlation"} < set(events.Tags()["images"])
+    first, second = (
+        decode(image.encoded_image_string, "RGB") for image in events.Images("regions/correlation")
+    )
+    side = 6 * 4
+    assert first.shape == (side, 3 * side + 2 * 8, 3)
+    truth = np.corrcoef(shown.true_regions.T)
+    cells = first[2::4, 2:side:4].astype(float)
+    # Red where positive (less blue), blue where negative (less red).
+    found = (cells[..., 0] - cells[..., 2]) / np.where(truth > 0, 178 - 43, 172 - 33)
+    np.testing.assert_allclose(found, truth, atol=0.02)
+    assert (second[:, :side] == first[:, :side]).all()
+    off_diagonal = second[2, side + 8 + 6 : 2 * side + 8]
+    assert (off_diagonal == 255).all()
+    curves = decode(events.Images("regions/curves")[0].encoded_image_string, "RGB")
+    assert curves.shape[1] == 700
+    assert len(np.unique(curves.reshape(-1, 3), axis=0)) > 50
+
+
+def decode(png, mode="L"):
     import io
 
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    return np.asarray(Image.open(io.BytesIO(png)).convert(mode))
 
 
 def test_no_step_before_a_flush_is_lost_by_kill_9(tmp_path):
