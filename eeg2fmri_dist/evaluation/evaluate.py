@@ -18,6 +18,7 @@ from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData, shuffled_eeg, with_context
 from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.brain_maps import CorrelationMap, correlation_figure
 from eeg2fmri_dist.evaluation.calibration import score_calibrated, usable_lengths
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
 from eeg2fmri_dist.evaluation.controls import (
@@ -32,6 +33,7 @@ from eeg2fmri_dist.evaluation.results import (
     ORIGINS,
     CalibratedScore,
     DataFacts,
+    FigureGroup,
     ReportInput,
     RunSection,
     ScoreRow,
@@ -127,21 +129,26 @@ def score_run(
     """Score a run with true and false EEG, teacher-forced and calibrated where it can be."""
     logger.info("%s", path)
     calibrated: list[CalibratedScore] = []
+    maps: list[FigureGroup] = []
     if trained.card.model["name"] == "cae":
         predict = functools.partial(_reconstruct, trained, test_set)
         rows = [test_set.row("reconstruction", predict)]
     else:
+        brain = CorrelationMap(test_set.store.layout.mask)
         predict = functools.partial(free_running, trained)
-        rows = score_controls(predict, test_set) + _score_teacher_forced(trained, test_set)
+        watched = brain.watching(predict)
+        rows = score_controls(watched, test_set) + _score_teacher_forced(trained, test_set)
         lengths = usable_lengths(calibration_volumes, test_set)
-        calibrated = score_calibrated(predict, test_set, lengths)
+        calibrated = score_calibrated(watched, test_set, lengths)
+        maps = [_map_of(brain, test_set)]
     recording = test_set.recordings[0]
     predicted, layout = predict(recording), test_set.store.layout
     tr_s, subject = trained.card.tr_s, recording.subject
     return replace(
         describe_run(path, trained, read_summary(path), rows),
         calibrated=calibrated,
-        figures=illustrate(
+        figures=maps
+        + illustrate(
             predicted,
             recording.true,
             layout,
@@ -155,6 +162,12 @@ def score_run(
             predicted, recording.true, layout.mask, voxel_mm(layout), tr_s, f"Subject {subject}."
         ),
     )
+
+
+def _map_of(brain: CorrelationMap, test_set: TestSet) -> FigureGroup:
+    layout, count = test_set.store.layout, len(test_set.recordings)
+    drawn = correlation_figure(brain.volume(), layout.mask, voxel_mm(layout), count)
+    return FigureGroup("Where in the brain", "", [drawn])
 
 
 def _score_teacher_forced(trained: TrainedModel, test_set: TestSet) -> list[ScoreRow]:

@@ -36,6 +36,7 @@ MAIN_SCORES = (
 )
 # Beside the main scores: of change over time; the rest is of images.
 _TIME_SCORES = (
+    "r_specific",
     "ev_region",
     "ev_voxel",
     "fc_distance",

@@ -11,6 +11,7 @@ import numpy as np
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.spectra import spectra_figures
 from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.runs import load_run_config
@@ -147,6 +148,12 @@ def _time_courses(
             "Correlation matrices",
             f"Subject {subject}, {len(regions)} regions.",
             figures.correlation_matrices(predicted, true, regions.names),
+        ),
+        FigureGroup(
+            "Spectra",
+            f"Subject {subject}, mean over {len(regions)} regions. With few windows unrelated "
+            "series are coherent, too: compare with another model.",
+            spectra_figures(predicted, true, tr_s),
         ),
     ]
 

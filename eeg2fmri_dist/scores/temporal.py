@@ -144,18 +144,27 @@ def spectral_coherence(predicted: np.ndarray, true: np.ndarray, segment: int = 3
     float
         In [0, 1]; NaN below 8 volumes.
     """
+    if min(segment, len(true) // 2) < 4:
+        return float("nan")
+    return float(coherence_by_frequency(predicted, true, segment).mean())
+
+
+def coherence_by_frequency(
+    predicted: np.ndarray, true: np.ndarray, segment: int = 32
+) -> np.ndarray:
+    """Return the coherence of each series, (frequency, series), from the first frequency above 0.
+
+    Frequency 0 is the mean, which the detrending of Welch's windows takes away. See
+    `spectral_coherence`.
+    """
     from scipy import signal
 
-    length = min(segment, len(true) // 2)
-    if length < 4:
-        return float("nan")
     pair = unit_series(predicted), unit_series(true)
-    options = {"nperseg": length, "axis": 0}
+    options = {"nperseg": min(segment, len(true) // 2), "axis": 0}
     cross = signal.csd(*pair, **options)[1]
     powers = [signal.welch(series, **options)[1] for series in pair]
     product = powers[0] * powers[1]
     coherence = np.divide(
         np.abs(cross) ** 2, product, out=np.zeros_like(product), where=product > 0
     )
-    # The first frequency is the mean, which the window's detrending takes away.
-    return float(coherence[1:].mean())
+    return coherence[1:]
