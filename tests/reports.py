@@ -1,11 +1,13 @@
 """A small report with everything in it that a report can have."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.results import (
+    CalibratedScore,
     Curve,
     DataFacts,
     FigureGroup,
@@ -14,6 +16,7 @@ from eeg2fmri_dist.evaluation.results import (
     RunSection,
     ScoreRow,
 )
+from eeg2fmri_dist.evaluation.significance import RegionTest, subject_interval
 
 SUBJECTS = ("43", "48", "49", "50")
 
@@ -26,6 +29,13 @@ def row(name, r, p=0.5, std_ratio=0.6, subjects=SUBJECTS, **others):
         for subject, delta in zip(subjects, spread, strict=True)
     }
     return ScoreRow(name, scores, p)
+
+
+def with_regions(scored):
+    """The same row with r of two regions, in each subject and tested."""
+    regional = {who: (values["r_region"], 0.1) for who, values in scored.subjects.items()}
+    means = tuple(np.mean([*regional.values()], axis=0).tolist())
+    return replace(scored, regions=RegionTest(means, (0.01, 0.4), (0.02, 0.4)), regional=regional)
 
 
 def run(*rows, **options):
@@ -50,13 +60,17 @@ def _figure_groups():
 def make_report(**changes):
     """Return a report of a Transformer and a CAE; `changes` are of `DataFacts`."""
     rows = (
-        row("free", 0.4, 1e-4, psnr_peer_db=np.inf, ssim2d_peer=np.nan),
-        row("shuffled", 0.0),
+        with_regions(row("free", 0.4, 1e-4, psnr_peer_db=np.inf, ssim2d_peer=np.nan)),
+        with_regions(row("shuffled", 0.0)),
     )
     section = run(
         *rows,
         curves=[Curve("loss", [(1, 0.5), (2, 0.4)], [(1, 0.6), (2, 0.5)]), Curve("empty")],
         chosen_epoch=2,
+        calibrated=[
+            CalibratedScore(length, *(subject_interval([psnr_db, psnr_db + 1.0]) for _ in range(4)))
+            for length, psnr_db in ((0, 25.0), (10, 47.0))
+        ],
         figures=_figure_groups(),
         facts={"Note": "<script>alert(1)</script>"},
     )
@@ -73,6 +87,7 @@ def make_report(**changes):
         "n_volumes": 60,
         "tr_s": 2.16,
         "grid": (8, 9, 7),
+        "region_names": ["Cuneus", "Insula"],
         **changes,
     }
     autoencoder = RunSection("cae", "own", "cae", 10, [row("reconstruction", 0.9)])

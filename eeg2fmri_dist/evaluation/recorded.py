@@ -166,10 +166,11 @@ def _row(name: str, content: Mapping[str, Any]) -> ScoreRow:
     for score, values in content["scores"].items():
         for subject, value in values["subjects"].items():
             subjects.setdefault(subject, {})[score] = _number(value)
-    regions = content.get("regions")
+    regions, regional = content.get("regions"), {}
     if regions:
+        regional = {who: tuple(map(_number, r)) for who, r in regions.get("subjects", {}).items()}
         regions = RegionTest(*(tuple(map(_number, regions[key])) for key in ("r", "p", "q")))
-    return ScoreRow(name, subjects, content["p_value"], regions)
+    return ScoreRow(name, subjects, content["p_value"], regions, regional)
 
 
 def _points(points: Sequence[Sequence[float | None]]) -> list[tuple[float, float]]:

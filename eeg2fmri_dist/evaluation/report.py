@@ -16,8 +16,9 @@ from eeg2fmri_dist.evaluation.results import (
     RunSection,
     ScoreRow,
     gain,
+    regional_gain,
 )
-from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, Interval
+from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, Interval, RegionTest
 from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
 from eeg2fmri_dist.files import write_json, write_text
@@ -72,11 +73,13 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         ``format``, ``version``, ``title``; ``data``: origin, split, subjects, store (see
         `results.DataFacts`); ``scores``: score name -> label, unit, meaning; ``runs``: list of
         name, recipe, model, parameters, facts, chosen_epoch, ``verdict`` (answer, finding,
-        sentence, notes), ``gain_over_shuffled`` (of r_region), ``variants``, ``calibrated`` (PSNR
-        with calibration scans, see `results.CalibratedScore`) and ``curves``;
-        ``baselines``; ``provenance``. ``variants`` and ``baselines`` map a name to label, p_value
-        and ``scores``: score name -> mean, low, high, n, method (95 % interval over subjects) and
-        ``subjects`` (subject -> value). Numbers that are not finite are null.
+        sentence, notes), ``gain_over_shuffled`` (of r_region), ``regions_over_shuffled`` (the same
+        for each region, `significance.sign_flip_test`), ``variants``, ``calibrated`` (PSNR with
+        calibration scans, see `results.CalibratedScore`) and ``curves``; ``baselines``;
+        ``provenance``. ``variants`` and ``baselines`` map a name to label, p_value, ``regions``
+        (r, p and q of each, and r of ``subjects``) and ``scores``: score name -> mean, low, high,
+        n, method (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that
+        are not finite are null.
     """
     content = {
         "format": FORMAT,
@@ -96,10 +99,11 @@ def to_json(report: ReportInput) -> dict[str, Any]:
 
 def render_html(report: ReportInput) -> str:
     """Return the page: figures, style and numbers in one file that loads nothing else."""
-    filters: dict[str, Callable[..., str]] = {
+    filters: dict[str, Callable[..., Any]] = {
         "number": format_score,
         "p_value": format_p,
         "run_title": run_title,
+        "sort_by": lambda places, values: sorted(places, key=lambda at: -values[at]),
         "lower_first": lambda text: text[:1].lower() + text[1:],
     }
     return render("report.html.j2", filters, _view(report))
@@ -157,6 +161,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "report": report,
         "zip": zip,
         "verdicts": verdicts,
+        "over_shuffled": [_over_shuffled(run) for run in report.runs],
         "headline": headline([item for _, item in verdicts]),
         "overview": overview,
         "groups": [*groups, *controls],
@@ -197,6 +202,7 @@ def format_p(p: float | None) -> str:
 def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
     decided = verdict(run, baselines)
     free, shuffled = run.row("free"), run.row("shuffled")
+    over_shuffled = _over_shuffled(run)
     return {
         "name": run.name,
         "recipe": run.recipe,
@@ -211,10 +217,16 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
             "notes": decided.notes,
         },
         "gain_over_shuffled": _interval_json(gain(free, shuffled)) if free and shuffled else None,
+        "regions_over_shuffled": vars(over_shuffled) if over_shuffled else None,
         "variants": {row.name: _row_json(row) for row in run.rows},
         "calibrated": [_calibrated_json(score) for score in run.calibrated],
         "curves": [_curve_json(curve) for curve in run.curves if curve.train or curve.validation],
     }
+
+
+def _over_shuffled(run: RunSection) -> RegionTest | None:
+    free, shuffled = run.row("free"), run.row("shuffled")
+    return regional_gain(free, shuffled) if free and shuffled else None
 
 
 def _row_json(row: ScoreRow) -> dict[str, Any]:
@@ -222,7 +234,7 @@ def _row_json(row: ScoreRow) -> dict[str, Any]:
     return {
         "label": row.label,
         "p_value": row.p_value,
-        "regions": vars(row.regions) if row.regions else None,
+        "regions": {**vars(row.regions), "subjects": row.regional} if row.regions else None,
         "scores": {
             name: {**_interval_json(row.interval(name)), "subjects": row.values(name)}
             for name in names

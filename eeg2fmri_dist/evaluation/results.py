@@ -10,7 +10,13 @@ from enum import StrEnum
 import numpy as np
 
 from eeg2fmri_dist.evaluation.baselines import BASELINES
-from eeg2fmri_dist.evaluation.significance import Interval, RegionTest, Scale, subject_interval
+from eeg2fmri_dist.evaluation.significance import (
+    Interval,
+    RegionTest,
+    Scale,
+    sign_flip_test,
+    subject_interval,
+)
 from eeg2fmri_dist.evaluation.slicer import Slicer
 
 VARIANTS = {
@@ -193,12 +199,15 @@ class ScoreRow:
         Of ``r_region``, from circular shifts.
     regions : RegionTest or None
         The same for each region.
+    regional : mapping of str to tuple of float
+        Subject -> r of each region.
     """
 
     name: str
     subjects: Mapping[str, Mapping[str, float]]
     p_value: float | None = None
     regions: RegionTest | None = None
+    regional: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_recordings(
@@ -267,6 +276,18 @@ def gain(row: ScoreRow, other: ScoreRow, score: str = "r_region") -> Interval:
     return subject_interval(
         [own[subject] - others[subject] for subject in own if subject in others]
     )
+
+
+def regional_gain(row: ScoreRow, other: ScoreRow) -> RegionTest | None:
+    """Test over subjects, for each region, whether a row's r is above another's.
+
+    None where r of each region is not known for two subjects or more.
+    """
+    subjects = [subject for subject in row.regional if subject in other.regional]
+    if len(subjects) < 2:
+        return None
+    pairs = [(row.regional[subject], other.regional[subject]) for subject in subjects]
+    return sign_flip_test(np.array([np.subtract(own, others) for own, others in pairs]))
 
 
 @dataclass(frozen=True)

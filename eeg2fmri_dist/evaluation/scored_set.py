@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +99,11 @@ class TestSet:
         scores, shifts, matrices = zip(*results, strict=True)
         p_value = circular_shift_p([curves.mean(axis=1) for curves in shifts])
         row = ScoreRow.from_recordings(name, zip(subjects, scores, strict=True), p_value)
-        row = replace(row, regions=compare_regions(shifts))
+        row = replace(
+            row,
+            regions=compare_regions(shifts),
+            regional=_by_subject(subjects, [curves[0] for curves in shifts]),
+        )
         if len(subjects) > 1:
             found = identified(matrices, self._true_matrices())
             row = row.with_scores(
@@ -128,6 +132,16 @@ class TestSet:
             detrend_order=DETREND_ORDER,
             ssim_every=self.ssim_every,
         )
+
+
+def _by_subject(
+    subjects: Sequence[str], regional: Sequence[np.ndarray]
+) -> dict[str, tuple[float, ...]]:
+    """Average r of each region over a subject's recordings."""
+    found: dict[str, list[np.ndarray]] = {}
+    for subject, r in zip(subjects, regional, strict=True):
+        found.setdefault(subject, []).append(r)
+    return {subject: tuple(np.mean(runs, axis=0).tolist()) for subject, runs in found.items()}
 
 
 def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]]) -> TestSet:

@@ -177,6 +177,41 @@ def compare_regions(
     return RegionTest(tuple(observed.tolist()), tuple(p.tolist()), tuple(q.tolist()))
 
 
+def sign_flip_test(differences: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> RegionTest:
+    """Test over subjects, for each region, whether a difference is above 0 in people at large.
+
+    Where nothing is different, a subject's difference is as likely to have the other sign: p is
+    the share of all ways to flip signs, the observed one among them, whose mean is as large
+    (Nichols and Holmes, Human Brain Mapping 15(1), 2002). A subject's regions are flipped
+    together. p cannot fall below ``2^-n`` for n subjects: 1/16 for 4.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (subject, region)
+        Such as r with true EEG minus r with shuffled EEG.
+    draws : int
+        Random flips, where there are more ways than so many; else all ways are tried.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    RegionTest
+        With the mean difference as ``r``.
+    """
+    n = len(differences)
+    if 2**n <= draws:
+        ways = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        ways = np.random.default_rng(seed).integers(0, 2, size=(draws, n))
+        ways[0] = 0  # as observed
+    means = (1 - 2 * ways) @ differences / n
+    observed = differences.mean(axis=0)
+    p = (means >= observed - 1e-12).mean(axis=0)
+    q = stats.false_discovery_control(p)
+    return RegionTest(tuple(observed.tolist()), tuple(p.tolist()), tuple(q.tolist()))
+
+
 def circular_shift_p(
     recordings: Sequence[np.ndarray], *, min_shift: int = 1, draws: int = 10_000, seed: int = 0
 ) -> float:

@@ -11,6 +11,7 @@ from PIL import Image
 from reports import SUBJECTS, make_report, row, run
 
 from eeg2fmri_dist.evaluation import figures
+from eeg2fmri_dist.evaluation.recorded import read_report
 from eeg2fmri_dist.evaluation.report import render_html, to_json, write_report
 from eeg2fmri_dist.evaluation.results import Origin, ReportInput, ScoreRow
 from eeg2fmri_dist.evaluation.verdict import Finding, verdict
@@ -286,3 +287,21 @@ def test_slices_of_a_prediction_that_never_changes():
     assert not change.any()
     mask = np.ones(change.shape, bool)
     assert figures.change_slices(change, change, mask, (3, 3, 6)).media_type == "image/png"
+
+
+def test_regions_and_calibration_are_on_the_page_and_read_again(tmp_path):
+    report = make_report()
+    write_report(report, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "With a calibration scan" in page
+    # All four subjects are above shuffled EEG in one region, none in the other.
+    assert "4 subjects cannot bring below 0.0625" in page
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    over = content["runs"][0]["regions_over_shuffled"]
+    assert over["r"] == pytest.approx([0.4, 0.0])
+    assert over["p"] == [1 / 16, 1.0]
+    assert content["runs"][0]["variants"]["free"]["regions"]["subjects"]["43"][1] == 0.1
+    assert content["runs"][0]["calibrated"][1]["volumes"] == 10
+    again = to_json(read_report(tmp_path))["runs"][0]
+    for name in ("regions_over_shuffled", "variants", "calibrated"):
+        assert again[name] == content["runs"][0][name]

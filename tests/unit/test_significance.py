@@ -12,6 +12,7 @@ from eeg2fmri_dist.evaluation.significance import (
     compare_regions,
     regional_shift_correlations,
     shift_correlations,
+    sign_flip_test,
     subject_interval,
 )
 from eeg2fmri_dist.scores.temporal import temporal_correlation
@@ -187,3 +188,37 @@ def test_two_subjects_have_a_mean_and_no_interval(values):
     assert interval.mean == pytest.approx(0.4)
     assert not interval.known
     assert np.isnan(interval.low)
+
+
+def test_sign_flips_of_few_subjects_are_those_of_scipy():
+    differences = np.random.default_rng(0).standard_normal((5, 3)) + 0.5
+    found = sign_flip_test(differences)
+    for region in range(3):
+        expected = stats.permutation_test(
+            (differences[:, region],),
+            np.mean,
+            permutation_type="samples",
+            alternative="greater",
+            n_resamples=np.inf,
+        )
+        assert found.p[region] == pytest.approx(expected.pvalue)
+    assert found.q == pytest.approx(stats.false_discovery_control(found.p))
+
+
+def test_sign_flips_cannot_say_more_than_the_number_of_subjects_allows():
+    assert sign_flip_test(np.full((4, 2), 0.3)).p == (1 / 16, 1 / 16)
+    assert sign_flip_test(np.zeros((4, 2))).p == (1, 1)
+    many = sign_flip_test(np.full((20, 2), 0.3))
+    assert max(many.p) < 0.001
+
+
+@pytest.mark.parametrize("subjects", [6, 16])
+def test_p_values_of_sign_flips_are_uniform_where_nothing_is_different(subjects):
+    rng = np.random.default_rng(subjects)
+    # Skewed by the same amount either way, regions of a subject alike.
+    shared = rng.standard_t(3, size=(400, subjects, 1))
+    p = [sign_flip_test(x + rng.standard_normal((subjects, 1)), draws=512).p[0] for x in shared]
+    for level in (0.05, 0.25, 0.5):
+        expected = np.floor(level * 2**subjects) / 2**subjects if subjects < 9 else level
+        share = np.mean(np.array(p) <= level)
+        assert abs(share - expected) < 4 * np.sqrt(level * (1 - level) / 400)
