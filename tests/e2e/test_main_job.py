@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import pybv
 import pytest
+from nilearn.maskers import NiftiLabelsMasker
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from stores import make_store
 
 from eeg2fmri_dist.store import Store, verify
@@ -133,6 +135,40 @@ def test_the_prediction_is_a_bold_run_in_mni_space(job):
     volumes, mask = image.get_fdata(), Store(job / "store.h5").layout.mask
     assert (volumes[~mask] == 0).all()
     assert (volumes[mask].mean(axis=1) > 0).mean() > 0.95
+
+
+def test_scores_are_those_of_nilearn_and_scikit_image_on_the_exported_files(job, tmp_path):
+    store = Store(job / "store.h5")
+    (key,) = (entry.key for entry in store.recordings if entry.subject == "43")
+    export = [sys.executable, "-m", "eeg2fmri_dist.store", "export", str(job / "store.h5"), key]
+    subprocess.run([*export, str(tmp_path)], cwd=ROOT, check=True, timeout=120)
+    (true_path,) = tmp_path.glob("*.nii.gz")
+    name, atlas = next(iter(store.layout.atlases.items()))
+    labels = nib.Nifti1Image(atlas.labels.astype(np.int32), store.layout.affine)
+    masker = NiftiLabelsMasker(labels, detrend=True, standardize=None, verbose=0)
+    predicted, true = (
+        masker.fit_transform(str(path)) for path in (job / "predicted.nii.gz", true_path)
+    )
+    r = [np.corrcoef(pair)[0, 1] for pair in zip(predicted.T, true.T, strict=True)]
+    metrics = json.loads((job / "evaluation" / "metrics.json").read_text())
+    free = metrics["runs"][0]["variants"]["free"]
+    assert name in metrics["data"]["atlas"]
+    assert free["scores"]["r_region"]["subjects"]["43"] == pytest.approx(np.mean(r), abs=2e-3)
+    np.testing.assert_allclose(free["regions"]["subjects"]["43"], r, atol=0.02)
+    predicted, true = (nib.load(path).get_fdata() for path in (job / "predicted.nii.gz", true_path))
+    psnr = peak_signal_noise_ratio(true, predicted, data_range=np.ptp(true))
+    assert free["scores"]["psnr_paper_db"]["subjects"]["43"] == pytest.approx(psnr, abs=1e-3)
+    ssim = []
+    for volumes in zip(
+        np.moveaxis(predicted, -1, 0)[::5], np.moveaxis(true, -1, 0)[::5], strict=True
+    ):
+        scaled = [(v - v.min()) / np.ptp(v) for v in volumes]
+        options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5}
+        options["use_sample_covariance"] = False
+        slices = zip(*(np.moveaxis(v, 2, 0) for v in scaled), strict=True)
+        ssim.append(np.mean([structural_similarity(*pair, **options) for pair in slices]))
+    found = free["scores"]["ssim2d_peer"]["subjects"]["43"]
+    assert found == pytest.approx(np.mean(ssim), abs=1e-3)
 
 
 def test_the_report_calls_simulated_data_simulated(job):
