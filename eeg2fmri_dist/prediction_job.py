@@ -15,6 +15,7 @@ import torch
 
 from eeg2fmri_dist.config.evaluate import PredictConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, SuiteError
+from eeg2fmri_dist.evaluation.prediction_index import write_index
 from eeg2fmri_dist.evaluation.prediction_page import (
     PredictionPage,
     predicted_curves,
@@ -290,15 +291,22 @@ def find_model_standing(config: PredictConfig, weights: str) -> Standing | None:
     return standing
 
 
-def run_tasks(tasks: Sequence[Task], predictor: Predictor) -> None:
+def run_tasks(tasks: Sequence[Task], predictor: Predictor, folder: Path | None = None) -> None:
     """Predict what is not up to date; one recording that fails does not stop the others.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    predictor : Predictor
+    folder : Path or None
+        Data set that gets an index of its pages; None = there is none.
 
     Raises
     ------
     DataError
         After all others are done, if any failed.
     """
-    failed = []
+    failed: dict[str, str] = {}
     for number, task in enumerate(tasks, 1):
         place = f"{task.key} ({number} of {len(tasks)})"
         if task.is_done:
@@ -310,9 +318,11 @@ def run_tasks(tasks: Sequence[Task], predictor: Predictor) -> None:
             n_volumes = _predict(task, predictor)
         except DataError as error:
             logger.error("%s failed: %s", place, error)
-            failed.append(task.key)
+            failed[task.key] = error.what
         else:
             logger.info("%s: predicted %d volumes, %s", place, n_volumes, task.files.page)
+    if folder is not None:
+        write_index(folder, failed)
     if failed:
         raise DataError(
             f"{len(failed)} of {len(tasks)} recordings could not be predicted: "

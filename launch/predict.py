@@ -32,9 +32,10 @@ def act(config: PredictConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     predictor, tasks = _load(config)
-    if not config.writes_one_file:
-        write_dataset(config.output)
-    run_tasks(tasks, predictor)
+    folder = None if config.writes_one_file else config.output
+    if folder is not None:
+        write_dataset(folder)
+    run_tasks(tasks, predictor, folder)
 
 
 def plan(config: PredictConfig) -> list[str]:

@@ -267,6 +267,9 @@ def test_a_bids_folder_is_predicted_into_a_derivative_data_set(job, tmp_path):
     page = (tmp_path / "derivatives" / "sub-43_task-rest_desc-predicted.html").read_text()
     assert "trained on simulated data" in page
     assert "Does the model use the EEG?" in page  # it was evaluated
+    index = (tmp_path / "derivatives" / "index.html").read_text()
+    assert '<a href="sub-43_task-rest_desc-predicted.html">sub-43 task-rest</a>' in index
+    assert 'sub-43 task-eyes</th><td class="text">not predicted' in index
     assert "up to date" in verb(*command, "task=rest")
     assert re.search(r"sub-43_task-rest +up to date", verb(*command, "--dry-run"))
 
