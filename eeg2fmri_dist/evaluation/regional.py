@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.data import shuffled_eeg
@@ -101,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
+        threadpool_limits(options.threads, user_api="blas")
     try:
         write_json(options.run / NAME, score_regions(options.run))
     except SuiteError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from eeg2fmri_dist.config.model import RidgeConfig
@@ -67,9 +68,7 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     ranks = discover_ranks(config.world_size)
     if not ranks.is_first:
         logging.getLogger("eeg2fmri_dist").setLevel(logging.WARNING)
-    torch.set_num_threads(
-        config.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size)
-    )
+    _use_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_size))
     try:
         device = start_process_group(ranks, stop)
     except StopAskedError:
@@ -95,6 +94,12 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
     finally:
         heartbeat.close()
         leave_process_group()
+
+
+def _use_threads(count: int) -> None:
+    """Limit torch, and numpy, whose scores would else take every core from the other ranks."""
+    torch.set_num_threads(count)
+    threadpool_limits(count, user_api="blas")
 
 
 def _train_with_rewinds(
