@@ -65,6 +65,21 @@ class Ceiling:
         return (self.reference * (1 + share * change[:, region])).astype(np.float32)
 
 
+def shared_noise(folder: Path, layout: Layout, recording: TestRecording) -> np.ndarray:
+    """Return the noise that a simulated subject's BOLD and EEG share, (volume,), in percent.
+
+    Zeros where there is none; see docs/simulations.md.
+
+    Raises
+    ------
+    DataError
+        If the subject's truth is missing or damaged.
+    """
+    truth = _read(folder / f"sub-{recording.subject}.npz", ("bold_shared_noise",))
+    first = int(layout.preprocessing.get("drop_volumes", 0))
+    return truth["bold_shared_noise"][first : first + len(recording.true)]
+
+
 def regions_on_grid(
     truth: Mapping[str, np.ndarray], layout: Layout
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -114,10 +129,10 @@ def with_explained(rows: Sequence[ScoreRow], ceiling: ScoreRow) -> list[ScoreRow
     ]
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path, keys: Sequence[str] = _KEYS) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in _KEYS}
+            return {key: archive[key] for key in keys}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"not a whole truth file of a simulated subject ({error})",

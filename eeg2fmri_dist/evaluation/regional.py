@@ -21,25 +21,33 @@ from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.errors import SuiteError
 from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.ceiling import Ceiling, shared_noise
 from eeg2fmri_dist.evaluation.controls import free_running
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
+from eeg2fmri_dist.evaluation.scored_set import (
+    DETREND_ORDER,
+    TestRecording,
+    TestSet,
+    load_test_set,
+)
 from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.scores.metrics import psnr, specific_correlation
-from eeg2fmri_dist.scores.temporal import temporal_correlation, temporal_std_ratio
+from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
 from eeg2fmri_dist.training.manifest import resolve_weights
 
 NAME = "regional.json"
 Scores = dict[str, dict[str, float]]  # score -> subject -> value
 
 
-def score_regions(run: Path) -> Scores:
+def score_regions(run: Path, truth: Path | None = None) -> Scores:
     """Score the best checkpoint of a run on the test subjects of its split.
 
     Parameters
     ----------
     run : Path
         Run folder of a model that predicts from EEG.
+    truth : Path or None
+        Folder with the truth of simulated subjects.
 
     Returns
     -------
@@ -47,6 +55,9 @@ def score_regions(run: Path) -> Scores:
         Score -> subject -> value (mean over the subject's recordings): ``r_region``,
         ``r_specific``, ``std_ratio`` and ``psnr_paper_db`` as in metrics.json, the first two also
         ``_shuffled`` (EEG from half a recording away), and ``r_copy`` of the last true volume.
+        With the truth also ``r_driven``: r with the noise-free BOLD that the EEG shows, and
+        ``r_shared_noise``: r of the prediction's global signal with the noise that BOLD and EEG
+        share (0 where there is none).
 
     Raises
     ------
@@ -57,7 +68,7 @@ def score_regions(run: Path) -> Scores:
     test_set = load_test_set(EvaluateConfig(runs=[run], output=run), [(run, trained)])
     found: dict[str, dict[str, list[float]]] = {}
     for recording in test_set.recordings:
-        for name, value in _score_recording(trained, test_set, recording).items():
+        for name, value in _score_recording(trained, test_set, recording, truth).items():
             found.setdefault(name, {}).setdefault(recording.subject, []).append(value)
     return {
         name: {subject: float(np.mean(values)) for subject, values in by_subject.items()}
@@ -74,13 +85,13 @@ def read_regions(run: Path) -> Scores | None:
 
 
 def _score_recording(
-    trained: TrainedModel, test_set: TestSet, recording: TestRecording
+    trained: TrainedModel, test_set: TestSet, recording: TestRecording, truth: Path | None
 ) -> dict[str, float]:
     free = free_running(trained, recording)
     series, true = test_set.regional_series(free), recording.true_regions
     shuffled = test_set.regional_series(free_running(trained, recording, shuffled_eeg))
     copy = test_set.regional_series(baselines.last_volume(recording.true))
-    return {
+    scores = {
         "r_region": float(temporal_correlation(series, true).mean()),
         "r_region_shuffled": float(temporal_correlation(shuffled, true).mean()),
         "r_specific": specific_correlation(series, true),
@@ -88,6 +99,36 @@ def _score_recording(
         "std_ratio": temporal_std_ratio(series, true),
         "psnr_paper_db": psnr(free, recording.true, float(np.ptp(recording.true))),
         "r_copy": float(temporal_correlation(copy, true).mean()),
+    }
+    return scores if truth is None else scores | against_truth(series, test_set, recording, truth)
+
+
+def against_truth(
+    series: np.ndarray, test_set: TestSet, recording: TestRecording, truth: Path
+) -> dict[str, float]:
+    """Correlate a prediction with what a simulated subject's BOLD is made of.
+
+    Parameters
+    ----------
+    series : ndarray of shape (volume, region)
+        Predicted regional means, detrended.
+    test_set : TestSet
+    recording : TestRecording
+    truth : Path
+        Folder with the truth of simulated subjects.
+
+    Returns
+    -------
+    dict of str to float
+        ``r_driven`` and ``r_shared_noise`` (see `score_regions`).
+    """
+    layout = test_set.store.layout
+    driven = test_set.regional_series(Ceiling(truth, layout, test_set.scaling.reference)(recording))
+    noise = detrend(shared_noise(truth, layout, recording), DETREND_ORDER)
+    of_all = series.mean(axis=1)
+    return {
+        "r_driven": float(temporal_correlation(series, driven).mean()),
+        "r_shared_noise": float(temporal_correlation(of_all, noise)),
     }
 
 
@@ -97,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m eeg2fmri_dist.evaluation.regional", description=__doc__
     )
     parser.add_argument("run", type=Path, help="run folder of launch/train.py")
+    parser.add_argument("--truth", type=Path, help="folder with the truth of simulated subjects")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads; default: all cores")
     options: Any = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -104,10 +146,13 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
         threadpool_limits(options.threads, user_api="blas")
     try:
-        write_json(options.run / NAME, score_regions(options.run))
+        scores = score_regions(options.run, options.truth)
     except SuiteError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    write_json(options.run / NAME, scores)
+    for name, by_subject in scores.items():
+        print(f"{name:<20} {np.mean([*by_subject.values()]):8.3f}")
     return 0
 
 

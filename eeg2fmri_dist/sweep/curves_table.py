@@ -43,6 +43,11 @@ class CurvePoint:
     against, specific_against : Interval or None
         r above that of the reference model, subject by subject; the same without the global
         signal. None for the reference itself.
+    driven, shared_noise : Interval or None
+        r with the noise-free BOLD that the EEG shows, and r of the prediction's global signal with
+        the noise that BOLD and EEG share; None where the truth is not known.
+    driven_against : Interval or None
+        ``driven`` above that of the reference, subject by subject.
     share : Interval or None
         r as a share of the noise ceiling; None where it is not known or nothing can be known.
     """
@@ -60,6 +65,9 @@ class CurvePoint:
     psnr_db: Interval
     against: Interval | None
     specific_against: Interval | None
+    driven: Interval | None
+    shared_noise: Interval | None
+    driven_against: Interval | None
     share: Interval | None
 
     def in_words(self) -> str:
@@ -191,6 +199,11 @@ def _point(
         specific_against=None
         if others is None
         else _difference(scores["r_specific"], others["r_specific"]),
+        driven=_interval(scores["r_driven"]) if "r_driven" in scores else None,
+        shared_noise=_interval(scores["r_shared_noise"]) if "r_shared_noise" in scores else None,
+        driven_against=_difference(scores["r_driven"], others["r_driven"])
+        if others is not None and "r_driven" in scores
+        else None,
         share=_interval({who: r[who] / reachable[who] for who in reachable}) if reachable else None,
     )
 

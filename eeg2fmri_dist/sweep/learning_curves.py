@@ -93,8 +93,10 @@ class LearningCurves:
             return (train,)
         module, run = "eeg2fmri_dist.evaluation.regional", str(training.outputs[0].parent)
         threads = training.config().threads
-        limit = () if threads is None else (f"--threads={threads}",)
-        return (train, (sys.executable, "-m", module, run, *limit))
+        options = [] if threads is None else [f"--threads={threads}"]
+        truth = self._truth_of(training.config().store)
+        options += [] if truth is None else [f"--truth={truth}"]
+        return (train, (sys.executable, "-m", module, run, *options))
 
     def needs(self, number: int) -> tuple[int, ...]:
         """Return the trials of the same condition and subjects that this one builds on."""
@@ -107,6 +109,9 @@ class LearningCurves:
             for number, point in enumerate(self.points)
             if self._predicts(point["model"])
         ]
+
+    def _truth_of(self, store: Path) -> Path | None:
+        return next(each.truth for each in self._curves.conditions.values() if each.store == store)
 
     def _generations(self) -> tuple[list[str], list[str]]:
         """Models that others build on, and those on which nothing is built."""

@@ -77,13 +77,24 @@ def print_folds(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
 def print_curves(points: Sequence[CurvePoint], reference: str | None) -> None:
     """Print the table of learning curves: mean and 95 % interval over test subjects."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("condition", "subjects", "model", "r", "of ceiling", "shuffled", "no global"):
+    for name in (
+        "condition",
+        "subjects",
+        "model",
+        "r",
+        "of ceiling",
+        "shuffled",
+        "no global",
+        "noise-free",
+        "shared noise",
+    ):
         table.add_column(name, no_wrap=True)
     table.add_column("std")
     table.add_column(f"above {reference}" if reference else "", no_wrap=True)
     table.add_column("in words", overflow="fold")
     for point in points:
-        cells = (point.r, point.share, point.shuffled, point.specific, point.std_ratio)
+        cells = [point.r, point.share, point.shuffled, point.specific]
+        cells += [point.driven, point.shared_noise, point.std_ratio]
         texts = ["" if cell is None else f"{cell.mean:.3f}" for cell in cells]
         above = point.against
         table.add_row(

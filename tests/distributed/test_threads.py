@@ -1,4 +1,4 @@
-"""Threads of a rank: of torch and of numpy alike, so that ranks of a node leave each other cores."""
+"""Threads of a rank: of torch and numpy alike, so that ranks leave each other cores."""
 
 import os
 

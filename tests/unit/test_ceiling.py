@@ -8,6 +8,7 @@ from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, regions_on_grid, with_explained
+from eeg2fmri_dist.evaluation.regional import against_truth
 from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import read_test_set
 from eeg2fmri_dist.evaluation.verdict import verdict
@@ -45,6 +46,9 @@ def scored(tmp_path_factory):
         np.savez(
             folder / f"sub-{recording.subject}.npz",
             bold_driven=np.concatenate([np.full((DROPPED, percent.shape[1]), 9.0), percent]),
+            bold_shared_noise=np.concatenate(
+                [np.full(DROPPED, 9.0), rng.normal(size=len(percent))]
+            ),
             **truth_of(test_set.regions.labels, store.layout),
         )
     return test_set, folder
@@ -64,6 +68,20 @@ def test_ceiling_is_the_correlation_of_the_driven_with_the_measured_bold(scored)
         assert row.subjects[recording.subject]["r_region"] == pytest.approx(expected, abs=1e-3)
         assert 0.5 < expected < 0.9
     assert row.oracle
+
+
+def test_a_prediction_is_compared_with_what_drives_bold_and_with_shared_noise(scored):
+    test_set, folder = scored
+    recording = test_set.recordings[0]
+    truth = np.load(folder / f"sub-{recording.subject}.npz")
+    driven, noise = (truth[key][DROPPED:] for key in ("bold_driven", "bold_shared_noise"))
+    follows = against_truth(detrend(1000 + driven, 1), test_set, recording, folder)
+    assert follows["r_driven"] > 0.99
+    everywhere = 1000 + np.repeat(noise[:, None], driven.shape[1], axis=1)
+    breathes = against_truth(detrend(everywhere, 1), test_set, recording, folder)
+    assert breathes["r_shared_noise"] == pytest.approx(1, abs=1e-6)
+    expected = temporal_correlation(detrend(everywhere, 1), detrend(driven, 1)).mean()
+    assert breathes["r_driven"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_regions_are_those_of_the_nearest_measured_voxel(scored):
