@@ -75,7 +75,10 @@ def shared_noise(folder: Path, layout: Layout, recording: TestRecording) -> np.n
     DataError
         If the subject's truth is missing or damaged.
     """
-    truth = _read(folder / f"sub-{recording.subject}.npz", ("bold_shared_noise",))
+    # Truths of simulations without `realism` do not name it.
+    truth = _read(folder / f"sub-{recording.subject}.npz", (), ("bold_shared_noise",))
+    if "bold_shared_noise" not in truth:
+        return np.zeros(len(recording.true))
     first = int(layout.preprocessing.get("drop_volumes", 0))
     return truth["bold_shared_noise"][first : first + len(recording.true)]
 
@@ -129,10 +132,13 @@ def with_explained(rows: Sequence[ScoreRow], ceiling: ScoreRow) -> list[ScoreRow
     ]
 
 
-def _read(path: Path, keys: Sequence[str] = _KEYS) -> dict[str, np.ndarray]:
+def _read(
+    path: Path, keys: Sequence[str] = _KEYS, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in keys}
+            there = [key for key in optional if key in archive]
+            return {key: archive[key] for key in (*keys, *there)}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"not a whole truth file of a simulated subject ({error})",

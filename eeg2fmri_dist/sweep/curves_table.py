@@ -100,7 +100,7 @@ def summarise_curves(
     task: LearningCurves,
     ceilings: Mapping[str, BySubject],
 ) -> list[CurvePoint]:
-    """Return the points whose trials have all been scored, in the order of the trials.
+    """Return the points whose trials have all been scored, by condition and number of subjects.
 
     Parameters
     ----------
@@ -121,9 +121,10 @@ def summarise_curves(
         if None not in runs
     }
     reference = curves.reference or ""
+    conditions = list(curves.conditions)
     return [
-        _point(key, len(scored[key]), scores, means.get((*key[:2], reference)), ceilings)
-        for key, scores in means.items()
+        _point(key, len(scored[key]), means[key], means.get((*key[:2], reference)), ceilings)
+        for key in sorted(means, key=lambda key: (conditions.index(key[0]), key[1]))
     ]
 
 

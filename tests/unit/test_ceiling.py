@@ -84,6 +84,17 @@ def test_a_prediction_is_compared_with_what_drives_bold_and_with_shared_noise(sc
     assert breathes["r_driven"] == pytest.approx(expected, abs=1e-3)
 
 
+def test_a_truth_without_shared_noise_has_none(scored, tmp_path):
+    test_set, folder = scored
+    recording = test_set.recordings[0]
+    name = f"sub-{recording.subject}.npz"
+    with np.load(folder / name) as truth:
+        np.savez(tmp_path / name, **{k: v for k, v in truth.items() if k != "bold_shared_noise"})
+    found = against_truth(recording.true_regions, test_set, recording, tmp_path)
+    assert found["r_shared_noise"] == 0
+    assert found["r_driven"] > 0.5
+
+
 def test_regions_are_those_of_the_nearest_measured_voxel(scored):
     layout = scored[0].store.layout
     labels = scored[0].regions.labels
