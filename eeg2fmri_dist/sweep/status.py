@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 _NAMES = {TrialState.FAIL: "failed", TrialState.WAITING: "running"}
 _REFRESH_S = 2.0
-_WIDE = 160  # characters of a table in a log
+_WIDE, _WIDEST = 160, 280  # characters of a table in a log
 
 
 def show(config: SweepConfig, study: Study, goal: int | None) -> None:
@@ -102,7 +102,7 @@ def print_curves(points: Sequence[CurvePoint], reference: str | None) -> None:
             "" if above is None else f"{above.mean:+.3f} [{above.low:+.3f}, {above.high:+.3f}]",
             point.in_words(),
         )
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDEST).print(table)
 
 
 def interval_text(cell: Mapping[str, Any]) -> str:
