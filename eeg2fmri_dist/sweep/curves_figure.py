@@ -1,4 +1,4 @@
-"""The figure of learning curves: r against the number of training subjects, a panel a condition."""
+"""The figure of learning curves: r against the number of training subjects, by condition."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from eeg2fmri_dist.sweep.figures import Picture, canvas
 
 _COLOURS = (BLUE, ORANGE, GREEN, RED, INK, GREY)
 _MARKERS = "osD^vP"
-_PANEL_INCHES = (2.6, 2.7)
-_PANELS_IN_A_ROW = 4
+_PANEL_INCHES = (2.6, 2.2)
 _SPREAD = 0.04  # of a doubling, between models, so that error bars do not hide each other
 
 
 def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject]) -> Picture:
-    """Draw r with true EEG (filled) and shuffled EEG (hollow), with intervals over subjects.
+    """Draw r with true EEG (filled) and shuffled EEG (hollow), and r without the global signal.
+
+    A column a condition, with intervals over subjects.
 
     Parameters
     ----------
@@ -30,17 +31,19 @@ def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject])
     """
     conditions = list(dict.fromkeys(point.condition for point in points))
     models = list(dict.fromkeys(point.model for point in points))
-    columns = min(len(conditions), _PANELS_IN_A_ROW)
-    rows = -(-len(conditions) // columns)
-    with canvas(_PANEL_INCHES[0] * columns + 0.4, _PANEL_INCHES[1] * rows) as (figure, png):
-        panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
-        for axes, condition in zip(panels, conditions, strict=False):
+    columns = len(conditions)
+    width_in, height_in = _PANEL_INCHES
+    with canvas(width_in * columns + 0.4, 2 * height_in) as (figure, png):
+        panels = figure.subplots(2, columns, sharey="row", sharex="col", squeeze=False)
+        for (above, below), condition in zip(panels.T, conditions, strict=True):
             own = [point for point in points if point.condition == condition]
-            _panel(axes, own, models, ceilings.get(condition, {}))
-            axes.set_title(condition.replace("_", " "))
-        for axes in panels[len(conditions) :]:
-            axes.set_visible(False)
-        panels[0].set_ylabel("r of regions, unseen subjects")
+            _panel(above, own, models, "r")
+            _draw_ceiling(above, ceilings.get(condition, {}))
+            _panel(below, own, models, "specific")
+            above.set_title(condition.replace("_", " "))
+            below.set_xlabel("training subjects")
+        panels[0, 0].set_ylabel("r of regions")
+        panels[1, 0].set_ylabel("r without global signal")
         handles = dict(
             pair[::-1]
             for axes in panels
@@ -52,19 +55,21 @@ def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject])
         image = png()
     text = (
         "Correlation over time of predicted and true regional BOLD in test subjects, against the "
-        "number of training subjects. Filled: true EEG; hollow: shuffled EEG; bars: 95 % interval "
-        "over subjects; dotted: the noise ceiling."
+        "number of training subjects; below, without the global signal. "
+        "Filled: true EEG; hollow: shuffled EEG; bars: 95 % interval over subjects; dotted: the "
+        "noise ceiling."
     )
     return Picture("Learning curves", text, image)
 
 
-def _panel(
-    axes: Any, points: Sequence[CurvePoint], models: Sequence[str], ceiling: BySubject
-) -> None:
-    axes.axhline(0, color=MUTED, linewidth=0.8)
+def _draw_ceiling(axes: Any, ceiling: BySubject) -> None:
     highest = float(np.mean([*ceiling.values()])) if ceiling else 0.0
     if highest > 0:
         axes.axhline(highest, color=MUTED, linewidth=1, linestyle=":", label="noise ceiling")
+
+
+def _panel(axes: Any, points: Sequence[CurvePoint], models: Sequence[str], score: str) -> None:
+    axes.axhline(0, color=MUTED, linewidth=0.8)
     for rank, model in enumerate(models):
         own = sorted((p for p in points if p.model == model), key=lambda p: p.train_subjects)
         if not own:
@@ -72,15 +77,16 @@ def _panel(
         style = {"color": _COLOURS[rank % len(_COLOURS)], "marker": _MARKERS[rank % len(_MARKERS)]}
         counts = np.array([point.train_subjects for point in own])
         x = counts * 2 ** (_SPREAD * (rank - (len(models) - 1) / 2))
-        means = np.array([point.r.mean for point in own])
-        ends = np.array([[point.r.low, point.r.high] for point in own]).T
+        intervals = [getattr(point, score) for point in own]
+        means = np.array([interval.mean for interval in intervals])
+        ends = np.array([[interval.low, interval.high] for interval in intervals]).T
         axes.errorbar(
             x, means, np.abs(ends - means), **style, markersize=4, elinewidth=1, label=model
         )
-        hollow = [point.shuffled.mean for point in own]
-        axes.plot(x, hollow, **style, linestyle="none", markersize=4, markerfacecolor="white")
+        if score == "r":
+            hollow = [point.shuffled.mean for point in own]
+            axes.plot(x, hollow, **style, linestyle="none", markersize=4, markerfacecolor="white")
     axes.set_xscale("log", base=2)
     ticks = sorted({point.train_subjects for point in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("training subjects")
