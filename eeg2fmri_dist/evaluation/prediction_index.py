@@ -23,8 +23,11 @@ def write_index(folder: Path, failed: Mapping[str, str]) -> None:
     failed : mapping of str to str
         Recording -> why it could not be predicted just now.
     """
-    pages = sorted(path.name for path in folder.glob(f"*{_SUFFIX}"))
-    tried = {key: why for key, why in failed.items() if f"{key}{_SUFFIX}" not in pages}
+    found = sorted(path.name for path in folder.glob(f"*{_SUFFIX}"))
+    # The page of an earlier command does not make up for a failure of this one.
+    older = [name for name in found if name.removesuffix(_SUFFIX) in failed]
+    pages = [name for name in found if name not in older]
     filters = {"title_of": lambda name: name.removesuffix(_SUFFIX).replace("_", " ")}
-    shown = {"pages": pages, "failed": tried, "disclaimer": DISCLAIMER}
+    shown = {"pages": pages, "failed": failed, "older": older, "suffix": _SUFFIX}
+    shown |= {"disclaimer": DISCLAIMER}
     write_text(folder / INDEX, render("predictions.html.j2", filters, shown))

@@ -18,7 +18,12 @@ from eeg2fmri_dist.evaluation.results import (
     gain,
     regional_gain,
 )
-from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, Interval, RegionTest
+from eeg2fmri_dist.evaluation.significance import (
+    SMALLEST_BOOTSTRAP,
+    Interval,
+    RegionTest,
+    smallest_sign_flip_p,
+)
 from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
 from eeg2fmri_dist.files import write_json, write_text
@@ -103,6 +108,7 @@ def render_html(report: ReportInput) -> str:
         "number": format_score,
         "p_value": format_p,
         "run_title": run_title,
+        "smallest_p": lambda n: f"{smallest_sign_flip_p(n):.2g}",
         "sort_by": lambda places, values: sorted(places, key=lambda at: -values[at]),
         "lower_first": lambda text: text[:1].lower() + text[1:],
     }

@@ -13,6 +13,7 @@ from eeg2fmri_dist.scores.temporal import unit_series
 
 MIN_SUBJECTS = 3
 SMALLEST_BOOTSTRAP = 8
+_DRAWS = 10_000
 
 Scale = Literal["linear", "log"]
 
@@ -177,13 +178,18 @@ def compare_regions(
     return RegionTest(tuple(observed.tolist()), tuple(p.tolist()), tuple(q.tolist()))
 
 
-def sign_flip_test(differences: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> RegionTest:
+def smallest_sign_flip_p(n_subjects: int, draws: int = _DRAWS) -> float:
+    """Return the p-value that `sign_flip_test` cannot go below with so many subjects."""
+    return 1 / min(2**n_subjects, draws)
+
+
+def sign_flip_test(differences: np.ndarray, *, draws: int = _DRAWS, seed: int = 0) -> RegionTest:
     """Test over subjects, for each region, whether a difference is above 0 in people at large.
 
     Where nothing is different, a subject's difference is as likely to have the other sign: p is
     the share of all ways to flip signs, the observed one among them, whose mean is as large
     (Nichols and Holmes, Human Brain Mapping 15(1), 2002). A subject's regions are flipped
-    together. p cannot fall below ``2^-n`` for n subjects: 1/16 for 4.
+    together. p cannot fall below `smallest_sign_flip_p`: 1/16 for 4 subjects.
 
     Parameters
     ----------

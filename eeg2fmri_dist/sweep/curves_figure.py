@@ -46,7 +46,7 @@ def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject])
         panels[1, 0].set_ylabel("r without global signal")
         handles = dict(
             pair[::-1]
-            for axes in panels
+            for axes in panels.flat
             for pair in zip(*axes.get_legend_handles_labels(), strict=True)
         )
         figure.legend(

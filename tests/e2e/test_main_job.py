@@ -271,6 +271,11 @@ def test_a_bids_folder_is_predicted_into_a_derivative_data_set(job, tmp_path):
     assert '<a href="sub-43_task-rest_desc-predicted.html">sub-43 task-rest</a>' in index
     assert 'sub-43 task-eyes</th><td class="text">not predicted' in index
     assert "up to date" in verb(*command, "task=rest")
+    # It cannot be predicted again, with other settings: the older page does not hide that.
+    again = verb(*command, "task=rest", "marker=nosuchmarker", expect=3)
+    assert "sub-43_task-rest failed" in again or "could not be predicted" in again
+    index = (tmp_path / "derivatives" / "index.html").read_text()
+    assert "an earlier prediction</a> is still there" in index
     assert re.search(r"sub-43_task-rest +up to date", verb(*command, "--dry-run"))
 
 

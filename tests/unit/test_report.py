@@ -295,7 +295,7 @@ def test_regions_and_calibration_are_on_the_page_and_read_again(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "With a calibration scan" in page
     # All four subjects are above shuffled EEG in one region, none in the other.
-    assert "4 subjects cannot bring below 0.0625" in page
+    assert "4 subjects cannot bring below 0.062" in page
     content = json.loads((tmp_path / "metrics.json").read_text())
     over = content["runs"][0]["regions_over_shuffled"]
     assert over["r"] == pytest.approx([0.4, 0.0])

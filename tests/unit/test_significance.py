@@ -13,6 +13,7 @@ from eeg2fmri_dist.evaluation.significance import (
     regional_shift_correlations,
     shift_correlations,
     sign_flip_test,
+    smallest_sign_flip_p,
     subject_interval,
 )
 from eeg2fmri_dist.scores.temporal import temporal_correlation
@@ -210,6 +211,8 @@ def test_sign_flips_cannot_say_more_than_the_number_of_subjects_allows():
     assert sign_flip_test(np.zeros((4, 2))).p == (1, 1)
     many = sign_flip_test(np.full((20, 2), 0.3))
     assert max(many.p) < 0.001
+    assert [smallest_sign_flip_p(n) for n in (4, 20)] == [1 / 16, 1e-4]
+    assert min(many.p) >= smallest_sign_flip_p(20)
 
 
 @pytest.mark.parametrize("subjects", [6, 16])
