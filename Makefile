@@ -19,7 +19,7 @@ $(VENV)/.complete: setup.cfg pyproject.toml constraints.txt
 demo: setup  ## simulate, preprocess, train, evaluate, predict and report, into runs/demo
 	@PYTHON=$(RUN) sh launch/demo.sh
 
-study: setup  ## which model learns how much from how many simulated subjects, into runs/study (about an hour)
+study: setup  ## which model learns how much from how many simulated subjects, into runs/study (an hour or more)
 	@PYTHON=$(RUN) sh launch/study.sh
 
 test: lint  ## all tests
