@@ -11,6 +11,7 @@ from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import Interval
 
 MAX_P = 0.05
+GLOBAL_SHARE = 0.5
 HIGH_TEACHER_FORCED_R = 0.2
 COPIED_SHARE = 0.8
 CLEAR_R_AT_LAG = 0.3
@@ -80,8 +81,9 @@ class Evidence:
 
     @property
     def is_global(self) -> bool:
-        """Whether nothing of what the EEG tells is left without the global signal."""
-        return self.specific_gain.known and self.specific_gain.low <= 0
+        """Whether little of what the EEG tells is left without the global signal."""
+        little = self.specific_gain.mean < GLOBAL_SHARE * self.gain.mean
+        return self.specific_gain.known and self.specific_gain.low <= 0 and little
 
     @property
     def inverted(self) -> bool:

@@ -226,7 +226,7 @@ def _later_text(evidence: Evidence) -> str:
 
 def _global_text(evidence: Evidence) -> str:
     return (
-        "all of it is in what the whole brain shares: without the global signal r is "
+        "it is in what the whole brain shares: without the global signal r is "
         f"{evidence.r_specific.mean:.2f} ({_interval_text(evidence.specific_gain)}). Breathing and "
         "movement reach BOLD and EEG alike, in the whole brain at once, and would look the same"
     )
@@ -275,7 +275,7 @@ def _suspicions(finding: Finding, evidence: Evidence) -> list[str]:
     if evidence.sees_future and finding is not Finding.SEES_FUTURE:
         text = _later_text(evidence)
         notes.append(f"{text[0].upper()}{text[1:]}.")
-    if evidence.is_global and finding in (Finding.SEES_FUTURE, Finding.INCONCLUSIVE):
+    if evidence.is_global and finding is Finding.SEES_FUTURE:
         text = _global_text(evidence)
         notes.append(f"{text[0].upper()}{text[1:]}.")
     if evidence.knows_subject and finding is not Finding.KNOWS_SUBJECT:

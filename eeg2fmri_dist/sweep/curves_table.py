@@ -11,6 +11,7 @@ import numpy as np
 
 from eeg2fmri_dist.config.sweep import ConditionConfig, LearningCurvesConfig
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.evaluation.evidence import GLOBAL_SHARE
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
 from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.sweep.folder import SweepFolder
@@ -78,7 +79,7 @@ class CurvePoint:
             return f"r not different from 0 ({_span(self.r)})"
         if self.gain.low <= 0:
             return f"not clearly better than with shuffled EEG ({_span(self.gain)})"
-        if self.specific_gain.low <= 0:
+        if _is_gone(self.specific_gain, self.gain):
             return (
                 "follows the EEG in the global signal alone, as breathing and movement would; "
                 f"without it not different from shuffled EEG ({_span(self.specific_gain)})"
@@ -91,7 +92,7 @@ class CurvePoint:
             return ""
         if against.high < 0:
             return f", worse than the reference ({_span(against)})"
-        where = " in the global signal alone" if specific.low <= 0 else ""
+        where = " in the global signal alone" if _is_gone(specific, against) else ""
         return f", better than the reference{where} ({_span(against)})"
 
 
@@ -222,6 +223,11 @@ def _interval(by_subject: BySubject) -> Interval:
 
 def _difference(first: BySubject, second: BySubject) -> Interval:
     return _interval({who: first[who] - second[who] for who in first})
+
+
+def _is_gone(specific: Interval, whole: Interval) -> bool:
+    """Whether little is left of a difference without the global signal, if anything."""
+    return specific.low <= 0 and specific.mean < GLOBAL_SHARE * whole.mean
 
 
 def _span(interval: Interval) -> str:

@@ -3,7 +3,7 @@
 They are tiny and untrained. Recordings are simulated at the level of features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -136,6 +136,27 @@ def test_a_model_of_the_global_signal_is_called_that(scored):
     assert decided.answer == "Yes, but"
     assert "without the global signal r is" in decided.sentence
     assert "Breathing and movement" in decided.sentence
+
+
+def test_a_specific_model_in_few_subjects_is_not_called_global(scored):
+    """Its intervals are wide with and without the global signal: that says nothing of it."""
+    rows = score_controls(eeg_model(own=2.0), scored.test_set)
+    few = [replace(each, subjects=dict(list(each.subjects.items())[:3])) for each in rows]
+    shaken = [
+        with_r(few[0], (0.5, 0.3, 0.1)),
+        with_r(few[1], (-0.4, 0.2, 0.05)),
+    ]
+    decided = verdict(RunSection("impostor", "own", "impostor", 1, shaken), scored.baselines)
+    assert decided.finding is Finding.INCONCLUSIVE
+    assert not any("global signal" in note for note in decided.notes)
+
+
+def with_r(scored_row, values):
+    subjects = {
+        who: scores | {"r_region": r, "r_specific": r}
+        for (who, scores), r in zip(scored_row.subjects.items(), values, strict=True)
+    }
+    return replace(scored_row, subjects=subjects)
 
 
 def test_ridge_that_works_uses_the_eeg(scored):
