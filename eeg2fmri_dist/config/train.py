@@ -5,11 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.monitor import MonitorConfig
 from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
+
+_KEYS_BEHIND_DEEPSPEED_NAMES = {
+    "bf16": "engine.precision",
+    "fp16": "engine.precision",
+    "torch_autocast": "engine.precision",
+    "gradient_accumulation_steps": "engine.gradient_accumulation",
+    "gradient_clipping": "optimisation.gradient_clipping",
+    "optimizer": "optimisation",
+    "scheduler": "optimisation.schedule",
+    "train_batch_size": "optimisation.batch_size",
+    "train_micro_batch_size_per_gpu": "optimisation.batch_size",
+}
 
 
 class DataConfig(Schema):
@@ -244,9 +256,19 @@ class TrainConfig(Schema):
     )
     deepspeed: dict[str, Any] = Field(
         {},
-        description="merged over the derived DeepSpeed config, for experts; DeepSpeed passes over "
-        "top-level names that it does not know, so look at what --print-config shows",
+        description="merged over the derived DeepSpeed config, for experts; --print-config shows "
+        "the result",
     )
+
+    @field_validator("deepspeed")
+    @classmethod
+    def _leaves_to_the_suite_what_is_its_own(cls, deepspeed: dict[str, Any]) -> dict[str, Any]:
+        for name in deepspeed:
+            if name in _KEYS_BEHIND_DEEPSPEED_NAMES:
+                raise ValueError(
+                    f"{name} follows from {_KEYS_BEHIND_DEEPSPEED_NAMES[name]}: set that"
+                )
+        return deepspeed
 
     @model_validator(mode="after")
     def _transformer_has_tokens(self) -> TrainConfig:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eeg2fmri_dist.config.train import EngineConfig, TrainConfig
+from eeg2fmri_dist.errors import ConfigError
 
 _NEVER = 10**9
 # 24 MB, about DistributedDataParallel's. DeepSpeed makes the bucket anew in each step, and glibc
@@ -30,11 +32,13 @@ def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, A
         Number of ranks.
     """
     engine, optimisation = config.engine, config.optimisation
+    stage = effective_zero_stage(engine, world_size)
     micro_batch = max(1, optimisation.batch_size // (world_size * engine.gradient_accumulation))
     derived: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": engine.gradient_accumulation,
-        "gradient_clipping": optimisation.gradient_clipping,
+        # Without ZeRO, `take_step` clips by the norm that it needs anyway.
+        "gradient_clipping": optimisation.gradient_clipping if stage else 0.0,
         "zero_optimization": _zero_section(engine, world_size),
         "steps_per_print": _NEVER,
         # The client's torch optimiser is the one that can be compared with plain PyTorch.
@@ -49,6 +53,48 @@ def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, A
             "lower_precision_safe_modules": [],
         }
     return _merge(derived, config.deepspeed)
+
+
+class ReadConfig(dict[str, Any]):
+    """DeepSpeed dictionary that remembers what it was asked for, also through copies.
+
+    DeepSpeed passes over top-level names that it does not know, a misspelt one among them.
+
+    Attributes
+    ----------
+    asked : set of str
+        Names that were looked for.
+    """
+
+    def __init__(self, content: dict[str, Any]):
+        super().__init__(content)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a name."""
+        self.asked.add(name)
+        return super().get(name, default)
+
+    def refuse_unknown(self) -> None:
+        """Raise `ConfigError` for a name that DeepSpeed, having read, never looked for."""
+        for name in self:
+            if name not in self.asked:
+                alike = difflib.get_close_matches(name, self.asked, n=1)
+                hint = f"; did you mean {alike[0]}?" if alike else ""
+                raise ConfigError(
+                    f"DeepSpeed has no setting {name!r}{hint}",
+                    where="deepspeed",
+                    remedy="correct the `deepspeed:` mapping; its names are in DeepSpeed's "
+                    "documentation of its configuration JSON",
+                )
 
 
 def effective_zero_stage(engine: EngineConfig, world_size: int) -> int:

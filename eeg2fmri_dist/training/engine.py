@@ -21,7 +21,11 @@ from torch import Tensor, nn
 from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config, effective_zero_stage
+from eeg2fmri_dist.training.deepspeed_config import (
+    ReadConfig,
+    derive_deepspeed_config,
+    effective_zero_stage,
+)
 from eeg2fmri_dist.training.joining import join_ranks
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.sharding import (
@@ -106,14 +110,18 @@ def start_engine(
         weight_decay=optimisation.weight_decay,
         fused=config.engine.fused_adam or None,
     )
+    deepspeed_config = ReadConfig(derive_deepspeed_config(config, world_size))
     with _explaining_experts(config):
         engine, *_ = _import_deepspeed().initialize(
             model=module,
             model_parameters=parameters,
             optimizer=optimiser,
             lr_scheduler=make_schedule(optimiser, optimisation, total_steps),
-            config=derive_deepspeed_config(config, world_size),
+            config=deepspeed_config,
         )
+    deepspeed_config.refuse_unknown()
+    if world_size == 1 and not engine.zero_optimization():
+        engine.enable_backward_allreduce = False  # it would copy every gradient twice for nothing
     wanted, used = config.engine.zero_stage, effective_zero_stage(config.engine, world_size)
     if wanted != used:
         logger.info("one rank: nothing to shard, ZeRO stage %d instead of %d", used, wanted)
@@ -240,20 +248,41 @@ def loss_scaler(engine: DeepSpeedEngine) -> torch.amp.GradScaler | None:
     return getattr(engine.optimizer, "torch_autocast_gradscaler", None)
 
 
-def take_step(engine: DeepSpeedEngine) -> float:
-    """Change the weights; return the norm of the gradient over all ranks, before clipping.
+def take_step(engine: DeepSpeedEngine, gradient_clipping: float) -> float:
+    """Change the weights.
 
-    Under ZeRO, DeepSpeed clips gradients that still carry the loss scale of fp16, so the limit gets
-    the scale too.
+    Parameters
+    ----------
+    engine : DeepSpeedEngine
+        After the last backward pass of a step.
+    gradient_clipping : float
+        Largest norm of the gradient; 0 = no limit.
+
+    Returns
+    -------
+    float
+        Norm of the gradient over all ranks, before clipping.
     """
+    if engine.zero_optimization():
+        return _take_sharded_step(engine, gradient_clipping)
+    scaler = loss_scaler(engine)
+    if scaler is not None:
+        scaler.unscale_(engine.optimizer)
+    gradients = [p.grad for _, p in trained_parameters(engine) if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if gradient_clipping:
+        parameters = [parameter for _, parameter in trained_parameters(engine)]
+        torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clipping, norm)
+    engine.step()
+    return float(norm)
+
+
+def _take_sharded_step(engine: DeepSpeedEngine, gradient_clipping: float) -> float:
+    """DeepSpeed clips gradients that still carry fp16's loss scale: the limit gets it, too."""
     scaler = loss_scaler(engine)
     scale = scaler.get_scale() if scaler is not None else 1.0
-    if not engine.zero_optimization():
-        norm = _norm_of_gradients(engine)
-        engine.step()
-        return norm / scale
-    if engine.gradient_clipping():
-        engine.optimizer.clip_grad = engine.gradient_clipping() * scale
+    if gradient_clipping:
+        engine.optimizer.clip_grad = gradient_clipping * scale
     engine.step()
     if scaler is not None and engine.optimizer.overflow:
         _lower_scale(scaler)
@@ -265,11 +294,6 @@ def _lower_scale(scaler: torch.amp.GradScaler) -> None:
     state = scaler.state_dict()
     state |= {"scale": state["scale"] * state["backoff_factor"], "_growth_tracker": 0}
     scaler.load_state_dict(state)
-
-
-def _norm_of_gradients(engine: DeepSpeedEngine) -> float:
-    gradients = [p.grad for _, p in trained_parameters(engine) if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
 
 def _prepare(module: nn.Module, engine: EngineConfig) -> None:

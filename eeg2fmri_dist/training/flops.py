@@ -151,11 +151,6 @@ def copy_without_storage(objective: Objective, device: torch.device) -> Objectiv
         Any device.
     device : torch.device
         The meta device, or any other inside a `FakeTensorMode`.
-
-    Returns
-    -------
-    Objective
-        Without its mask: how many voxels that selects cannot be known from shapes.
     """
 
     def empty(tensor: Tensor) -> Tensor:
@@ -165,9 +160,7 @@ def copy_without_storage(objective: Objective, device: torch.device) -> Objectiv
         id(p): nn.Parameter(empty(p), requires_grad=p.requires_grad) for p in objective.parameters()
     }
     known |= {id(buffer): empty(buffer) for buffer in objective.buffers()}
-    copied = copy.deepcopy(objective, known)
-    copied.mask = None
-    return copied.train()
+    return copy.deepcopy(objective, known).train()
 
 
 class _Ledger:

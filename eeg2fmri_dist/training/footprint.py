@@ -102,7 +102,6 @@ def simulate_micro_batches(
     device: torch.device,
     autocast: torch.dtype | None = None,
     micro_batches: int = 1,
-    voxels: int | None = None,
     prepare: Callable[[nn.Module], None] | None = None,
 ) -> MicroBatchMemory:
     """Run forward and backward passes on tensors without storage; follow what is alive.
@@ -124,15 +123,11 @@ def simulate_micro_batches(
         Lower precision of matrix products and convolutions.
     micro_batches : int
         Gradients are accumulated over so many.
-    voxels : int or None
-        Voxels of the mask that the loss is averaged over; None = no mask.
     prepare : callable or None
         Changes the model as the engine will, such as by activation checkpointing.
     """
     with FakeTensorMode():
         model = copy_without_storage(objective, device)
-        if voxels is not None:
-            model.volume_error = _masked_error(voxels, device)  # type: ignore[method-assign, assignment]
         if prepare is not None:
             prepare(model)
         alive = _AliveBytes(model)
@@ -248,16 +243,6 @@ class _AliveBytes(TorchDispatchMode):
 def _reordered_bytes(x: Tensor) -> int:
     """Bytes of the copy that oneDNN makes; none of what has channels last."""
     return x.numel() * x.element_size() if x.is_contiguous() else 0
-
-
-def _masked_error(voxels: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean squared error over as many voxels as a mask has: which ones does not matter here."""
-    inside = torch.zeros(voxels, dtype=torch.long, device=device)
-
-    def volume_error(predicted: Tensor, true: Tensor) -> Tensor:
-        return (predicted.float() - true).square().flatten(-3)[..., inside].mean()
-
-    return volume_error
 
 
 def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:

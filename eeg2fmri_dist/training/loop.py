@@ -173,7 +173,7 @@ class Trainer:
         self.seed_randomness()
         loss = self.forward_and_backward()
         self.heartbeat.at(self.progress.step, "taking the optimiser's step")
-        norm = take_step(self.engine)
+        norm = take_step(self.engine, self.config.optimisation.gradient_clipping)
         self.progress.step += 1
         self.scored.after_step(self.progress.step)
         self.agree_on_step(loss, norm)

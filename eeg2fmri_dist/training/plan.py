@@ -214,11 +214,8 @@ class TrainingPlan:
         sizes = store_sizes(self.store, config.data.context, config.model)
         model = build_model(config.model, _tokeniser_config(config), sizes)
         mask = torch.from_numpy(self.store.layout.mask.copy())
-        return make_objective(model, mask if self._masked else None, config.optimisation)
-
-    @property
-    def _masked(self) -> bool:
-        return self.config.data.normalise == "voxelwise"
+        masked = config.data.normalise == "voxelwise"
+        return make_objective(model, mask if masked else None, config.optimisation)
 
     def _volume_bytes(self) -> int:
         parts = (*self.split.train, *self.split.validation)
@@ -234,7 +231,6 @@ class TrainingPlan:
                 device=self.device,
                 autocast=self._autocast,
                 micro_batches=engine.gradient_accumulation,
-                voxels=int(self.store.layout.mask.sum()) if self._masked else None,
                 prepare=checkpoint_activations if engine.activation_checkpointing else None,
             )
         return self._micro_batches[windows]

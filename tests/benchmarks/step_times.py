@@ -27,7 +27,7 @@ def engine_step(config, ranks, batch):
         loss = engine(batch, 1.0)
         engine.backward(loss)
         loss.item()
-        take_step(engine)
+        take_step(engine, config.optimisation.gradient_clipping)
 
     return step
 

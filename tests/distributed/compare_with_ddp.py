@@ -90,7 +90,7 @@ def train_engine(config, ranks, device):
             engine.backward(engine(micro, 1.0))
             engine.step()
         engine.backward(engine(last, 1.0))
-        take_step(engine)
+        take_step(engine, config.optimisation.gradient_clipping)
     return ScoredModel(engine, plain, None).current()
 
 

@@ -129,10 +129,14 @@ def test_checkpoints_of_a_model_of_another_shape_are_refused(folder, undisturbed
 
 def test_a_training_that_cannot_start_leaves_its_folder_free(folder):
     once = command(folder, "mistaken", CAE, "optimisation.epochs=1")
-    codes, output = finish(start_ranks([*once, "deepspeed={bf16: 3}"], 1))
-    assert codes == [2], output
-    assert "DeepSpeed cannot use its config" in output
-    assert "Traceback" not in output
+    for mapping, told in (
+        ("{zero_optimization: {stage: much}}", "DeepSpeed cannot use its config"),
+        ("{prescale_gradient: true}", "no setting 'prescale_gradient'; did you mean prescale_gr"),
+    ):
+        codes, output = finish(start_ranks([*once, f"deepspeed={mapping}"], 1))
+        assert codes == [2], output
+        assert told in output
+        assert "Traceback" not in output
     run_ranks(once, 1)
 
 

@@ -220,6 +220,10 @@ def test_a_config_of_another_command_is_called_that(kind):
         ("model.widths=7", "'model.widths' = 7: a list is expected, such as [1, 2]"),
         ("model=cae", "'model' = 'cae': keys of its own are expected below it"),
         ("monitor.profile=3", "'monitor.profile' = 3: keys of its own are expected below it"),
+        (
+            "deepspeed={gradient_clipping: 1}",
+            "gradient_clipping follows from optimisation.gradient_clipping: set that",
+        ),
         ("deepspeed=text", "'deepspeed' = 'text': keys of its own are expected below it"),
         ("store=3", "'store' = 3: a path is expected; in quotes if it looks like a number"),
         ("threads=100000000", "'threads' = 100000000: Input should be less than or equal to"),
