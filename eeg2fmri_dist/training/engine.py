@@ -268,10 +268,9 @@ def take_step(engine: DeepSpeedEngine, gradient_clipping: float) -> float:
     scaler = loss_scaler(engine)
     if scaler is not None:
         scaler.unscale_(engine.optimizer)
-    gradients = [p.grad for _, p in trained_parameters(engine) if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    parameters = [parameter for _, parameter in trained_parameters(engine)]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if gradient_clipping:
-        parameters = [parameter for _, parameter in trained_parameters(engine)]
         torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clipping, norm)
     engine.step()
     return float(norm)

@@ -15,7 +15,7 @@ from eeg2fmri_dist.training.engine import start_engine, start_process_group, tak
 from tests.benchmarks.measuring import time_in_turn
 from tests.benchmarks.trainings import default_config, make_noddi_objective, random_batch
 
-ROUNDS = 12
+ROUNDS = 24
 BATCH = {"cae": 2, "transformer": 16}  # windows per step over all ranks
 
 
