@@ -10,6 +10,7 @@ import numpy as np
 
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation import figures
+from eeg2fmri_dist.evaluation.network_figure import FEWEST_REGIONS, network_figure
 from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection, ScoreRow
 from eeg2fmri_dist.evaluation.spectra import spectra_figures
 from eeg2fmri_dist.export import TrainedModel
@@ -149,12 +150,29 @@ def _time_courses(
             f"Subject {subject}, {len(regions)} regions.",
             figures.correlation_matrices(predicted, true, regions.names),
         ),
+        *_networks(predicted, true, regions, subject),
         FigureGroup(
             "Spectra",
             f"Subject {subject}, mean over {len(regions)} regions. With few windows unrelated "
             "series are coherent, too: compare with another model.",
             spectra_figures(predicted, true, tr_s),
         ),
+    ]
+
+
+def _networks(
+    predicted: np.ndarray, true: np.ndarray, regions: Regions, subject: str
+) -> list[FigureGroup]:
+    """Networks of regional means, (volume, region), where there are enough regions for some."""
+    if len(regions) < FEWEST_REGIONS:
+        return []
+    return [
+        FigureGroup(
+            "Resting-state networks",
+            f"Subject {subject}: groups of regions whose correlations with all others are alike in "
+            "the true BOLD.",
+            [network_figure(predicted, true, regions)],
+        )
     ]
 
 

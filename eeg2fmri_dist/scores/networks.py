@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg, sparse
+from scipy.cluster import hierarchy
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.scores.temporal import unit_series
@@ -119,6 +120,47 @@ def correlation_matrix(series: np.ndarray) -> np.ndarray:
     matrix = np.clip(unit.T @ unit, -1.0, 1.0)
     np.fill_diagonal(matrix, 1.0)
     return matrix
+
+
+def find_networks(correlations: np.ndarray, n_networks: int) -> np.ndarray:
+    """Group regions whose correlations with all regions are alike (Ward's method, scipy).
+
+    Parameters
+    ----------
+    correlations : ndarray of shape (region, region)
+        Of `correlation_matrix`.
+    n_networks : int
+        Number of groups.
+
+    Returns
+    -------
+    ndarray of shape (region,), int
+        Network of each region, from 0; network 0 has the most regions.
+    """
+    groups = hierarchy.fcluster(hierarchy.ward(correlations), n_networks, "maxclust") - 1
+    by_size = np.argsort(-np.bincount(groups), kind="stable")
+    return np.argsort(by_size)[groups]
+
+
+def network_correlations(correlations: np.ndarray, networks: np.ndarray) -> np.ndarray:
+    """Mean correlation of the regions of each network with those of each other.
+
+    Parameters
+    ----------
+    correlations : ndarray of shape (region, region)
+        Of `correlation_matrix`.
+    networks : ndarray of shape (region,), int
+        Of `find_networks`.
+
+    Returns
+    -------
+    ndarray of shape (network, network)
+        On the diagonal without a region's correlation with itself; NaN there for one region alone.
+    """
+    member = np.eye(networks.max() + 1)[networks]
+    others = 1.0 - np.eye(len(networks))
+    sums, pairs = (member.T @ matrix @ member for matrix in (correlations * others, others))
+    return np.divide(sums, pairs, out=np.full_like(sums, np.nan), where=pairs > 0)
 
 
 def matrix_similarity(predicted: np.ndarray, true: np.ndarray) -> float:
