@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,10 +23,13 @@ from eeg2fmri_dist.scores.networks import (
 FEWEST_REGIONS = 6
 _MOST_NETWORKS = 7  # as many as Yeo et al., Journal of Neurophysiology 106(3), 2011
 _REGIONS_PER_NETWORK = 3
+_VIEWS = (("from the left", 0, 1), ("from above", 2, -1))  # axis of the view, and its direction
 _WIDTH_IN, _HEIGHT_IN = 6.6, 4.6
 
 
-def network_figure(predicted: np.ndarray, true: np.ndarray, regions: Regions) -> Figure:
+def network_figure(
+    predicted: np.ndarray, true: np.ndarray, regions: Regions, voxel_mm: Sequence[float]
+) -> Figure:
     """Draw networks found in the truth on the brain, and mean correlations within and between them.
 
     Parameters
@@ -33,6 +38,8 @@ def network_figure(predicted: np.ndarray, true: np.ndarray, regions: Regions) ->
         Regional means, detrended.
     regions : Regions
         At least `FEWEST_REGIONS`.
+    voxel_mm : sequence of float
+        Size of a voxel along x, y and z.
     """
     of_true = correlation_matrix(true)
     networks = find_networks(of_true, min(_MOST_NETWORKS, len(regions) // _REGIONS_PER_NETWORK))
@@ -43,8 +50,10 @@ def network_figure(predicted: np.ndarray, true: np.ndarray, regions: Regions) ->
     with drawing(_WIDTH_IN, _HEIGHT_IN) as canvas:
         brains, matrices = canvas.subplots(2, 2)
         painted = np.append(-1, networks)[regions.labels]
-        for axes, (name, plane) in zip(brains, _seen(painted).items(), strict=True):
-            _draw_brain(axes, name, plane, networks.max() + 1)
+        for axes, (name, axis, step) in zip(brains, _VIEWS, strict=True):
+            across_mm, up_mm = (size for at, size in enumerate(voxel_mm) if at != axis)
+            plane = _seen(np.moveaxis(painted, axis, 0)[::step])
+            _draw_brain(axes, name, plane, networks.max() + 1, up_mm / across_mm)
         for axes, name, matrix in zip(matrices, ("True", "Predicted"), means, strict=True):
             image = _draw_matrix(axes, name, matrix)
         bar = canvas.colorbar(image, ax=list(matrices), shrink=0.8, ticks=[-1, 0, 1])
@@ -61,23 +70,17 @@ def network_figure(predicted: np.ndarray, true: np.ndarray, regions: Regions) ->
     return Figure("", caption, alt, data, "image/png", wide=True)
 
 
-def _seen(painted: np.ndarray) -> dict[str, np.ndarray]:
-    """Networks (x, y, z), -1 for none, as they are seen from outside: the first one met."""
-
-    def first_met(volume: np.ndarray) -> np.ndarray:
-        first = (volume >= 0).argmax(axis=0)
-        return np.take_along_axis(volume, first[None], axis=0)[0]
-
-    return {
-        "from the left": first_met(painted).T,
-        "from above": first_met(np.moveaxis(painted, 2, 0)[::-1]).T,
-    }
+def _seen(painted: np.ndarray) -> np.ndarray:
+    """Networks (depth, across, up), -1 for none, as they are seen from outside: (up, across)."""
+    first = (painted >= 0).argmax(axis=0)
+    return np.take_along_axis(painted, first[None], axis=0)[0].T
 
 
-def _draw_brain(axes: Axes, name: str, plane: np.ndarray, n_networks: int) -> None:
+def _draw_brain(axes: Axes, name: str, plane: np.ndarray, n_networks: int, aspect: float) -> None:
     colours = ListedColormap(matplotlib.colormaps["tab10"].colors[:n_networks])  # type: ignore[attr-defined]
     shown = np.ma.masked_less(plane, 0)
-    axes.imshow(shown, origin="lower", cmap=colours, vmin=-0.5, vmax=n_networks - 0.5)
+    highest = n_networks - 0.5
+    axes.imshow(shown, origin="lower", cmap=colours, vmin=-0.5, vmax=highest, aspect=aspect)
     for network in np.unique(shown.compressed()):
         rows, columns = np.nonzero(plane == network)
         middle = ((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,12 @@ def illustrate(
     groups = [_volumes(predicted, true, layout, subject)]
     if in_time:
         groups += _time_courses(
-            regional_series(predicted), regional_series(true), regions, subject, tr_s
+            regional_series(predicted),
+            regional_series(true),
+            regions,
+            subject=subject,
+            tr_s=tr_s,
+            size_mm=voxel_mm(layout),
         )
     return groups
 
@@ -136,7 +141,13 @@ def voxel_mm(layout: Layout) -> list[float]:
 
 
 def _time_courses(
-    predicted: np.ndarray, true: np.ndarray, regions: Regions, subject: str, tr_s: float
+    predicted: np.ndarray,
+    true: np.ndarray,
+    regions: Regions,
+    *,
+    subject: str,
+    tr_s: float,
+    size_mm: Sequence[float],
 ) -> list[FigureGroup]:
     """Curves and correlation matrices of regional means, (volume, region)."""
     return [
@@ -150,7 +161,7 @@ def _time_courses(
             f"Subject {subject}, {len(regions)} regions.",
             figures.correlation_matrices(predicted, true, regions.names),
         ),
-        *_networks(predicted, true, regions, subject),
+        *_networks(predicted, true, regions, subject, size_mm),
         FigureGroup(
             "Spectra",
             f"Subject {subject}, mean over {len(regions)} regions. With few windows unrelated "
@@ -161,7 +172,11 @@ def _time_courses(
 
 
 def _networks(
-    predicted: np.ndarray, true: np.ndarray, regions: Regions, subject: str
+    predicted: np.ndarray,
+    true: np.ndarray,
+    regions: Regions,
+    subject: str,
+    size_mm: Sequence[float],
 ) -> list[FigureGroup]:
     """Networks of regional means, (volume, region), where there are enough regions for some."""
     if len(regions) < FEWEST_REGIONS:
@@ -171,7 +186,7 @@ def _networks(
             "Resting-state networks",
             f"Subject {subject}: groups of regions whose correlations with all others are alike in "
             "the true BOLD.",
-            [network_figure(predicted, true, regions)],
+            [network_figure(predicted, true, regions, size_mm)],
         )
     ]
 

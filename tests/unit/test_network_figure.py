@@ -13,6 +13,8 @@ from eeg2fmri_dist.scores.networks import (
 
 PLANTED = np.array([1, 0, 2, 0, 1, 0, 2, 0, 1, 0, 1, 2])  # in order of size: 0 has most
 
+VOXEL_MM = (3.0, 3.0, 4.0)
+
 
 @pytest.fixture
 def series():
@@ -45,12 +47,12 @@ def test_means_are_over_pairs_of_different_regions(series):
 
 
 def test_caption_tells_networks_and_what_of_them_is_predicted(series, regions):
-    good = network_figure(series, series, regions)
+    good = network_figure(series, series, regions, VOXEL_MM)
     assert "1: area 1, area 3 and" in good.caption
     assert "similarity of the pairs of networks 1.00" in good.caption
     noise = np.random.default_rng(1).standard_normal(series.shape)
-    bad = network_figure(noise, series, regions)
+    bad = network_figure(noise, series, regions, VOXEL_MM)
     gap = float(bad.caption.split("predicted ")[1].split(";")[0].replace("−", "-"))
     assert abs(gap) < 0.1
-    constant = network_figure(np.ones_like(series), series, regions)
+    constant = network_figure(np.ones_like(series), series, regions, VOXEL_MM)
     assert "predicted 0.00" in constant.caption
