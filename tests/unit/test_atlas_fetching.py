@@ -1,13 +1,18 @@
 """`python -m preprocessing.template fetch`: the licence first, whole files or none."""
 
+import functools
 import subprocess
 import sys
+import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nibabel as nib
 import nilearn.datasets
 import numpy as np
 import pytest
+import requests
 
 from eeg2fmri_dist.config.preprocess import AtlasConfig
 from preprocessing.atlas import CORTICAL, FILES, SUBCORTICAL, find_atlas_files
@@ -84,6 +89,48 @@ def test_no_network_is_an_environment_error(monkeypatch, home, capsys):
     monkeypatch.setattr(nilearn.datasets, "fetch_atlas_harvard_oxford", fail)
     assert main(["fetch", "--accept-licence"]) == 4
     assert "--from" in capsys.readouterr().err
+    assert not home.exists()
+
+
+@pytest.fixture
+def served_archive(fsl, tmp_path, monkeypatch):
+    """The archive as the atlas's server has it, on a server of ours that its address leads to."""
+    archive = tmp_path / "served" / "HarvardOxford.tgz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as packed:
+        for kind, names in (("Cortical", CORTICAL), ("Subcortical", SUBCORTICAL)):
+            labels = "".join(f'<label index="{i}">{name}</label>' for i, name in enumerate(names))
+            (fsl / f"HarvardOxford-{kind}.xml").write_text(f"<atlas><data>{labels}</data></atlas>")
+            packed.add(fsl / f"HarvardOxford-{kind}.xml", f"data/atlases/HarvardOxford-{kind}.xml")
+        for file in FILES.values():
+            packed.add(fsl / file, f"data/atlases/HarvardOxford/{file}")
+    serve = functools.partial(SimpleHTTPRequestHandler, directory=archive.parent)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), serve)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    send = requests.Session.send
+
+    def redirected(session, request, **options):
+        assert request.url.startswith("https://www.nitrc.org/")
+        request.url = f"http://127.0.0.1:{server.server_port}/{request.url.rsplit('/', 1)[1]}"
+        return send(session, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", redirected)
+    yield archive
+    server.shutdown()
+
+
+def test_the_archive_is_downloaded_and_unpacked(served_archive, fsl, home):
+    assert main(["fetch", "--accept-licence"]) == 0
+    found = find_atlas_files(AtlasConfig())
+    assert set(found) == set(FILES)
+    for path in found.values():
+        assert path.read_bytes() == (fsl / path.name).read_bytes()
+
+
+def test_an_archive_that_arrives_cut_leaves_nothing(served_archive, home, capsys):
+    served_archive.write_bytes(served_archive.read_bytes()[:300])
+    assert main(["fetch", "--accept-licence"]) == 4
+    assert "could not be downloaded" in capsys.readouterr().err
     assert not home.exists()
 
 
