@@ -137,7 +137,8 @@ def write_dataset(folder: Path) -> None:
     check_dataset(folder)
     write_json(folder / _DATASET, description)
     write_text(folder / "README", f"BOLD runs predicted from EEG.\n\n{DISCLAIMER}\n")
-    write_text(folder / ".bidsignore", "*.html\n")
+    # Regional time series are common (fMRIPrep, XCP-D) and not in the standard yet.
+    write_text(folder / ".bidsignore", "*.html\n*_timeseries.tsv\n*_timeseries.json\n")
 
 
 def check_dataset(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import weakref
 from dataclasses import replace
 
@@ -37,6 +39,7 @@ from eeg2fmri_dist.training.model import store_regions
 from preprocessing.eeg_alone import EegFile
 
 N_VOLUMES = 40
+VALIDATOR = shutil.which("bids-validator-deno")
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +168,17 @@ def test_names_and_folders_are_those_of_bids_derivatives(job, tmp_path):
         "sub-1/ses-x/func/sub-1_ses-x_task-t_run-02_space-MNI_seg-Parcels_stat-mean"
         "_desc-predicted_timeseries.tsv"
     )
+
+
+@pytest.mark.skipif(VALIDATOR is None, reason="no validator: pip install bids-validator-deno")
+def test_the_validator_of_bids_finds_no_error(job, tmp_path):
+    write_dataset(tmp_path / "out")
+    job(only=["a", "b"])
+    command = [VALIDATOR, tmp_path / "out", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert done.returncode == 0
 
 
 def test_a_data_set_says_that_it_is_predicted_and_mixes_with_no_other(tmp_path):
