@@ -19,6 +19,7 @@ from stores import TR_S, make_store
 from eeg2fmri_dist import prediction_job
 from eeg2fmri_dist.config.evaluate import PredictConfig
 from eeg2fmri_dist.errors import CheckpointError, ConfigError, DataError
+from eeg2fmri_dist.evaluation.prediction_index import write_index
 from eeg2fmri_dist.evaluation.prediction_page import render_page
 from eeg2fmri_dist.evaluation.recorded import find_standing, read_report, weights_fact
 from eeg2fmri_dist.evaluation.report import to_json, write_report
@@ -370,6 +371,43 @@ def test_the_page_in_a_browser(job, weights, tmp_path):
         assert not measured["wider"]
         assert len(measured["pictures"]) > 8
         assert all(has_alt for _, has_alt in measured["pictures"])
+
+
+INDEX = """<!DOCTYPE html><body><script>
+const measured = {};
+for (const width of [400, 1200]) {
+  const frame = document.createElement("iframe");
+  frame.style = `width: ${width}px; height: 900px; border: 0`;
+  frame.srcdoc = REPORT;
+  frame.onload = () => {
+    const page = frame.contentDocument;
+    measured[width] = {
+      wider: page.documentElement.scrollWidth > width,
+      links: [...page.querySelectorAll("a")].map(link => link.getAttribute("href")),
+      rows: [...page.querySelectorAll("tbody tr")].map(row => row.innerText),
+    };
+  };
+  document.body.append(frame);
+}
+onload = () => { document.title = JSON.stringify(measured); };
+</script></body>"""
+
+
+def test_the_index_in_a_browser(tmp_path):
+    pages = [f"sub-{'long' * 8}_task-{name}_desc-predicted.html" for name in ("rest", "eyes")]
+    for page in pages:
+        (tmp_path / page).write_text("a page")
+    write_index(tmp_path, {"sub-<b>bad</b>_task-rest": "the file is damaged: " + "0" * 60})
+    index = (tmp_path / "index.html").read_text()
+    found, console = measure(tmp_path, INDEX.replace("REPORT", quoted(index)))
+    assert console == []
+    assert found.keys() == {"400", "1200"}
+    for measured in found.values():
+        assert not measured["wider"]
+        assert measured["links"] == sorted(pages)
+        assert len(measured["rows"]) == 3
+        assert "sub-<b>bad</b> task-rest" in measured["rows"][2]
+        assert "not predicted: the file is damaged" in measured["rows"][2]
 
 
 def test_volumes_are_written_as_they_come_and_not_kept(store, weights, tmp_path):
