@@ -26,6 +26,7 @@ from eeg2fmri_dist.evaluation.significance import (
 )
 from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
+from eeg2fmri_dist.evaluation.volume_scores import write_volume_scores
 from eeg2fmri_dist.files import write_json, write_text
 
 FORMAT, FORMAT_VERSION = "eeg2fmri-metrics", 1
@@ -59,7 +60,8 @@ _RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
 
 
 def write_report(report: ReportInput, folder: Path) -> None:
-    """Write ``report.html`` and ``metrics.json`` into a folder, each whole or not at all."""
+    """Write ``report.html``, ``metrics.json``, ``volumes.tsv``, each whole or not at all."""
+    write_volume_scores(report, folder / "volumes.tsv")
     write_json(folder / "metrics.json", to_json(report))
     write_text(folder / "report.html", render_html(report))
 

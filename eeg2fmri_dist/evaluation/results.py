@@ -201,6 +201,8 @@ class ScoreRow:
         The same for each region.
     regional : mapping of str to tuple of float
         Subject -> r of each region.
+    volumes : sequence of tuple of str and mapping of str to ndarray of shape (volume,)
+        Subject of each recording, and the scores of its volumes (`metrics.RecordingScores`).
     """
 
     name: str
@@ -208,6 +210,7 @@ class ScoreRow:
     p_value: float | None = None
     regions: RegionTest | None = None
     regional: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    volumes: Sequence[tuple[str, Mapping[str, np.ndarray]]] = ()
 
     @classmethod
     def from_recordings(

@@ -25,7 +25,7 @@ from eeg2fmri_dist.evaluation.timing import best_lag
 from eeg2fmri_dist.export import ModelCard, TrainedModel
 from eeg2fmri_dist.normalise import Scaling, fit_scaling
 from eeg2fmri_dist.runs import load_run_config
-from eeg2fmri_dist.scores.metrics import score_recording
+from eeg2fmri_dist.scores.metrics import RecordingScores, score_recording
 from eeg2fmri_dist.scores.networks import (
     Regions,
     correlation_matrix,
@@ -81,14 +81,14 @@ class TestSet:
     def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
         """Score one way to predict on every recording."""
 
-        def score(recording: TestRecording) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+        def score(recording: TestRecording) -> tuple[RecordingScores, np.ndarray, np.ndarray]:
             predicted = np.asarray(predict(recording), dtype=np.float32)
             series = self.regional_series(predicted)
             shifts = regional_shift_correlations(series, recording.true_regions)
             lag_trs, r_at_lag = best_lag(shifts.mean(axis=1))
-            timing = {"lag_trs": float(lag_trs), "r_at_lag": r_at_lag}
-            matrix = correlation_matrix(series)
-            return self._score(predicted, recording) | timing, shifts, matrix
+            found = self._score(predicted, recording)
+            found.means.update(lag_trs=float(lag_trs), r_at_lag=r_at_lag)
+            return found, shifts, correlation_matrix(series)
 
         # Scores are numpy on large arrays, which lets go of the interpreter lock; one recording a
         # thread is twice as fast as threads inside each small product.
@@ -98,11 +98,16 @@ class TestSet:
         subjects = [recording.subject for recording in self.recordings]
         scores, shifts, matrices = zip(*results, strict=True)
         p_value = circular_shift_p([curves.mean(axis=1) for curves in shifts])
-        row = ScoreRow.from_recordings(name, zip(subjects, scores, strict=True), p_value)
+        means = [recording.means for recording in scores]
+        row = ScoreRow.from_recordings(name, zip(subjects, means, strict=True), p_value)
         row = replace(
             row,
             regions=compare_regions(shifts),
             regional=_by_subject(subjects, [curves[0] for curves in shifts]),
+            volumes=[
+                (subject, recording.volumes)
+                for subject, recording in zip(subjects, scores, strict=True)
+            ],
         )
         if len(subjects) > 1:
             found = identified(matrices, self._true_matrices())
@@ -121,7 +126,7 @@ class TestSet:
     def _true_matrices(self) -> list[np.ndarray]:
         return [correlation_matrix(recording.true_regions) for recording in self.recordings]
 
-    def _score(self, predicted: np.ndarray, recording: TestRecording) -> dict[str, float]:
+    def _score(self, predicted: np.ndarray, recording: TestRecording) -> RecordingScores:
         return score_recording(
             predicted,
             recording.true,

@@ -20,6 +20,7 @@ peer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def paper_convention(
     ssim_every: int = 1,
     chunk: int = 8,
 ) -> dict[str, float]:
-    """MSE, PSNR and SSIM of z-scored volumes (see the top of this file).
+    """MSE, PSNR and SSIM of z-scored volumes (see the top of this file), over all volumes.
 
     Parameters
     ----------
@@ -136,11 +137,40 @@ def paper_convention(
         ``mse_paper``, ``rmse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each
         also ``_masked``, and ``data_range_paper`` (z units).
     """
-    data_range = float(true.max() - true.min()) / bold_std
+    volumes = _paper_volumes(
+        predicted,
+        true,
+        mask,
+        bold_mean=bold_mean,
+        bold_std=bold_std,
+        ssim_every=ssim_every,
+        chunk=chunk,
+    )
+    return _summarise_paper(volumes, _paper_range(true, bold_std))
+
+
+def _paper_range(true: np.ndarray, bold_std: float) -> float:
+    return float(true.max() - true.min()) / bold_std
+
+
+def _paper_volumes(
+    predicted: np.ndarray,
+    true: np.ndarray,
+    mask: np.ndarray,
+    *,
+    bold_mean: float,
+    bold_std: float,
+    ssim_every: int,
+    chunk: int,
+) -> dict[str, np.ndarray]:
+    """See `_score_volumes`; z-scored."""
     pairs = _scaled_pairs(
         predicted, true, lambda volumes: (volumes - bold_mean) / bold_std, chunk=chunk
     )
-    volumes = _score_volumes(pairs, data_range, mask, ssim_every)
+    return _score_volumes(pairs, _paper_range(true, bold_std), mask, ssim_every)
+
+
+def _summarise_paper(volumes: dict[str, np.ndarray], data_range: float) -> dict[str, float]:
     scores = {"data_range_paper": data_range}
     for masked in ("", "_masked"):
         error = volumes["mse" + masked].mean()
@@ -221,6 +251,24 @@ def temporal_scores(
     }
 
 
+@dataclass(frozen=True)
+class RecordingScores:
+    """What one recording scores.
+
+    Attributes
+    ----------
+    means : dict of str to float
+        By their stable names: those of `temporal_scores`, `paper_convention` and
+        `peer_convention`, and ``ssim_every``.
+    volumes : dict of str to ndarray of shape (volume,)
+        MSE, PSNR and SSIM of `paper_convention` for each volume alone; NaN for the SSIM of volumes
+        between each n-th. The data range is that of the recording.
+    """
+
+    means: dict[str, float]
+    volumes: dict[str, np.ndarray]
+
+
 def score_recording(
     predicted: np.ndarray,
     true: np.ndarray,
@@ -232,8 +280,8 @@ def score_recording(
     detrend_order: int = 1,
     ssim_every: int = 1,
     chunk: int = 8,
-) -> dict[str, float]:
-    """Return all scores of one recording, flat, by their stable names.
+) -> RecordingScores:
+    """Return all scores of one recording.
 
     Parameters
     ----------
@@ -252,11 +300,6 @@ def score_recording(
     chunk : int
         Volumes in memory at a time for MSE, PSNR and SSIM.
 
-    Returns
-    -------
-    dict of str to float
-        Those of `temporal_scores`, `paper_convention` and `peer_convention`, and ``ssim_every``.
-
     Raises
     ------
     DataError
@@ -264,20 +307,40 @@ def score_recording(
     """
     mask = mask.astype(bool)
     _check(predicted, true, mask)
-    return {
+    volumes = _paper_volumes(
+        predicted,
+        true,
+        mask,
+        bold_mean=bold_mean,
+        bold_std=bold_std,
+        ssim_every=ssim_every,
+        chunk=chunk,
+    )
+    data_range = _paper_range(true, bold_std)
+    means = {
         **temporal_scores(predicted, true, mask, regions, detrend_order),
-        **paper_convention(
-            predicted,
-            true,
-            mask,
-            bold_mean=bold_mean,
-            bold_std=bold_std,
-            ssim_every=ssim_every,
-            chunk=chunk,
-        ),
+        **_summarise_paper(volumes, data_range),
         **peer_convention(predicted, true, mask, ssim_every=ssim_every, chunk=chunk),
         "ssim_every": float(ssim_every),
     }
+    return RecordingScores(means, _name_volumes(volumes, data_range, ssim_every))
+
+
+def _name_volumes(
+    volumes: dict[str, np.ndarray], data_range: float, ssim_every: int
+) -> dict[str, np.ndarray]:
+    """Name scores of volumes as their means are named; NaN where a volume was passed over."""
+    n_volumes = len(volumes["mse"])
+    named = {}
+    for masked in ("", "_masked"):
+        error = volumes["mse" + masked]
+        named["mse_paper" + masked] = error
+        named[f"psnr_paper{masked}_db"] = _psnr_db(error, data_range)
+        for dimensions in (2, 3):
+            whole = np.full(n_volumes, np.nan)
+            whole[::ssim_every] = volumes[f"ssim{dimensions}d{masked}"]
+            named[f"ssim{dimensions}d_paper{masked}"] = whole
+    return named
 
 
 def _check(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray) -> None:

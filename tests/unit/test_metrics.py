@@ -34,10 +34,14 @@ def recording():
     return true.astype(np.float32), predicted.astype(np.float32), mask, regions
 
 
-def score(predicted, true, mask, regions, **options):
+def score_all(predicted, true, mask, regions, **options):
     return metrics.score_recording(
         predicted, true, mask, regions, bold_mean=500.0, bold_std=300.0, **options
     )
+
+
+def score(predicted, true, mask, regions, **options):
+    return score_all(predicted, true, mask, regions, **options).means
 
 
 def reference_ssim(predicted, true, data_range):
@@ -50,6 +54,20 @@ def reference_ssim(predicted, true, data_range):
         use_sample_covariance=False,
         full=True,
     )
+
+
+def test_scores_of_a_volume_equal_scikit_image(recording):
+    true, predicted, mask, regions = recording
+    volumes = score_all(predicted, true, mask, regions, ssim_every=3).volumes
+    data_range = float(true.max() - true.min())
+    for index in (0, 6, 19):
+        psnr_db = peak_signal_noise_ratio(true[index], predicted[index], data_range=data_range)
+        assert volumes["psnr_paper_db"][index] == pytest.approx(psnr_db, rel=1e-5)
+    expected, _ = reference_ssim(predicted[6] / 300, true[6] / 300, data_range / 300)
+    assert volumes["ssim3d_paper"][6] == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(volumes["ssim3d_paper"]).sum() == 13
+    inside = ((predicted - true)[6, mask] / 300.0) ** 2
+    assert volumes["mse_paper_masked"][6] == pytest.approx(inside.mean(), rel=1e-5)
 
 
 def test_psnr_and_mse_equal_scikit_image(recording):
