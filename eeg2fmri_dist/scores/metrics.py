@@ -106,6 +106,23 @@ def voxelwise(
     return r, explained
 
 
+@dataclass(frozen=True)
+class RecordingScores:
+    """What one recording scores.
+
+    Attributes
+    ----------
+    means : dict of str to float
+        Over all volumes, by their stable names.
+    volumes : dict of str to ndarray of shape (volume,)
+        MSE, PSNR and SSIM of `paper_convention` for each volume alone, on the data range of the
+        recording; NaN for the SSIM of volumes that were passed over.
+    """
+
+    means: dict[str, float]
+    volumes: dict[str, np.ndarray]
+
+
 def paper_convention(
     predicted: np.ndarray,
     true: np.ndarray,
@@ -115,8 +132,8 @@ def paper_convention(
     bold_std: float,
     ssim_every: int = 1,
     chunk: int = 8,
-) -> dict[str, float]:
-    """MSE, PSNR and SSIM of z-scored volumes (see the top of this file), over all volumes.
+) -> RecordingScores:
+    """MSE, PSNR and SSIM of z-scored volumes (see the top of this file).
 
     Parameters
     ----------
@@ -133,51 +150,23 @@ def paper_convention(
 
     Returns
     -------
-    dict of str to float
+    RecordingScores
         ``mse_paper``, ``rmse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each
         also ``_masked``, and ``data_range_paper`` (z units).
     """
-    volumes = _paper_volumes(
-        predicted,
-        true,
-        mask,
-        bold_mean=bold_mean,
-        bold_std=bold_std,
-        ssim_every=ssim_every,
-        chunk=chunk,
-    )
-    return _summarise_paper(volumes, _paper_range(true, bold_std))
-
-
-def _paper_range(true: np.ndarray, bold_std: float) -> float:
-    return float(true.max() - true.min()) / bold_std
-
-
-def _paper_volumes(
-    predicted: np.ndarray,
-    true: np.ndarray,
-    mask: np.ndarray,
-    *,
-    bold_mean: float,
-    bold_std: float,
-    ssim_every: int,
-    chunk: int,
-) -> dict[str, np.ndarray]:
-    """See `_score_volumes`; z-scored."""
+    data_range = float(true.max() - true.min()) / bold_std
     pairs = _scaled_pairs(
         predicted, true, lambda volumes: (volumes - bold_mean) / bold_std, chunk=chunk
     )
-    return _score_volumes(pairs, _paper_range(true, bold_std), mask, ssim_every)
-
-
-def _summarise_paper(volumes: dict[str, np.ndarray], data_range: float) -> dict[str, float]:
-    scores = {"data_range_paper": data_range}
+    volumes = _score_volumes(pairs, data_range, mask, ssim_every)
+    means = {"data_range_paper": data_range}
     for masked in ("", "_masked"):
         error = volumes["mse" + masked].mean()
-        scores["mse_paper" + masked] = float(error)
-        scores["rmse_paper" + masked] = float(np.sqrt(error))
-        scores[f"psnr_paper{masked}_db"] = float(_psnr_db(error, data_range))
-    return scores | _mean_ssim(volumes, "paper")
+        means["mse_paper" + masked] = float(error)
+        means["rmse_paper" + masked] = float(np.sqrt(error))
+        means[f"psnr_paper{masked}_db"] = float(_psnr_db(error, data_range))
+    means |= _mean_ssim(volumes, "paper")
+    return RecordingScores(means, _name_volumes(volumes, data_range, ssim_every))
 
 
 def peer_convention(
@@ -251,24 +240,6 @@ def temporal_scores(
     }
 
 
-@dataclass(frozen=True)
-class RecordingScores:
-    """What one recording scores.
-
-    Attributes
-    ----------
-    means : dict of str to float
-        By their stable names: those of `temporal_scores`, `paper_convention` and
-        `peer_convention`, and ``ssim_every``.
-    volumes : dict of str to ndarray of shape (volume,)
-        MSE, PSNR and SSIM of `paper_convention` for each volume alone; NaN for the SSIM of volumes
-        between each n-th. The data range is that of the recording.
-    """
-
-    means: dict[str, float]
-    volumes: dict[str, np.ndarray]
-
-
 def score_recording(
     predicted: np.ndarray,
     true: np.ndarray,
@@ -282,6 +253,8 @@ def score_recording(
     chunk: int = 8,
 ) -> RecordingScores:
     """Return all scores of one recording.
+
+    Those of `temporal_scores`, `paper_convention` and `peer_convention`, and ``ssim_every``.
 
     Parameters
     ----------
@@ -307,7 +280,7 @@ def score_recording(
     """
     mask = mask.astype(bool)
     _check(predicted, true, mask)
-    volumes = _paper_volumes(
+    paper = paper_convention(
         predicted,
         true,
         mask,
@@ -316,14 +289,13 @@ def score_recording(
         ssim_every=ssim_every,
         chunk=chunk,
     )
-    data_range = _paper_range(true, bold_std)
     means = {
         **temporal_scores(predicted, true, mask, regions, detrend_order),
-        **_summarise_paper(volumes, data_range),
+        **paper.means,
         **peer_convention(predicted, true, mask, ssim_every=ssim_every, chunk=chunk),
         "ssim_every": float(ssim_every),
     }
-    return RecordingScores(means, _name_volumes(volumes, data_range, ssim_every))
+    return RecordingScores(means, paper.volumes)
 
 
 def _name_volumes(

@@ -154,7 +154,7 @@ class Validator:
             data.store.layout.mask,
             bold_mean=data.scaling.bold_mean,
             bold_std=data.scaling.bold_std,
-        )
+        ).means
         return {"psnr_db": scores["psnr_paper_db"], "ssim": scores["ssim2d_paper"]}
 
     def _r_shuffled(
