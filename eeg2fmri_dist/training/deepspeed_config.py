@@ -119,8 +119,11 @@ def compute_dtype(engine: EngineConfig) -> torch.dtype:
 
 
 def _zero_section(engine: EngineConfig, world_size: int) -> dict[str, Any]:
+    stage = effective_zero_stage(engine, world_size)
     section: dict[str, Any] = {
-        "stage": effective_zero_stage(engine, world_size),
+        "stage": stage,
+        # Stage 1 keeps all gradients anyway: copying each into a buffer as it comes only costs.
+        "contiguous_gradients": stage != 1,
         "reduce_bucket_size": _BUCKET_NUMBERS,
         "allgather_bucket_size": _BUCKET_NUMBERS,
         # DeepSpeed's own linear layer of stage 3 rounds weight gradients to bf16.
