@@ -127,7 +127,7 @@ class NamespaceNodes:
         )
         _wait_for_program(lambda: _first_child(holder.pid), "bash")
         inside = self._inside(name)
-        self._plug_in(f"to-{name}", _first_child(holder.pid))
+        self._plug_in(f"to-{name}", _first_child(holder.pid), _mac_address(name))
         own = self.folder / "local" / name
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
@@ -146,7 +146,7 @@ class NamespaceNodes:
         ):
             _call(*inside, *steps)
 
-    def _plug_in(self, port: str, namespace: int | None = None) -> None:
+    def _plug_in(self, port: str, namespace: int | None = None, mac: str = "") -> None:
         """Lay a cable from a port of the switch to a namespace, or to this machine."""
         switch = str(self._holders["switch"].pid)
         end = f"s-{port}"
@@ -155,7 +155,7 @@ class NamespaceNodes:
         else:
             self._on_switch(
                 *("ip", "link", "add", end, "type", "veth"),
-                *("peer", "cable", "netns", str(namespace)),
+                *("peer", "cable", "address", mac, "netns", str(namespace)),
             )
         self._on_switch("ip", "link", "set", end, "master", "switch", "up")
 
@@ -216,6 +216,11 @@ def _processes_of(folder: Path, name: str) -> list[int]:
         if signs <= environment:
             found.append(int(place.parent.name))
     return found
+
+
+def _mac_address(name: str) -> str:
+    """Address of a node's network card: a node that comes back is where the others knew it."""
+    return f"02:00:00:00:00:{int(name[1:]):02x}"
 
 
 def _free_subnet() -> str:
