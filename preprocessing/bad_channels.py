@@ -1,4 +1,4 @@
-"""Channels that recorded no EEG: finding them, and filling them in from their neighbours.
+"""Channels that recorded no EEG: finding them.
 
 The criteria are those of the PREP pipeline (Bigdely-Shamlo et al. 2015, Front. Neuroinform. 9:16)
 that apply to a band-passed signal: a robust amplitude far from that of the other channels, and no
@@ -8,17 +8,12 @@ correlation with any of them. Flat and saturated channels show while the recordi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-
-from eeg2fmri_dist.errors import DataError
 
 MAX_ROBUST_Z = 5.0
 MIN_CORRELATION = 0.4
 MAX_UNCORRELATED_SHARE = 0.05  # of windows of 1 s; PREP's 0.01 is one window of a short recording
-MONTAGE = "colin27_1005"
-OTHER_NAMES = {"O9": "I1", "O10": "I2"}  # some caps' names -> the 10-05 system's
 
 
 def find_bad_channels(signal: np.ndarray, sfreq_hz: float, names: Sequence[str]) -> dict[str, str]:
@@ -51,47 +46,6 @@ def find_bad_channels(signal: np.ndarray, sfreq_hz: float, names: Sequence[str])
         elif share > MAX_UNCORRELATED_SHARE:
             bad[names[channel]] = f"unlike any other channel in {100 * share:.0f} % of the seconds"
     return bad
-
-
-def interpolation(names: Sequence[str], bad: Sequence[str], where: Path) -> np.ndarray:
-    """Matrix that replaces bad channels by spherical splines through the others.
-
-    `mne.Evoked.interpolate_bads` (Perrin et al. 1989), applied to unit vectors: the interpolation
-    is linear, so its matrix serves whatever the signal.
-
-    Parameters
-    ----------
-    names, bad : sequence of str
-        All channels, and those to replace.
-    where : Path
-        The recording, for messages.
-
-    Returns
-    -------
-    array (channel, channel) of float32
-
-    Raises
-    ------
-    DataError
-        If the place of a channel on the head is not known.
-    """
-    import mne
-
-    montage = mne.channels.make_standard_montage(MONTAGE)
-    places = {name.lower(): place for name, place in montage.get_positions()["ch_pos"].items()}
-    found = {name: places.get(OTHER_NAMES.get(name, name).lower()) for name in names}
-    if unknown := [name for name, place in found.items() if place is None]:
-        raise DataError(
-            f"bad channels ({', '.join(bad)}) cannot be interpolated: the places of "
-            f"{', '.join(unknown)} are not in the 10-05 system",
-            where=where,
-            remedy="add the channels to eeg.exclude",
-        )
-    info = mne.create_info(list(names), 1000.0, "eeg")
-    info.set_montage(mne.channels.make_dig_montage(found, coord_frame="head"), verbose="error")
-    unit = mne.EvokedArray(np.eye(len(names)), info, verbose="error")
-    unit.info["bads"] = list(bad)
-    return unit.interpolate_bads(verbose="error").data.astype(np.float32)
 
 
 def _robust_z(values: np.ndarray) -> np.ndarray:

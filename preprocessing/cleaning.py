@@ -9,9 +9,10 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig, PulseArtifactConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
-from preprocessing.bad_channels import find_bad_channels, interpolation
+from preprocessing.bad_channels import find_bad_channels
 from preprocessing.gradient_artifact import subtract_average
 from preprocessing.pulse_artifact import find_heartbeats, pulse_by_channel, pulse_of_head
+from preprocessing.spatial_filters import interpolation, surface_laplacian
 
 # Gradient and pulse artifact hide each other's mean: estimated in turn, this often.
 _ROUNDS = {"head": 6, "channel": 2}
@@ -67,21 +68,20 @@ class Plan:
         Channel that shows the heartbeats; None = leave the pulse artifact.
     bad_channels : bool
         Look for bad channels and interpolate them.
-    average_reference : bool
+    reference : "recorded", "average" or "laplacian"
     """
 
     gradient: bool
     gradient_share: float
     ecg: int | None
     bad_channels: bool
-    average_reference: bool
+    reference: str
 
     @property
     def anything(self) -> bool:
         """Whether the signal is changed at all."""
-        return (
-            self.gradient or self.ecg is not None or self.bad_channels or (self.average_reference)
-        )
+        changed = self.gradient or self.ecg is not None or self.bad_channels
+        return changed or self.reference != "recorded"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def clean(
         beats = find_heartbeats(average.without(signal[-1:])[0], sfreq_hz, where)
         scalp = scalp - _pulse(scalp, sfreq_hz, beats, average, config.pulse_artifact)
     cleaned = average.without(scalp)
-    matrix = _remix(names, bad, plan.average_reference, where)
+    matrix = _remix(names, bad, plan.reference, where)
     return Cleaned(cleaned if matrix is None else matrix @ cleaned, bad, len(beats))
 
 
@@ -183,13 +183,15 @@ def _pulse(
 
 
 def _remix(
-    names: tuple[str, ...], bad: dict[str, str], average_reference: bool, where: Path
+    names: tuple[str, ...], bad: dict[str, str], reference: str, where: Path
 ) -> np.ndarray | None:
     """Matrix of interpolation and re-referencing; None = channels stay as they are."""
-    if not bad and not average_reference:
+    if not bad and reference == "recorded":
         return None
     matrix = interpolation(names, list(bad), where) if bad else np.eye(len(names), dtype=np.float32)
-    return matrix - matrix.mean(axis=0) if average_reference else matrix
+    if reference == "average":
+        return matrix - matrix.mean(axis=0)
+    return surface_laplacian(names, where) @ matrix if reference == "laplacian" else matrix
 
 
 def _check_enough_left(
@@ -257,7 +259,7 @@ def plan_cleaning(
         gradient_share=gradient_share,
         ecg=ecg if remove_pulse else None,
         bad_channels=config.bad_channels == "interpolate",
-        average_reference=config.reference == "average",
+        reference=config.reference,
     )
 
 

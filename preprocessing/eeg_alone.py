@@ -23,6 +23,11 @@ FORMATS = (
 # Files that lie beside a header and are given in its place.
 _HEADERS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".dat": ".vhdr", ".fdt": ".set"}
 _ENTITIES = ("sub", "ses", "task", "acq", "run")
+_REFERENCES = {
+    "recorded": "as recorded; the model knows that of its training data alone",
+    "average": "average of the model's channels",
+    "laplacian": "none: surface Laplacian",
+}
 
 
 @dataclass(frozen=True)
@@ -226,14 +231,11 @@ def describe_eeg(eeg: ModelEeg, settings: EegConfig) -> dict[str, str]:
     volumes = "begin at the recording's markers"
     if not eeg.marked:
         volumes = "follow each other from the first sample on (no markers)"
-    reference = "average of the model's channels"
-    if settings.reference == "recorded":
-        reference = "as recorded; the model knows that of its training data alone"
     return {
         "Recording": f"{eeg.duration_s / 60:.1f} min at {eeg.sfreq_hz:g} Hz",
         "Channels": "; ".join(channels),
         "Signal": f"{low_hz:g} to {high_hz:g} Hz, taken at {features.sfreq_hz:g} Hz",
-        "Reference": reference,
+        "Reference": _REFERENCES[settings.reference],
         "Artifacts": _corrections(features),
         "Volumes": volumes,
     }

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError
-from preprocessing.bad_channels import interpolation
 from preprocessing.continuous_eeg import ContinuousEeg
+from preprocessing.spatial_filters import interpolation
 
 # 10-20 system before 1991 -> 10-10 system.
 _RENAMED = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
@@ -88,7 +88,7 @@ def remount(eeg: ContinuousEeg, match: Match) -> ContinuousEeg:
     """Present a recording with the channels of a model; its ECG comes behind them.
 
     Channels that are missing are interpolated by spherical splines through the others
-    (`bad_channels.interpolation`).
+    (`spatial_filters.interpolation`).
 
     Parameters
     ----------

@@ -166,8 +166,10 @@ class EegConfig(Schema):
         description="refuse = flat channels and NaN are errors, others are taken as they are; "
         "interpolate = find flat, saturated, noisy and unlike channels, replace them by splines",
     )
-    reference: Literal["recorded", "average"] = Field(
-        "recorded", description="average = subtract the mean of the scalp channels"
+    reference: Literal["recorded", "average", "laplacian"] = Field(
+        "recorded",
+        description="average = subtract the mean of the scalp channels; laplacian = surface "
+        "Laplacian (current source density): what a channel sees beyond its neighbours",
     )
 
     @field_validator("marker")

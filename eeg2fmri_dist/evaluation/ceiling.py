@@ -49,7 +49,7 @@ class Ceiling:
             If the subject's truth is missing, damaged or shorter than the recording.
         """
         path = self.folder / f"sub-{recording.subject}.npz"
-        truth = _read(path)
+        truth = read_truth(path)
         first = int(self.layout.preprocessing.get("drop_volumes", 0))
         percent = truth["bold_driven"][first : first + len(recording.true)]
         if len(percent) < len(recording.true):
@@ -76,7 +76,7 @@ def shared_noise(folder: Path, layout: Layout, recording: TestRecording) -> np.n
         If the subject's truth is missing or damaged.
     """
     # Truths of simulations without `realism` do not name it.
-    truth = _read(folder / f"sub-{recording.subject}.npz", (), ("bold_shared_noise",))
+    truth = read_truth(folder / f"sub-{recording.subject}.npz", (), ("bold_shared_noise",))
     if "bold_shared_noise" not in truth:
         return np.zeros(len(recording.true))
     first = int(layout.preprocessing.get("drop_volumes", 0))
@@ -132,9 +132,23 @@ def with_explained(rows: Sequence[ScoreRow], ceiling: ScoreRow) -> list[ScoreRow
     ]
 
 
-def _read(
+def read_truth(
     path: Path, keys: Sequence[str] = _KEYS, optional: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
+    """Return arrays of a simulated subject's truth file (see preprocessing/simulation/truth.py).
+
+    Parameters
+    ----------
+    path : Path
+        ``sub-<id>.npz``.
+    keys, optional : sequence of str
+        Arrays that must be there, and those that may.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged, or lacks an array.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             there = [key for key in optional if key in archive]

@@ -206,7 +206,7 @@ def read_test_set(store: Store, split: Split, config: EvaluateConfig) -> TestSet
         split=split,
         scaling=fit_scaling(store, split.train, DataConfig()),
         regions=regions,
-        recordings=tuple(_load(store, segment, regions) for segment in chosen),
+        recordings=tuple(load_recording(store, segment, regions) for segment in chosen),
         ssim_every=config.ssim_every,
     )
 
@@ -222,7 +222,8 @@ def _store_difference(card: ModelCard, store: Store) -> str:
     return f"fingerprint {card.store_fingerprint[:12]} then, {store.fingerprint[:12]} now"
 
 
-def _load(store: Store, segment: Segment, regions: Regions) -> TestRecording:
+def load_recording(store: Store, segment: Segment, regions: Regions) -> TestRecording:
+    """Read a recording and its regional means."""
     true = store.bold(segment.start, segment.stop)
     means = regional_means(true, regions.labels, len(regions))
     return TestRecording(

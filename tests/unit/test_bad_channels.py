@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-import mne
 import numpy as np
 import pytest
 
 from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.config.simulate import EegSignalConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.bad_channels import interpolation
 from preprocessing.eeg import eeg_features
 from preprocessing.noddi import CHANNELS
 from preprocessing.recordings import Recording
 from preprocessing.simulation.eeg import simulate_eeg
 from preprocessing.simulation.sources import Timeline
+from preprocessing.spatial_filters import surface_laplacian
 
 N_VOLUMES, TR_S, FIRST, SFREQ_HZ = 20, 2.16, 500, 250
 
@@ -85,25 +84,6 @@ def test_channels_with_nan_are_replaced(features, write_eeg, scalp_uv):
     assert np.isfinite(got.power).all()
 
 
-def test_interpolation_is_that_of_mne(scalp_uv):
-    names = [name for name in CHANNELS if name not in ("ECG", "O9", "O10")]
-    signal = scalp_uv[[CHANNELS.index(name) for name in names], :500]
-    bad = ["C3", "P4"]
-    raw = mne.io.RawArray(1e-6 * signal, mne.create_info(names, 250, "eeg"), verbose="error")
-    montage = mne.channels.make_standard_montage("colin27_1005")
-    positions = {name: montage.get_positions()["ch_pos"][name] for name in names}
-    raw.set_montage(mne.channels.make_dig_montage(positions, coord_frame="head"), verbose="error")
-    raw.info["bads"] = bad
-    raw.interpolate_bads(verbose="error")
-    ours = interpolation(names, bad, Path("recording")) @ signal
-    np.testing.assert_allclose(ours, 1e6 * raw.get_data(), atol=0.01)
-
-
-def test_places_that_are_not_known(scalp_uv):
-    with pytest.raises(DataError, match=r"C3.* cannot be interpolated: the places of Elsewhere"):
-        interpolation(["C3", "Cz", "Elsewhere"], ["C3"], Path("recording"))
-
-
 def test_too_few_good_channels(features):
     with pytest.raises(DataError, match=r"4 of 63 channels are bad .*C3 constant"):
         features("damaged", damage, bad_channels="interpolate", min_channels=60)
@@ -118,6 +98,18 @@ def test_average_reference(features, scalp_uv):
 
     expected = features("by_hand", by_hand)
     np.testing.assert_allclose(got.power, expected.power, rtol=0.02, atol=0.05)
+
+
+def test_surface_laplacian(features):
+    scalp = [number for number, name in enumerate(CHANNELS) if name != "ECG"]
+    laplacian = surface_laplacian([CHANNELS[number] for number in scalp], Path("recording"))
+
+    def by_hand(data):
+        data[scalp] = laplacian @ data[scalp]
+
+    expected = features("by_hand", by_hand)
+    got = features(reference="laplacian")
+    np.testing.assert_allclose(got.power, expected.power, rtol=0.05, atol=0.05)
 
 
 def test_names_give_away_the_type(features):
