@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from eeg2fmri_dist.calibration_scan import CalibrationScan, adapt, around_scan, chosen_penalty
 from eeg2fmri_dist.config.evaluate import PredictConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, SuiteError
 from eeg2fmri_dist.evaluation.prediction_index import write_index
@@ -27,7 +28,6 @@ from eeg2fmri_dist.evaluation.results import ORIGINS, Figure
 from eeg2fmri_dist.evaluation.slicer import slice_frames
 from eeg2fmri_dist.export import TrainedModel, load_model
 from eeg2fmri_dist.files import write_text
-from eeg2fmri_dist.normalise import around
 from eeg2fmri_dist.predict import check_predicts, predict_bold_in_blocks
 from eeg2fmri_dist.predicted_run import (
     Overview,
@@ -139,7 +139,7 @@ class Predictor:
         Path of a recording -> `PreparedEeg`.
     device : torch.device
     scan : callable or None
-        Returns the mean image (x, y, z) of a calibration scan of the person, read once.
+        Returns what a calibration scan tells of the person, read once.
     """
 
     trained: TrainedModel
@@ -148,7 +148,7 @@ class Predictor:
     standing: Standing | None
     prepare: Callable[[Path], PreparedEeg]
     device: torch.device
-    scan: Callable[[], np.ndarray] | None = None
+    scan: Callable[[], CalibrationScan] | None = None
 
 
 def load_predictor(
@@ -167,31 +167,45 @@ def load_predictor(
     prepare : callable
         Model and path of a recording -> `PreparedEeg`.
     read_scan : callable
-        Model and path of a BOLD run -> its mean image on the model's grid.
+        Model and path of a BOLD run -> its volumes (volume, x, y, z) on the model's grid.
 
     Raises
     ------
     CheckpointError
         If there is no such model, or it does not predict from EEG.
     ConfigError
-        If `scores` names a file that does not tell of these weights.
+        If `scores` names a file that does not tell of these weights, or the model is to be adapted
+        to a person and its evaluation did not try that.
     """
     path = locate_weights(config.run, config.checkpoint)
     trained, weights = load_model(path), weights_sha256(path)
     check_predicts(trained)
     name, atlas = next(iter(find_atlases(trained.grid, trained.mask).items()))
+    standing = find_model_standing(config, weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.calibration_eeg is not None:
+        chosen_penalty(standing, n_volumes=0)  # fails before the work, not after it
+
+    @functools.cache
+    def scan() -> CalibrationScan:
+        assert config.calibration is not None
+        volumes = read_scan(trained, config.calibration)
+        if config.calibration_eeg is None:
+            return CalibrationScan(volumes.mean(axis=0))
+        penalty = chosen_penalty(standing, len(volumes))
+        power = prepare(trained, config.calibration_eeg).power
+        return adapt(trained, volumes, power, penalty, device)
+
     return Predictor(
         trained=trained,
         weights_sha256=weights,
         regions=Regions.within(
             trained.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
         ),
-        standing=find_model_standing(config, weights),
+        standing=standing,
         prepare=functools.partial(prepare, trained),
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        scan=None
-        if config.calibration is None
-        else functools.cache(functools.partial(read_scan, trained, config.calibration)),
+        device=device,
+        scan=None if config.calibration is None else scan,
     )
 
 
@@ -247,7 +261,8 @@ def _describe_inputs(config: PredictConfig, parts: Sequence[Path], weights: str)
     """All that the prediction of a recording depends on; JSON values."""
     scores = scores_path(config)
     told = hashlib.sha256(scores.read_bytes()).hexdigest() if scores.is_file() else None
-    scan = {} if config.calibration is None else {"Scan": _states([config.calibration])}
+    calibration = [path for path in (config.calibration, config.calibration_eeg) if path]
+    scan = {"Scan": _states(calibration)} if calibration else {}
     return {
         "Weights": weights,
         "EEG": _states(parts),
@@ -338,8 +353,11 @@ def _predict(task: Task, predictor: Predictor) -> int:
     blocks = predict_bold_in_blocks(trained, prepared.power, predictor.device)
     source: dict[str, Any] = {"Sources": [str(task.path)], "StartTime": prepared.start_s}
     if predictor.scan is not None:
-        blocks = _around_scan(predictor.scan(), blocks, trained)
+        scan = predictor.scan()
+        blocks = around_scan(scan, blocks, prepared.power, trained)
         source["ReferenceImage"] = "mean image of a calibration scan of the same person"
+        if scan.adapted_by:
+            source["AdaptedToPerson"] = scan.adapted_by
     overview = write_predicted_run(task.files, blocks, n_volumes, trained.card, regions, source)
     write_text(task.files.page, render_page(_page(task, prepared, overview, predictor)))
     about = source | {
@@ -349,13 +367,6 @@ def _predict(task: Task, predictor: Predictor) -> int:
     }
     write_sidecar(task.files, trained.card, about)
     return n_volumes
-
-
-def _around_scan(
-    scan: np.ndarray, blocks: Iterable[np.ndarray], trained: TrainedModel
-) -> Iterator[np.ndarray]:
-    for block in blocks:
-        yield around(scan, block, trained.scaling.reference) * trained.mask
 
 
 def _page(
@@ -401,7 +412,9 @@ def _title(bold: Path) -> str:
 
 def _what_a_volume_is(predictor: Predictor) -> str:
     if predictor.scan is not None:
-        return "mean image of a scan of this person × (1 + predicted change)"
+        text = "mean image of a scan of this person × (1 + predicted change)"
+        adapted_by = predictor.scan().adapted_by
+        return f"{text}; the change is adapted to the person: {adapted_by}" if adapted_by else text
     trained = predictor.trained
     if trained.data.normalise == "voxelwise":
         return "mean image of the training subjects × (1 + predicted change): the anatomy is theirs"

@@ -81,11 +81,11 @@ def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> Prepar
 
 
 def _read_scan(trained: TrainedModel, path: Path) -> np.ndarray:
-    from preprocessing.scan_image import scan_image
+    from preprocessing.calibration_scan import scan_volumes
 
     card = trained.card
     settings = BoldConfig.model_validate(card.preprocessing["bold"])
-    return scan_image(path, card.tr_s, settings, card.preprocessing["drop_volumes"])
+    return scan_volumes(path, card.tr_s, settings, card.preprocessing["drop_volumes"])
 
 
 if __name__ == "__main__":

@@ -17,9 +17,18 @@ done
 stage "Train and score every model on more and more subjects"
 $PYTHON launch/sweep.py configs/sweep/study_small.yaml
 
+for condition in linear hard; do
+    stage "Where linear models lose what the EEG shows: $condition"
+    folder=runs/study/$condition
+    [ "$folder/oracle.json" -nt "$folder/store.h5" ] || $PYTHON -m eeg2fmri_dist.evaluation.oracle \
+        configs/train/study/ridge.yaml "store=$folder/store.h5" --truth "$folder/recordings/truth" \
+        --train-subjects 8 32 --output "$folder/oracle.json"
+done
+
 cat <<END
 
 Done. Open
   runs/study/curves/sweep.html             table, figure and all trials
   runs/study/curves/learning_curves.json   the same numbers
+  runs/study/linear/oracle.json            what stands between ridge regression and the noise ceiling
 END

@@ -7,6 +7,7 @@ import numpy as np
 
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.results import (
+    AdaptedScore,
     CalibratedScore,
     Curve,
     DataFacts,
@@ -70,6 +71,10 @@ def make_report(**changes):
         calibrated=[
             CalibratedScore(length, *(subject_interval([psnr_db, psnr_db + 1.0]) for _ in range(4)))
             for length, psnr_db in ((0, 25.0), (10, 47.0))
+        ],
+        adapted=[
+            AdaptedScore(length, penalty, *(subject_interval([r, r + 0.1]) for _ in range(4)))
+            for length, penalty, r in ((10, None, 0.3), (30, 100.0, 0.4))
         ],
         figures=_figure_groups(),
         facts={"Note": "<script>alert(1)</script>"},

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from eeg2fmri_dist.config.preprocess import AtlasConfig
 from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
@@ -32,8 +32,9 @@ class EvaluateConfig(Schema):
     calibration_volumes: list[Annotated[int, Field(ge=0)]] = Field(
         [0, 10, 30, 60],
         description="PSNR is also given with a calibration scan of so many volumes of the same "
-        "person (the first of the recording) as the reference image; lengths above half of the "
-        "shortest recording are left out; [] = none",
+        "person (the first of the recording) as the reference image, and r with their EEG moving "
+        "the model towards the person; lengths above half of the shortest recording are left out; "
+        "[] = none",
     )
     max_volumes: int | None = Field(
         None, ge=2, description="score only so many first volumes of each recording; null = all"
@@ -120,6 +121,11 @@ class PredictConfig(Schema):
         description="BOLD run (NIfTI) of the person whose EEG it is, a few volumes beyond those "
         "dropped: it is registered, and its mean image takes the place of the training subjects'",
     )
+    calibration_eeg: Path | None = Field(
+        None,
+        description="the EEG recorded with that run, a marker for each volume: the model is then "
+        "moved towards the person, as far as helped validation subjects in its evaluation",
+    )
     atlas: AtlasConfig = Field(AtlasConfig(), description="regions of the time series")
     scores: Path | None = Field(
         None,
@@ -129,6 +135,14 @@ class PredictConfig(Schema):
     threads: int | None = Field(
         None, ge=1, le=MAX_THREADS, description="CPU threads; null = all cores"
     )
+
+    @model_validator(mode="after")
+    def _eeg_belongs_to_a_scan(self) -> PredictConfig:
+        if self.calibration_eeg is not None and self.calibration is None:
+            raise ValueError(
+                "calibration_eeg is the EEG of a calibration scan: give calibration too"
+            )
+        return self
 
     @field_validator("eeg", mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData, shuffled_eeg, with_context
 from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.adaptation import score_adapted
 from eeg2fmri_dist.evaluation.brain_maps import CorrelationMap, correlation_figure
 from eeg2fmri_dist.evaluation.calibration import score_calibrated, usable_lengths
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
@@ -31,6 +32,7 @@ from eeg2fmri_dist.evaluation.recorded import weights_fact
 from eeg2fmri_dist.evaluation.report import write_report
 from eeg2fmri_dist.evaluation.results import (
     ORIGINS,
+    AdaptedScore,
     CalibratedScore,
     DataFacts,
     FigureGroup,
@@ -38,7 +40,12 @@ from eeg2fmri_dist.evaluation.results import (
     RunSection,
     ScoreRow,
 )
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
+from eeg2fmri_dist.evaluation.scored_set import (
+    TestRecording,
+    TestSet,
+    load_test_set,
+    read_test_set,
+)
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate, voxel_mm
 from eeg2fmri_dist.evaluation.slicer import make_slicer
 from eeg2fmri_dist.export import TrainedModel, load_model
@@ -81,11 +88,14 @@ def evaluate(config: EvaluateConfig) -> None:
         torch.set_num_threads(config.threads)
     runs = [(path, load_model(resolve_weights(path, "best"))) for path in config.runs]
     test_set = load_test_set(config, runs)
+    validation_set = _validation_set(config, test_set)
     report = ReportInput(
         title=config.title,
         data=describe_data(config, test_set),
         runs=[
-            _with_weights(score_run(path, trained, test_set, config.calibration_volumes), path)
+            _with_weights(
+                score_run(path, trained, test_set, config.calibration_volumes, validation_set), path
+            )
             for path, trained in runs
         ],
         baselines=score_baselines(test_set),
@@ -98,6 +108,14 @@ def evaluate(config: EvaluateConfig) -> None:
         if path.resolve() != config.output.resolve():
             write_report(replace(report, runs=[section]), path)
     logger.info("wrote %s", config.output / "report.html")
+
+
+def _validation_set(config: EvaluateConfig, test_set: TestSet) -> TestSet | None:
+    """Read who chooses how far to adapt to a person; None where nobody is adapted to."""
+    if not config.calibration_volumes or config.subjects == "validation":
+        return None
+    others = config.model_copy(update={"subjects": "validation"})
+    return read_test_set(test_set.store, test_set.split, others)
 
 
 def _with_weights(section: RunSection, run: Path) -> RunSection:
@@ -124,11 +142,16 @@ def is_up_to_date(config: EvaluateConfig, key: str) -> bool:
 
 
 def score_run(
-    path: Path, trained: TrainedModel, test_set: TestSet, calibration_volumes: Sequence[int] = ()
+    path: Path,
+    trained: TrainedModel,
+    test_set: TestSet,
+    calibration_volumes: Sequence[int] = (),
+    validation_set: TestSet | None = None,
 ) -> RunSection:
-    """Score a run with true and false EEG, teacher-forced and calibrated where it can be."""
+    """Score a run with true and false EEG, teacher-forced, calibrated and adapted if it can be."""
     logger.info("%s", path)
     calibrated: list[CalibratedScore] = []
+    adapted: list[AdaptedScore] = []
     maps: list[FigureGroup] = []
     if trained.card.model["name"] == "cae":
         predict = functools.partial(_reconstruct, trained, test_set)
@@ -140,6 +163,8 @@ def score_run(
         rows = score_controls(watched, test_set) + _score_teacher_forced(trained, test_set)
         lengths = usable_lengths(calibration_volumes, test_set)
         calibrated = score_calibrated(watched, test_set, lengths)
+        if validation_set is not None:
+            adapted = score_adapted(trained, predict, test_set, validation_set, lengths)
         maps = [_map_of(brain, test_set)]
     recording = test_set.recordings[0]
     predicted, layout = predict(recording), test_set.store.layout
@@ -147,6 +172,7 @@ def score_run(
     return replace(
         describe_run(path, trained, read_summary(path), rows),
         calibrated=calibrated,
+        adapted=adapted,
         figures=maps
         + illustrate(
             predicted,

@@ -11,6 +11,7 @@ from typing import Any
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation.report import FORMAT, FORMAT_VERSION
 from eeg2fmri_dist.evaluation.results import (
+    AdaptedScore,
     CalibratedScore,
     Curve,
     DataFacts,
@@ -143,13 +144,18 @@ def _run(content: Mapping[str, Any]) -> RunSection:
         ],
         chosen_epoch=content["chosen_epoch"],
         facts=content["facts"],
-        calibrated=[_calibrated(score) for score in content.get("calibrated", ())],
+        calibrated=[
+            CalibratedScore(**_intervals(score)) for score in content.get("calibrated", ())
+        ],
+        adapted=[AdaptedScore(**_intervals(score)) for score in content.get("adapted", ())],
     )
 
 
-def _calibrated(content: Mapping[str, Any]) -> CalibratedScore:
-    intervals = {name: _interval(value) for name, value in content.items() if name != "volumes"}
-    return CalibratedScore(content["volumes"], **intervals)
+def _intervals(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _interval(value) if isinstance(value, Mapping) else value
+        for name, value in content.items()
+    }
 
 
 def _interval(content: Mapping[str, Any]) -> Interval:

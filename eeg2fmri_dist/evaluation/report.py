@@ -9,6 +9,7 @@ from typing import Any
 
 from eeg2fmri_dist.evaluation.results import (
     SCORES,
+    AdaptedScore,
     CalibratedScore,
     Curve,
     Figure,
@@ -82,7 +83,8 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         name, recipe, model, parameters, facts, chosen_epoch, ``verdict`` (answer, finding,
         sentence, notes), ``gain_over_shuffled`` (of r_region), ``regions_over_shuffled`` (the same
         for each region, `significance.sign_flip_test`), ``variants``, ``calibrated`` (PSNR with
-        calibration scans, see `results.CalibratedScore`) and ``curves``; ``baselines``;
+        calibration scans, see `results.CalibratedScore`), ``adapted`` (r when they moved the model
+        towards the person, see `results.AdaptedScore`) and ``curves``; ``baselines``;
         ``provenance``. ``variants`` and ``baselines`` map a name to label, p_value, ``regions``
         (r, p and q of each, and r of ``subjects``) and ``scores``: score name -> mean, low, high,
         n, method (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that
@@ -227,7 +229,8 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
         "gain_over_shuffled": _interval_json(gain(free, shuffled)) if free and shuffled else None,
         "regions_over_shuffled": vars(over_shuffled) if over_shuffled else None,
         "variants": {row.name: _row_json(row) for row in run.rows},
-        "calibrated": [_calibrated_json(score) for score in run.calibrated],
+        "calibrated": [_with_intervals(score) for score in run.calibrated],
+        "adapted": [_with_intervals(score) for score in run.adapted],
         "curves": [_curve_json(curve) for curve in run.curves if curve.train or curve.validation],
     }
 
@@ -254,10 +257,10 @@ def _interval_json(interval: Interval) -> dict[str, Any]:
     return dict(vars(interval))
 
 
-def _calibrated_json(score: CalibratedScore) -> dict[str, Any]:
-    intervals = {name: value for name, value in vars(score).items() if name != "volumes"}
-    return {"volumes": score.volumes} | {
-        name: _interval_json(interval) for name, interval in intervals.items()
+def _with_intervals(score: CalibratedScore | AdaptedScore) -> dict[str, Any]:
+    return {
+        name: _interval_json(value) if isinstance(value, Interval) else value
+        for name, value in vars(score).items()
     }
 
 

@@ -368,6 +368,32 @@ class CalibratedScore:
 
 
 @dataclass(frozen=True)
+class AdaptedScore:
+    """Correlation over time when a scan with EEG moved the model towards the person.
+
+    Attributes
+    ----------
+    volumes : int
+        Length of the scan: the first volumes of the recording, which are not scored.
+    penalty : float or None
+        That validation subjects chose; None = they were predicted better without a step.
+    before : Interval
+        r of regions without the step, over subjects.
+    true_eeg, shuffled_eeg : Interval
+        With it; shuffled: in the scan and after it.
+    gain : Interval
+        With the step above without, subject by subject.
+    """
+
+    volumes: int
+    penalty: float | None
+    before: Interval
+    true_eeg: Interval
+    shuffled_eeg: Interval
+    gain: Interval
+
+
+@dataclass(frozen=True)
 class RunSection:
     """One trained model and its scores.
 
@@ -397,6 +423,8 @@ class RunSection:
         checkpoint, ...
     calibrated : sequence of CalibratedScore
         PSNR with calibration scans of growing length; empty where it was not asked for.
+    adapted : sequence of AdaptedScore
+        r of regions when such scans, with their EEG, also moved the model towards the person.
     """
 
     name: str
@@ -410,6 +438,7 @@ class RunSection:
     slicer: Slicer | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     calibrated: Sequence[CalibratedScore] = ()
+    adapted: Sequence[AdaptedScore] = ()
 
     def row(self, name: str) -> ScoreRow | None:
         """Return the variant of that name, if it was scored."""

@@ -93,6 +93,7 @@ def commands(folder):
             "configs/evaluate/default.yaml",
             f"runs=[{folder / 'transformer'}, {folder / 'cae'}]",
             f"output={folder / 'evaluation'}",
+            "calibration_volumes=[0, 6]",
         ),
         (
             "predict",
@@ -292,6 +293,28 @@ def test_a_scan_of_the_person_is_registered_and_becomes_the_reference(job, tmp_p
     errors = [np.abs(v.mean(axis=-1) - own)[mask].mean() for v in (calibrated, plain)]
     assert errors[0] < 0.2 * errors[1]
     assert (calibrated[~mask] == 0).all()
+
+
+def test_a_scan_with_its_eeg_moves_the_model_towards_the_person(job, tmp_path):
+    (bold,) = (job / "recordings" / "fMRI" / "43").glob("*mepi_rest*.nii.gz")
+    metrics = json.loads((job / "transformer" / "metrics.json").read_text())
+    (run,) = metrics["runs"]
+    assert [score["volumes"] for score in run["adapted"]] == [6]
+    run["adapted"][0]["penalty"] = 1.0  # whatever validation subjects chose
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    given = {"calibration": bold, "scores": tmp_path}
+    errors = []
+    for more in ({}, {"calibration_eeg": eeg_of_test_subject(job)}):
+        verb(*predict_command(job, tmp_path, **given, **more))
+        predicted = nib.load(tmp_path / "p.nii.gz").get_fdata()
+        store = Store(job / "store.h5")
+        (entry,) = (entry for entry in store.recordings if entry.subject == "43")
+        true = store.bold(entry.first_sample, entry.first_sample + entry.n_samples)
+        left = np.moveaxis(true, 0, -1) - predicted
+        errors.append(left[store.layout.mask].std())
+    assert errors[1] < 0.9 * errors[0]  # it is the scan itself that is predicted
+    sidecar = json.loads((tmp_path / "p.json").read_text())
+    assert sidecar["AdaptedToPerson"].startswith("ridge regression on ")
 
 
 def test_what_is_no_scan_is_refused(job, tmp_path):

@@ -23,9 +23,12 @@ from eeg2fmri_dist.evaluation.prediction_index import write_index
 from eeg2fmri_dist.evaluation.prediction_page import render_page
 from eeg2fmri_dist.evaluation.recorded import find_standing, read_report, weights_fact
 from eeg2fmri_dist.evaluation.report import to_json, write_report
-from eeg2fmri_dist.evaluation.results import Figure
+from eeg2fmri_dist.evaluation.results import AdaptedScore, Figure
+from eeg2fmri_dist.evaluation.significance import Interval
 from eeg2fmri_dist.export import load_model
 from eeg2fmri_dist.nifti_run import write_run_in_blocks
+from eeg2fmri_dist.normalise import normalise_eeg
+from eeg2fmri_dist.personal_step import person_features
 from eeg2fmri_dist.predict import predict_bold, predict_bold_in_blocks
 from eeg2fmri_dist.predicted_run import RunFiles, write_dataset, write_predicted_run
 from eeg2fmri_dist.prediction_job import (
@@ -133,8 +136,9 @@ def test_files_hold_the_prediction(job, store, weights):
 
 
 def test_a_scan_of_the_person_takes_the_place_of_the_training_mean(job, store, weights, tmp_path):
-    scan = (3 * store.bold(0, 5).mean(axis=0)).astype(np.float32)  # another gain
-    np.save(tmp_path / "scan.npy", scan)
+    volumes = (3 * store.bold(0, 5)).astype(np.float32)  # another gain
+    np.save(tmp_path / "scan.npy", volumes)
+    scan = volumes.mean(axis=0)
     files = job(only=["a"], calibration=tmp_path / "scan.npy")["sub-a_task-rest"]
     volumes = np.moveaxis(nib.load(files.bold).get_fdata(), -1, 0)
     trained = load_model(weights)
@@ -147,9 +151,90 @@ def test_a_scan_of_the_person_takes_the_place_of_the_training_mean(job, store, w
     # Known again; another scan is another prediction.
     job(only=["a"], calibration=tmp_path / "scan.npy")
     assert job.prepared == []
-    np.save(tmp_path / "scan.npy", scan + 1)
+    np.save(tmp_path / "scan.npy", volumes[:4])
     job(only=["a"], calibration=tmp_path / "scan.npy")
     assert job.prepared == ["a", "scan"]
+
+
+def scored(weights, folder, adapted=(), **changes):
+    """Write an evaluation of these weights; returns metrics.json."""
+    report = make_report(**changes)
+    facts = weights_fact(weights_sha256(weights))
+    rows = (row(name, r, 0.001) for name, r in (("free", 0.4), ("shuffled", 0.02), ("zero", 0)))
+    baselines = [row("training_mean", 0.0, 1.0, 0.0), row("ridge", 0.3)]
+    models = [run(*rows, facts=facts, adapted=adapted)]
+    write_report(replace(report, runs=models, baselines=baselines), folder)
+    return folder / "metrics.json"
+
+
+def with_penalty(penalty):
+    """Scores of an evaluation in which people were adapted to."""
+    interval = Interval(0.1, 0.0, 0.2, 4, "Student's t")
+    return [AdaptedScore(10, penalty, interval, interval, interval, interval)]
+
+
+@pytest.fixture
+def own_scan(store, weights, tmp_path):
+    """A scan of 20 volumes in which the person's BOLD follows the EEG in a way of their own."""
+    trained = load_model(weights)
+    eeg = normalise_eeg(store.eeg(0, N_VOLUMES), trained.data, trained.scaling)
+    features = person_features(trained, eeg)
+    own = 0.02 * features[:, :1] / features[:, 0].std()
+    reference = trained.scaling.reference
+    truth = reference * (1 + own[:, :, None, None] * trained.mask)
+    np.save(tmp_path / "scan.npy", truth)
+    return truth
+
+
+def test_a_scan_with_its_eeg_moves_the_model_towards_the_person(job, own_scan, weights, tmp_path):
+    scores = scored(weights, tmp_path / "evaluation", with_penalty(0.01))
+    given = {"calibration": tmp_path / "scan.npy", "scores": scores}
+    inside = load_model(weights).mask.astype(bool)
+
+    def distance(**changes):
+        files = job(only=["a"], **given, **changes)["sub-a_task-rest"]
+        predicted = np.moveaxis(nib.load(files.bold).get_fdata(), -1, 0)[:, inside]
+        return np.abs(predicted / own_scan[:, inside] - 1).mean(), files
+
+    before, _ = distance()
+    after, files = distance(calibration_eeg=tmp_path / "eeg" / "a.edf")
+    assert after < 0.2 * before
+    told = json.loads(files.sidecar.read_text())
+    assert told["AdaptedToPerson"] == (
+        f"ridge regression on {N_VOLUMES} volumes with EEG, penalty 0.01"
+    )
+    assert [name for name, *_ in told["MadeFrom"]["Scan"]] == [
+        str(tmp_path / "scan.npy"), str(tmp_path / "eeg" / "a.edf"),
+    ]  # fmt: skip
+
+
+def test_nobody_is_adapted_to_where_that_helped_nobody(job, own_scan, weights, tmp_path, caplog):
+    scores = scored(weights, tmp_path / "evaluation", with_penalty(None))
+    given = {"calibration": tmp_path / "scan.npy", "scores": scores, "only": ["a"]}
+    caplog.set_level("INFO")
+    volumes = []
+    for more in ({}, {"calibration_eeg": tmp_path / "eeg" / "a.edf"}):
+        files = job(**given, **more)["sub-a_task-rest"]
+        volumes.append(nib.load(files.bold).get_fdata())
+    np.testing.assert_array_equal(*volumes)
+    assert "AdaptedToPerson" not in json.loads(files.sidecar.read_text())
+    assert "predicted better without a step" in caplog.text
+
+
+def test_eeg_of_another_scan_is_refused(job, own_scan, weights, tmp_path):
+    np.save(tmp_path / "scan.npy", own_scan[:30])
+    scores = scored(weights, tmp_path / "evaluation", with_penalty(10.0))
+    with pytest.raises(DataError, match="1 of 1 recordings"):
+        job(only=["a"], calibration=tmp_path / "scan.npy", scores=scores,
+            calibration_eeg=tmp_path / "eeg" / "a.edf")  # fmt: skip
+
+
+def test_how_far_to_adapt_must_have_been_tried(job, own_scan, tmp_path):
+    eeg = tmp_path / "eeg" / "a.edf"
+    with pytest.raises(ConfigError, match=r"its evaluation did not try.*"):
+        job(only=["a"], calibration=tmp_path / "scan.npy", calibration_eeg=eeg)
+    with pytest.raises(ValueError, match="give calibration too"):
+        job(only=["a"], calibration_eeg=eeg)
 
 
 def test_a_scan_is_of_one_person(job, tmp_path):
@@ -256,19 +341,6 @@ def test_blocks_of_a_prediction_are_those_of_the_whole(store, weights):
     blocks = [*predict_bold_in_blocks(trained, power)]
     assert len(blocks) > 3
     np.testing.assert_array_equal(np.concatenate(blocks), predict_bold(trained, power))
-
-
-def scored(weights, folder, **changes):
-    """Write an evaluation of these weights; returns metrics.json."""
-    report = make_report(**changes)
-    facts = weights_fact(weights_sha256(weights))
-    models = [
-        run(*(row(name, r, 0.001) for name, r in (("free", 0.4), ("shuffled", 0.02), ("zero", 0))),
-            facts=facts),
-    ]  # fmt: skip
-    baselines = [row("training_mean", 0.0, 1.0, 0.0), row("ridge", 0.3)]
-    write_report(replace(report, runs=models, baselines=baselines), folder)
-    return folder / "metrics.json"
 
 
 def test_the_page_tells_how_the_model_scored_beside_its_controls(job, weights, tmp_path):

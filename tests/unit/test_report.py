@@ -294,6 +294,8 @@ def test_regions_and_calibration_are_on_the_page_and_read_again(tmp_path):
     write_report(report, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "With a calibration scan" in page
+    assert "Adapted to the person" in page
+    assert "no step" in page
     # All four subjects are above shuffled EEG in one region, none in the other.
     assert "4 subjects cannot bring below 0.062" in page
     content = json.loads((tmp_path / "metrics.json").read_text())
@@ -303,5 +305,6 @@ def test_regions_and_calibration_are_on_the_page_and_read_again(tmp_path):
     assert content["runs"][0]["variants"]["free"]["regions"]["subjects"]["43"][1] == 0.1
     assert content["runs"][0]["calibrated"][1]["volumes"] == 10
     again = to_json(read_report(tmp_path))["runs"][0]
-    for name in ("regions_over_shuffled", "variants", "calibrated"):
+    assert content["runs"][0]["adapted"][0]["penalty"] is None
+    for name in ("regions_over_shuffled", "variants", "calibrated", "adapted"):
         assert again[name] == content["runs"][0][name]

@@ -1,4 +1,4 @@
-"""The mean image of a scan on a model's grid: where a prediction for this person starts from."""
+"""A scan on a model's grid: where a prediction for this person starts from."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from preprocessing.nifti import open_bold
 from preprocessing.registration import register
 
 
-def scan_image(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: int) -> np.ndarray:
-    """Register a BOLD run as the training data were, and average it.
+def scan_volumes(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: int) -> np.ndarray:
+    """Register a BOLD run as the training data were, and resample it.
 
     Parameters
     ----------
     path : Path
         BOLD run (NIfTI), a few volumes long or more.
     tr_s : float
-        Repetition time in s; the header's does not matter for a mean.
+        Repetition time in s; the header's does not matter here.
     settings : BoldConfig
         Those of the training data; no T1 is used.
     drop_volumes : int
@@ -28,7 +28,7 @@ def scan_image(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: int)
 
     Returns
     -------
-    ndarray of shape (x, y, z), float32
+    ndarray of shape (volume, x, y, z), float32
         On the grid of the settings, in the units of the run; zero outside the brain mask.
 
     Raises
@@ -39,4 +39,4 @@ def scan_image(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: int)
     settings = settings.model_copy(update={"route": "direct"})
     run = open_bold(path, tr_s, drop_volumes)
     registered = register(run.mean(drop_volumes), run.affine, settings)
-    return preprocess_bold(run, registered, settings, drop_volumes).volumes.mean(axis=0)
+    return preprocess_bold(run, registered, settings, drop_volumes).volumes

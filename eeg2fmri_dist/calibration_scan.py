@@ -1,0 +1,151 @@
+"""A calibration scan of the person whose BOLD is predicted: a reference image, and a step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from eeg2fmri_dist.errors import ConfigError, DataError
+from eeg2fmri_dist.evaluation.recorded import Standing
+from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.normalise import around, normalise_eeg
+from eeg2fmri_dist.personal_step import PersonalStep, fit_step, person_features
+from eeg2fmri_dist.predict import predict_bold
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CalibrationScan:
+    """What a scan tells of a person.
+
+    Attributes
+    ----------
+    image : ndarray of shape (x, y, z)
+        Its mean.
+    step : PersonalStep or None
+        Changes of voxels inside the mask, as a share of the image; None = the model stays as it is.
+    adapted_by : str
+        In words, for the sidecar; empty without a step.
+    """
+
+    image: np.ndarray
+    step: PersonalStep | None = None
+    adapted_by: str = ""
+
+
+def chosen_penalty(standing: Standing | None, n_volumes: int) -> float | None:
+    """Return the penalty that validation subjects chose for scans of about this length.
+
+    Parameters
+    ----------
+    standing : Standing or None
+        How the model was scored.
+    n_volumes : int
+        Length of the scan: of the lengths that were tried, the longest within it counts, or else
+        the shortest.
+
+    Returns
+    -------
+    float or None
+        None = they were predicted better without a step.
+
+    Raises
+    ------
+    ConfigError
+        If nobody tried.
+    """
+    tried = {} if standing is None else {score.volumes: score for score in standing.run.adapted}
+    if not tried:
+        raise ConfigError(
+            "how far to adapt the model to a person is not known: its evaluation did not try",
+            where="calibration_eeg",
+            remedy="run launch/evaluate.py with calibration_volumes on this model, give scores=... "
+            "of such an evaluation, or leave calibration_eeg out",
+        )
+    within = [length for length in tried if length <= n_volumes]
+    return tried[max(within) if within else min(tried)].penalty
+
+
+def adapt(
+    trained: TrainedModel,
+    scan: np.ndarray,
+    power: np.ndarray,
+    penalty: float | None,
+    device: torch.device,
+) -> CalibrationScan:
+    """Move a model towards a person.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+    scan : ndarray of shape (volume, x, y, z)
+        BOLD of the person on the model's grid.
+    power : ndarray of shape (volume, channel, frequency)
+        The EEG recorded with it, as in the store.
+    penalty : float or None
+        Of the step; None = no step.
+    device : torch.device
+        Where the model predicts.
+
+    Raises
+    ------
+    DataError
+        If EEG and scan have different lengths, or the scan is a single volume.
+    """
+    n_volumes = len(scan)
+    if len(power) != n_volumes or n_volumes < 2:
+        raise DataError(
+            f"the calibration scan has {n_volumes} volumes, its EEG {len(power)}",
+            where="calibration_eeg",
+            remedy="give the EEG that was recorded with this very scan, with a marker for each of "
+            "two volumes or more, or leave calibration_eeg out",
+        )
+    image = scan.mean(axis=0)
+    if penalty is None:
+        logger.info("not adapted: validation subjects were predicted better without a step")
+        return CalibrationScan(image)
+    mask, reference = trained.mask.astype(bool), trained.scaling.reference
+    share = _ratio(scan[:, mask], image[mask])
+    predicted = _ratio(predict_bold(trained, power, device)[:, mask], reference[mask])
+    step = fit_step(_features(trained, power), share - predicted, penalty)
+    how = f"ridge regression on {n_volumes} volumes with EEG, penalty {penalty:g}"
+    return CalibrationScan(image, step, how)
+
+
+def around_scan(
+    scan: CalibrationScan, blocks: Iterable[np.ndarray], power: np.ndarray, trained: TrainedModel
+) -> Iterator[np.ndarray]:
+    """Yield predicted volumes, a block at a time, as those of the person.
+
+    Parameters
+    ----------
+    scan : CalibrationScan
+    blocks : iterable of ndarray, each (n, x, y, z)
+        What the model predicts, in order.
+    power : ndarray of shape (volume, channel, frequency)
+        From this EEG.
+    trained : TrainedModel
+    """
+    mask, reference = trained.mask.astype(bool), trained.scaling.reference
+    features = None if scan.step is None else _features(trained, power)
+    start = 0
+    for block in blocks:
+        if scan.step is not None and features is not None:
+            added = scan.step(features[start : start + len(block)])
+            block = block.copy()
+            block[:, mask] += (reference[mask] * added).astype(block.dtype)
+        start += len(block)
+        yield around(scan.image, block, reference) * trained.mask
+
+
+def _features(trained: TrainedModel, power: np.ndarray) -> np.ndarray:
+    return person_features(trained, normalise_eeg(power, trained.data, trained.scaling))
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(top, bottom, out=np.ones(top.shape), where=bottom > 0)

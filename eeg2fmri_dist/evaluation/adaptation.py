@@ -1,0 +1,159 @@
+"""Scores when a few minutes of EEG and BOLD of the same person are there to adapt to.
+
+The first volumes of each recording, with their EEG, move the model towards the person
+(`personal_step.fit_step`); the rest is scored. How far to move is chosen on validation subjects, on
+whom the same is tried: where they are better predicted without, nobody is adapted to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eeg2fmri_dist.data import shuffled_eeg
+from eeg2fmri_dist.evaluation import baselines
+from eeg2fmri_dist.evaluation.controls import PredictWith
+from eeg2fmri_dist.evaluation.results import AdaptedScore
+from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording, TestSet
+from eeg2fmri_dist.evaluation.significance import subject_interval
+from eeg2fmri_dist.export import TrainedModel
+from eeg2fmri_dist.normalise import normalise_eeg
+from eeg2fmri_dist.personal_step import fit_step, person_features
+from eeg2fmri_dist.scores.networks import regional_means
+from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
+
+logger = logging.getLogger(__name__)
+
+PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+_CHANGES = {"true": baselines.true_eeg, "shuffled": shuffled_eeg}
+
+
+@dataclass(frozen=True)
+class _Series:
+    """A recording with true and shuffled EEG.
+
+    Attributes
+    ----------
+    subject : str
+    features, predicted : dict of str to ndarray of shape (volume, feature or region)
+        Of each kind of EEG; predictions as a share of the reference image.
+    true : ndarray of shape (volume, region)
+        Regional means of BOLD.
+    """
+
+    subject: str
+    features: dict[str, np.ndarray]
+    predicted: dict[str, np.ndarray]
+    true: np.ndarray
+
+
+def score_adapted(
+    trained: TrainedModel,
+    predict: PredictWith,
+    test_set: TestSet,
+    validation_set: TestSet,
+    lengths: Sequence[int],
+) -> list[AdaptedScore]:
+    """Score a model that was adapted to each person, with scans of growing length.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        Says how its EEG is normalised.
+    predict : callable
+        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalised and
+        passed through `change`.
+    test_set : TestSet
+        What is scored.
+    validation_set : TestSet
+        Chooses the penalty, for each length by itself.
+    lengths : sequence of int
+        Volumes of the scans. The volumes after the longest are scored.
+
+    Returns
+    -------
+    list of AdaptedScore
+        One for each length above 1.
+    """
+    lengths = [length for length in lengths if length > 1]
+    if not lengths:
+        return []
+    first = max(lengths)
+    test, validation = (
+        [_series(trained, predict, scored, recording) for recording in scored.recordings]
+        for scored in (test_set, validation_set)
+    )
+    validation = [series for series in validation if len(series.true) > first + DETREND_ORDER + 1]
+    found = []
+    for length in lengths:
+        penalty = _choose(validation, length, first)
+        found.append(_score(test, length, first, penalty))
+    return found
+
+
+def _choose(validation: Sequence[_Series], length: int, first: int) -> float | None:
+    """Return the penalty that suits validation subjects best; None = no step."""
+    if not validation:
+        return None
+    candidates: tuple[float | None, ...] = (None, *PENALTIES)
+    mean_r = [
+        np.mean([_correlation(series, "true", length, first, penalty) for series in validation])
+        for penalty in candidates
+    ]
+    return candidates[int(np.argmax(mean_r))]
+
+
+def _score(test: Sequence[_Series], length: int, first: int, penalty: float | None) -> AdaptedScore:
+    by_subject: dict[str, list[list[float]]] = {}
+    for series in test:
+        values = [
+            _correlation(series, "true", length, first, None),
+            _correlation(series, "true", length, first, penalty),
+            _correlation(series, "shuffled", length, first, penalty),
+        ]
+        by_subject.setdefault(series.subject, []).append(values)
+    means = np.array([np.mean(values, axis=0) for values in by_subject.values()])
+    before, true, shuffled = (subject_interval(column) for column in means.T)
+    logger.info("  adapted to %3d volumes    r of regions %6.3f", length, true.mean)
+    return AdaptedScore(
+        length, penalty, before, true, shuffled, gain=subject_interval(means[:, 1] - means[:, 0])
+    )
+
+
+def _correlation(
+    series: _Series, eeg: str, length: int, first: int, penalty: float | None
+) -> float:
+    """R over the volumes from `first` on, mean over regions, after a step (None = without)."""
+    predicted, true = series.predicted[eeg], series.true / series.true[:length].mean(axis=0)
+    if penalty is not None:
+        features = series.features[eeg]
+        residual = true[:length] - predicted[:length]
+        predicted = predicted + fit_step(features[:length], residual, penalty)(features)
+    return float(
+        temporal_correlation(
+            detrend(predicted[first:], DETREND_ORDER), detrend(true[first:], DETREND_ORDER)
+        ).mean()
+    )
+
+
+def _series(
+    trained: TrainedModel, predict: PredictWith, scored: TestSet, recording: TestRecording
+) -> _Series:
+    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
+    reference = _regional(scored.scaling.reference[None], scored)
+    return _Series(
+        subject=recording.subject,
+        features={name: person_features(trained, change(eeg)) for name, change in _CHANGES.items()},
+        predicted={
+            name: _regional(predict(recording, change), scored) / reference
+            for name, change in _CHANGES.items()
+        },
+        true=_regional(recording.true, scored),
+    )
+
+
+def _regional(volumes: np.ndarray, scored: TestSet) -> np.ndarray:
+    return regional_means(volumes, scored.regions.labels, len(scored.regions))
