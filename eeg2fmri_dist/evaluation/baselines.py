@@ -38,7 +38,8 @@ BASELINES = {
     ),
     "ridge": Baseline(
         "Ridge regression",
-        "lagged linear regression on EEG band power, fitted on the training subjects",
+        "lagged linear regression on EEG band power or its logarithm, whichever suits validation "
+        "subjects, fitted on the training subjects",
         False,
     ),
     "ridge_shuffled": Baseline(

@@ -14,9 +14,7 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
-from eeg2fmri_dist.config.model import RidgeConfig
-from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.data import WindowData, shuffled_eeg, with_context
+from eeg2fmri_dist.data import WindowData, shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.adaptation import score_adapted
 from eeg2fmri_dist.evaluation.brain_maps import CorrelationMap, correlation_figure
@@ -40,6 +38,7 @@ from eeg2fmri_dist.evaluation.results import (
     RunSection,
     ScoreRow,
 )
+from eeg2fmri_dist.evaluation.ridge_control import fit_ridge_control
 from eeg2fmri_dist.evaluation.scored_set import (
     TestRecording,
     TestSet,
@@ -49,14 +48,11 @@ from eeg2fmri_dist.evaluation.scored_set import (
 from eeg2fmri_dist.evaluation.sections import describe_run, illustrate, voxel_mm
 from eeg2fmri_dist.evaluation.slicer import make_slicer
 from eeg2fmri_dist.export import TrainedModel, load_model
-from eeg2fmri_dist.models.least_squares import solve_ridge
-from eeg2fmri_dist.models.ridge import RidgeRegression, response_trs
-from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
+from eeg2fmri_dist.normalise import to_volumes
 from eeg2fmri_dist.predict import objective_of
 from eeg2fmri_dist.provenance import git_state, package_versions
 from eeg2fmri_dist.runs import load_run_config, read_summary
 from eeg2fmri_dist.splits import PARTS
-from eeg2fmri_dist.training.closed_form import make_ridge, sum_recordings
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 from eeg2fmri_dist.training.objectives import TokenGeneration
 from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
@@ -239,11 +235,11 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     """Score what needs no network: mean images, a copy of the past, ridge regression."""
     logger.info("baselines")
     mean = test_set.scaling.reference
-    ridge = functools.partial(_ridge_volumes, fit_ridge_baseline(test_set), test_set)
+    ridge = fit_ridge_control(test_set)
     predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
         "training_mean": lambda recording: baselines.training_mean(mean[None], len(recording.true)),
-        "ridge": lambda recording: ridge(recording.power),
-        "ridge_shuffled": lambda recording: ridge(shuffled_eeg(recording.power)),
+        "ridge": lambda recording: ridge.predict(recording.power),
+        "ridge_shuffled": lambda recording: ridge.predict(shuffled_eeg(recording.power)),
         "subject_mean": lambda recording: baselines.subject_mean(recording.true),
         "last_volume": lambda recording: baselines.last_volume(recording.true),
     }
@@ -259,26 +255,6 @@ def relate_to_ceiling(report: ReportInput, truth: Path, test_set: TestSet) -> Re
         runs=[replace(run, rows=with_explained(run.rows, ceiling)) for run in report.runs],
         baselines=with_explained([*report.baselines, ceiling], ceiling),
     )
-
-
-def fit_ridge_baseline(test_set: TestSet) -> RidgeRegression:
-    """Fit ridge regression to each voxel, with the penalty that suits validation subjects."""
-    store, split = test_set.store, test_set.split
-    config = DataConfig(window=1, context=response_trs(store.recordings[0].tr_s), cache="mapped")
-    model = make_ridge(store, config.context, RidgeConfig())
-    train, validation = (
-        sum_recordings(model, WindowData(store, segments, config, test_set.scaling))
-        for segments in (split.train, split.validation)
-    )
-    model.take(solve_ridge(train, validation))
-    return model
-
-
-@torch.no_grad()
-def _ridge_volumes(ridge: RidgeRegression, test_set: TestSet, power: np.ndarray) -> np.ndarray:
-    config = DataConfig()
-    eeg = with_context(normalise_eeg(power, config, test_set.scaling), ridge.context)
-    return to_volumes(ridge(torch.from_numpy(eeg)[None])[0].numpy(), config, test_set.scaling)
 
 
 def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
