@@ -8,27 +8,56 @@ whom the same is tried: where they are better predicted without, nobody is adapt
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
-from eeg2fmri_dist.evaluation.controls import PredictWith
+from eeg2fmri_dist.evaluation.controls import ChangeEeg, PredictWith
 from eeg2fmri_dist.evaluation.results import AdaptedScore
 from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording, TestSet
 from eeg2fmri_dist.evaluation.significance import subject_interval
 from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.normalise import normalise_eeg
 from eeg2fmri_dist.personal_step import fit_step, person_features
-from eeg2fmri_dist.scores.networks import regional_means
+from eeg2fmri_dist.scores.networks import Regions, regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
 
 logger = logging.getLogger(__name__)
 
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 _CHANGES = {"true": baselines.true_eeg, "shuffled": shuffled_eeg}
+
+
+class KeptMeans:
+    """Predictions whose regional means are kept: a recording is predicted once for both.
+
+    Parameters
+    ----------
+    predict : callable
+        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalised and
+        passed through `change`.
+    regions : Regions
+    """
+
+    def __init__(self, predict: PredictWith, regions: Regions):
+        self._predict, self._regions = predict, regions
+        self._kept: dict[tuple[int, ChangeEeg], np.ndarray] = {}
+
+    def volumes(self, recording: TestRecording, change: ChangeEeg) -> np.ndarray:
+        """Predict volumes, and keep their means."""
+        volumes = self._predict(recording, change)
+        means = regional_means(volumes, self._regions.labels, len(self._regions))
+        self._kept[id(recording), change] = means
+        return volumes
+
+    def means(self, recording: TestRecording, change: ChangeEeg) -> np.ndarray:
+        """Return regional means (volume, region), predicted now or before."""
+        if (id(recording), change) not in self._kept:
+            self.volumes(recording, change)
+        return self._kept[id(recording), change]
 
 
 @dataclass(frozen=True)
@@ -52,7 +81,7 @@ class _Series:
 
 def score_adapted(
     trained: TrainedModel,
-    predict: PredictWith,
+    predict_means: Callable[[TestRecording, ChangeEeg], np.ndarray],
     test_set: TestSet,
     validation_set: TestSet,
     lengths: Sequence[int],
@@ -63,9 +92,9 @@ def score_adapted(
     ----------
     trained : TrainedModel
         Says how its EEG is normalised.
-    predict : callable
-        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalised and
-        passed through `change`.
+    predict_means : callable
+        (recording, change) -> regional means (volume, region) of a prediction, such as
+        `KeptMeans.means`.
     test_set : TestSet
         What is scored.
     validation_set : TestSet
@@ -83,7 +112,7 @@ def score_adapted(
         return []
     first = max(lengths)
     test, validation = (
-        [_series(trained, predict, scored, recording) for recording in scored.recordings]
+        [_series(trained, predict_means, scored, recording) for recording in scored.recordings]
         for scored in (test_set, validation_set)
     )
     validation = [series for series in validation if len(series.true) > first + DETREND_ORDER + 1]
@@ -140,20 +169,19 @@ def _correlation(
 
 
 def _series(
-    trained: TrainedModel, predict: PredictWith, scored: TestSet, recording: TestRecording
+    trained: TrainedModel,
+    predict_means: Callable[[TestRecording, ChangeEeg], np.ndarray],
+    scored: TestSet,
+    recording: TestRecording,
 ) -> _Series:
     eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
-    reference = _regional(scored.scaling.reference[None], scored)
+    labels, count = scored.regions.labels, len(scored.regions)
+    reference = regional_means(scored.scaling.reference[None], labels, count)
     return _Series(
         subject=recording.subject,
         features={name: person_features(trained, change(eeg)) for name, change in _CHANGES.items()},
         predicted={
-            name: _regional(predict(recording, change), scored) / reference
-            for name, change in _CHANGES.items()
+            name: predict_means(recording, change) / reference for name, change in _CHANGES.items()
         },
-        true=_regional(recording.true, scored),
+        true=regional_means(recording.true, labels, count),
     )
-
-
-def _regional(volumes: np.ndarray, scored: TestSet) -> np.ndarray:
-    return regional_means(volumes, scored.regions.labels, len(scored.regions))

@@ -16,7 +16,7 @@ import torch
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.data import WindowData, shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
-from eeg2fmri_dist.evaluation.adaptation import score_adapted
+from eeg2fmri_dist.evaluation.adaptation import KeptMeans, score_adapted
 from eeg2fmri_dist.evaluation.brain_maps import CorrelationMap, correlation_figure
 from eeg2fmri_dist.evaluation.calibration import score_calibrated, usable_lengths
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
@@ -158,9 +158,10 @@ def score_run(
         watched = brain.watching(predict)
         rows = score_controls(watched, test_set) + _score_teacher_forced(trained, test_set)
         lengths = usable_lengths(calibration_volumes, test_set)
-        calibrated = score_calibrated(watched, test_set, lengths)
+        kept = KeptMeans(predict, test_set.regions)
+        calibrated = score_calibrated(kept.volumes, test_set, lengths)
         if validation_set is not None:
-            adapted = score_adapted(trained, predict, test_set, validation_set, lengths)
+            adapted = score_adapted(trained, kept.means, test_set, validation_set, lengths)
         maps = [_map_of(brain, test_set)]
     recording = test_set.recordings[0]
     predicted, layout = predict(recording), test_set.store.layout

@@ -10,7 +10,7 @@ from stores import make_store
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig, SplitConfig
-from eeg2fmri_dist.evaluation.adaptation import PENALTIES, score_adapted
+from eeg2fmri_dist.evaluation.adaptation import PENALTIES, KeptMeans, score_adapted
 from eeg2fmri_dist.evaluation.scored_set import read_test_set
 from eeg2fmri_dist.export import ModelCard, TrainedModel
 from eeg2fmri_dist.normalise import normalise_eeg
@@ -76,9 +76,10 @@ def with_own_bold(scored, trained, share):
 
 
 def constant(scored):
-    return lambda recording, _: np.repeat(
-        scored.scaling.reference[None], len(recording.true), axis=0
-    )
+    def predict(recording, _):
+        return np.repeat(scored.scaling.reference[None], len(recording.true), axis=0)
+
+    return KeptMeans(predict, scored.regions).means
 
 
 def test_a_step_is_ridge_regression_of_what_is_left():
@@ -129,7 +130,8 @@ def test_where_validation_subjects_are_better_without_nobody_is_adapted_to(parts
         return lambda recording, _: truth[recording.subject]
 
     predict = perfect(replace(test, recordings=test.recordings + validation.recordings))
-    (found,) = score_adapted(trained, predict, test, validation, [SCAN])
+    means = KeptMeans(predict, test.regions).means
+    (found,) = score_adapted(trained, means, test, validation, [SCAN])
     assert found.penalty is None
     assert found.true_eeg == found.before
 
@@ -146,3 +148,22 @@ def test_no_scored_volume_reaches_the_step(parts, trained):
     (found,) = score_adapted(trained, constant(test), other, validation, [SCAN])
     # BOLD after the scan runs backwards: what was learnt in the scan does not help there.
     assert found.true_eeg.mean < 0.15
+
+
+def test_a_recording_is_predicted_once(parts):
+    asked = []
+
+    def predict(recording, change):
+        asked.append((recording.subject, change))
+        return recording.true
+
+    kept = KeptMeans(predict, parts[0].regions)
+    first, second = parts[0].recordings[:2]
+    kept.volumes(first, np.copy)
+    kept.means(first, np.copy)
+    kept.means(first, np.flip)
+    kept.means(second, np.copy)
+    kept.means(second, np.copy)
+    assert asked == [
+        (first.subject, np.copy), (first.subject, np.flip), (second.subject, np.copy),
+    ]  # fmt: skip
