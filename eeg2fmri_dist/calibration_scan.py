@@ -52,7 +52,7 @@ def chosen_penalty(standing: Standing | None, n_volumes: int) -> float | None:
     Returns
     -------
     float or None
-        None = they were predicted better without a step.
+        None = no step was clearly better for them.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def adapt(
         )
     image = scan.mean(axis=0)
     if penalty is None:
-        logger.info("not adapted: validation subjects were predicted better without a step")
+        logger.info("not adapted: no step was clearly better for validation subjects")
         return CalibrationScan(image)
     mask, reference = trained.mask.astype(bool), trained.scaling.reference
     share = _ratio(scan[:, mask], image[mask])

@@ -2,7 +2,7 @@
 
 The first volumes of each recording, with their EEG, move the model towards the person
 (`personal_step.fit_step`); the rest is scored. How far to move is chosen on validation subjects, on
-whom the same is tried: where they are better predicted without, nobody is adapted to.
+whom the same is tried: where they are not clearly better predicted by it, nobody is adapted to.
 """
 
 from __future__ import annotations
@@ -124,15 +124,27 @@ def score_adapted(
 
 
 def _choose(validation: Sequence[_Series], length: int, first: int) -> float | None:
-    """Return the penalty that suits validation subjects best; None = no step."""
+    """Return the penalty that suits validation subjects best; None = no step.
+
+    As for a verdict, the gain must be one by an interval over subjects that excludes 0.
+    """
     if not validation:
         return None
-    candidates: tuple[float | None, ...] = (None, *PENALTIES)
-    mean_r = [
-        np.mean([_correlation(series, "true", length, first, penalty) for series in validation])
-        for penalty in candidates
-    ]
-    return candidates[int(np.argmax(mean_r))]
+    gains = {penalty: _gains(validation, length, first, penalty) for penalty in PENALTIES}
+    best = max(gains, key=lambda penalty: np.mean(gains[penalty]))
+    # Below three subjects there is no interval: its end is NaN.
+    return best if subject_interval(gains[best]).low > 0 else None
+
+
+def _gains(recorded: Sequence[_Series], length: int, first: int, penalty: float) -> list[float]:
+    """How much r rises by a step, for each subject."""
+    by_subject: dict[str, list[float]] = {}
+    for series in recorded:
+        before, after = (
+            _correlation(series, "true", length, first, tried) for tried in (None, penalty)
+        )
+        by_subject.setdefault(series.subject, []).append(after - before)
+    return [float(np.mean(values)) for values in by_subject.values()]
 
 
 def _score(test: Sequence[_Series], length: int, first: int, penalty: float | None) -> AdaptedScore:

@@ -376,7 +376,7 @@ class AdaptedScore:
     volumes : int
         Length of the scan: the first volumes of the recording, which are not scored.
     penalty : float or None
-        That validation subjects chose; None = they were predicted better without a step.
+        That validation subjects chose; None = no step was clearly better for them.
     before : Interval
         r of regions without the step, over subjects.
     true_eeg, shuffled_eeg : Interval

@@ -27,6 +27,8 @@ _CURVES = {
     "r of regions": ("train/r_region", "validation/r_region"),
 }
 
+_SCALES = {"log": "log power", "power": "power"}
+
 
 def describe_run(
     path: Path, trained: TrainedModel, summary: dict[str, Any], rows: list[ScoreRow]
@@ -51,7 +53,7 @@ def describe_run(
         facts={
             "Target": f"{config.data.normalise} normalisation",
             "Predicted volume": reference,
-            "EEG": f"{config.data.eeg_scale} power, z-scored by {config.data.eeg_normalise}, "
+            "EEG": f"{_SCALES[config.data.eeg_scale]}, z-scored by {config.data.eeg_normalise}, "
             f"{config.data.context} TRs of context",
             **_training_facts(config, summary),
         },

@@ -136,6 +136,14 @@ def test_where_validation_subjects_are_better_without_nobody_is_adapted_to(parts
     assert found.true_eeg == found.before
 
 
+def test_two_validation_subjects_are_too_few_to_choose(parts, trained):
+    test, validation = (with_own_bold(part, trained, 0.8) for part in parts)
+    two = replace(validation, recordings=validation.recordings[:2])
+    (found,) = score_adapted(trained, constant(test), test, two, [SCAN])
+    assert found.penalty is None
+    assert found.gain.mean == 0
+
+
 def test_no_scored_volume_reaches_the_step(parts, trained):
     test, validation = (with_own_bold(part, trained, 0.8) for part in parts)
     backwards = [
