@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.training.allocator import keep_freed_memory
 from eeg2fmri_dist.training.deepspeed_config import (
     ReadConfig,
     derive_deepspeed_config,
@@ -65,6 +66,8 @@ def start_process_group(ranks: Ranks, stop: StopRequest | None = None) -> torch.
     device = torch.device("cuda", ranks.local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     join_ranks(ranks, "nccl" if on_gpu else "gloo", stop)
     _import_deepspeed().init_distributed(auto_mpi_discovery=False, verbose=False)
     return device

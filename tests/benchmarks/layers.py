@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from eeg2fmri_dist.training.allocator import keep_freed_memory
 from eeg2fmri_dist.training.deepspeed_config import effective_precision
 from tests.benchmarks.measuring import Measurement, seconds
 from tests.benchmarks.trainings import default_config, make_noddi_objective, random_batch
 
-_LAYERS = (nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose3d)
 _ROUNDS = 5
 _SHOWN = 8
 
@@ -45,6 +46,7 @@ def _share_of_layers(model: str, windows: int, overrides: list[str]) -> Measurem
     on these layers that the step reaches.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = default_config(model, *overrides)
     objective = make_noddi_objective(config)
     batch = random_batch(objective, config, windows)
