@@ -13,7 +13,7 @@ from eeg2fmri_dist.config.model import (
     UNetConfig,
 )
 from eeg2fmri_dist.errors import ConfigError
-from eeg2fmri_dist.models.blocks import PatchHead, PatchStem
+from eeg2fmri_dist.models.blocks import Convolution, PatchHead, PatchStem
 from eeg2fmri_dist.models.build import (
     DataSizes,
     build_model,
@@ -96,10 +96,10 @@ def test_patches_are_a_strided_convolution_and_its_transpose():
     stem, head = PatchStem(patch, 8), PatchHead(patch, 8, grid)
     volumes = torch.randn(2, *grid)
     padded = torch.nn.functional.pad(volumes, (0, 0, 0, 1))[:, None]
-    weight = stem.linear.weight.unflatten(1, (1, *patch))
+    weight = stem.linear.weight[..., 0].unflatten(1, (1, *patch))
     cells = torch.nn.functional.conv3d(padded, weight, stem.linear.bias, stride=patch)
     torch.testing.assert_close(stem(volumes), cells)
-    weight = head.linear.weight.T.unflatten(1, (1, *patch))
+    weight = head.linear.weight[..., 0].T.unflatten(1, (1, *patch))
     expected = torch.nn.functional.conv_transpose3d(cells, weight, stride=patch)
     torch.testing.assert_close(head(cells), expected[:, 0, :, :7])
 
@@ -186,6 +186,28 @@ def test_bfloat16_autocast_is_finite_and_near_float32(name):
     assert torch.isfinite(actual).all()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert (actual.float() - expected).norm() < 0.05 * expected.norm()
+
+
+def leave_large_numbers_in_freed_memory():
+    for exponent in range(2, 7):
+        torch.full((10**exponent,), 3e38)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("grid", [(2, 2, 2), (2, 5, 3), (4, 1, 2), (3, 4, 1), (1, 1, 1), (4, 3, 3)])
+def test_gradient_of_a_small_grid_is_right_in_bfloat16(grid, stride):
+    torch.manual_seed(0)
+    convolution = Convolution(16, 16, stride=stride)
+    x = torch.randn(4, 16, *grid)
+    convolution(x).sum().backward()
+    expected = convolution.weight.grad.clone()
+    for _ in range(3):
+        convolution.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = convolution(x).float().sum()
+        leave_large_numbers_in_freed_memory()
+        loss.backward()
+        assert (convolution.weight.grad - expected).norm() < 0.02 * expected.norm()
 
 
 @pytest.mark.parametrize("name", ALL)
