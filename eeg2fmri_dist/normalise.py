@@ -9,6 +9,7 @@ Whatever is fitted over several recordings is fitted on training recordings only
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,8 +82,15 @@ class Trend:
 
     def standardise(self, bold: np.ndarray, start: int) -> np.ndarray:
         """Return the temporal z-score of volumes that begin at TR `start` of the recording."""
-        scale = np.divide(1.0, self.std, out=np.zeros_like(self.std), where=self.std > 0)
-        return (bold - self.slow(start, start + len(bold))) * scale
+        slow = self.slow(start, start + len(bold))
+        standardised = np.subtract(bold, slow, out=slow)
+        standardised *= self._scale
+        return standardised
+
+    @functools.cached_property
+    def _scale(self) -> np.ndarray:
+        """1 / std, 0 where there is none, (x, y, z)."""
+        return np.divide(1.0, self.std, out=np.zeros_like(self.std), where=self.std > 0)
 
 
 def fit_trend(store: Store, segment: Segment, order: int) -> Trend:

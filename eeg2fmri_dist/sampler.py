@@ -48,9 +48,13 @@ class BatchSampler:
         """Optimiser steps of an epoch."""
         return -(-self.n_windows // self.batch_size)
 
+    def peek_batch(self) -> np.ndarray:
+        """Return the windows of the next optimiser step."""
+        return self._shuffled()[self.consumed : self.consumed + self.batch_size]
+
     def next_batch(self) -> np.ndarray:
         """Return the windows of the next optimiser step and move on."""
-        batch = self._shuffled()[self.consumed : self.consumed + self.batch_size]
+        batch = self.peek_batch()
         self.consumed += len(batch)
         if self.consumed >= self.n_windows:
             self.epoch, self.consumed = self.epoch + 1, 0

@@ -26,6 +26,7 @@ from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Batch, Objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.read_ahead import ReadAhead
 from eeg2fmri_dist.training.sharding import held_part
 from eeg2fmri_dist.training.validation import Validator
 from eeg2fmri_dist.training.watchdog import Watchdog
@@ -115,23 +116,25 @@ class Trainer:
             If a step broke the training; no checkpoint holds it.
         """
         self.start()
-        try:
-            self.stop.agree()
-            if self.starts_at_ridge:
-                self.score_start()
-            while not self.finished:
-                if self.epoch_complete:
-                    self.end_epoch()
-                else:
-                    self.train_step()
-        except StopAskedError:
-            self.save_and_leave()
+        with self.reader:
+            try:
+                self.stop.agree()
+                if self.starts_at_ridge:
+                    self.score_start()
+                while not self.finished:
+                    if self.epoch_complete:
+                        self.end_epoch()
+                    else:
+                        self.train_step()
+            except StopAskedError:
+                self.save_and_leave()
         self.checkpoints.commit()
         return self.progress
 
     def start(self) -> None:
         """Begin where the loaded state says."""
         self.windows = self.data.training_windows()
+        self.reader = ReadAhead(self.source, self.windows, self.objective.fields)
         self.saved_step = self.progress.step
         self.engine.train()
         self.monitor.start(self.progress.step)
@@ -188,10 +191,11 @@ class Trainer:
         """Accumulate the gradient of this rank's micro-batches; return its mean loss."""
         loss = 0.0
         micro_batches = self.config.engine.gradient_accumulation
-        own = shares(self.batch_indices, self.ranks.rank, self.ranks.world_size, micro_batches)
+        own = self.own_shares(self.batch_indices)
         for number, share in enumerate(own):
             self.heartbeat.at(self.progress.step, "reading a batch")
             batch = self.read(share)
+            self.reader.prepare(self.share_after(own, number))
             self.heartbeat.at(self.progress.step, "computing the gradient")
             micro_loss = self.engine(batch, share.weight)
             self.engine.backward(micro_loss)
@@ -200,14 +204,24 @@ class Trainer:
                 self.engine.step()  # counts the micro-batch; only the last one changes weights
         return loss
 
+    def own_shares(self, batch: np.ndarray) -> list[Share]:
+        """Return this rank's part of a batch, one share per micro-batch."""
+        micro_batches = self.config.engine.gradient_accumulation
+        return shares(batch, self.ranks.rank, self.ranks.world_size, micro_batches)
+
+    def share_after(self, own: list[Share], number: int) -> Share | None:
+        """Return what is read next; None at an epoch's end, where validation reads, too."""
+        if number + 1 < len(own):
+            return own[number + 1]
+        return None if self.epoch_complete else self.own_shares(self.sampler.peek_batch())[0]
+
     def read(self, share: Share) -> Batch:
-        """Read one micro-batch of this rank onto the device."""
+        """Bring one micro-batch of this rank onto the device, as soon as it has been read."""
         began = time.perf_counter()
-        windows = [self.windows[index] for index in share.indices]
-        batch = self.source.batch(windows, self.objective.fields)
+        batch = self.reader.take(share)
         self.watchdog.check_batch(share.indices, batch)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        self.monitor.note_data(len(windows), time.perf_counter() - began)
+        self.monitor.note_data(len(share.indices), time.perf_counter() - began)
         return batch
 
     def agree_on_step(self, loss: float, norm: float) -> None:

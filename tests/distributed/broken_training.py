@@ -85,15 +85,15 @@ def die():
 
 def slow_start():
     """Tell by a file that a start-up goes on, and take two seconds over it."""
-    load = WindowData._load_eeg
+    load = WindowData._load_bold
 
-    def slow(data, segment):
+    def slow(data):
         if not Path(os.environ["MOMENT"]).exists():
             Path(os.environ["MOMENT"]).touch()
             time.sleep(2)
-        return load(data, segment)
+        return load(data)
 
-    WindowData._load_eeg = slow
+    WindowData._load_bold = slow
 
 
 def slow_validation():

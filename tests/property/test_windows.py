@@ -53,7 +53,9 @@ def test_an_interrupted_epoch_uses_each_window_once(
     after = BatchSampler(n_windows, new_batch_size, seed=99)
     after.load_state_dict(before.state_dict())
     while after.epoch == 0:
+        coming = after.peek_batch().tolist()
         seen += after.next_batch().tolist()
+        assert seen[-len(coming) :] == coming
     assert sorted(seen) == list(range(n_windows))
 
 
