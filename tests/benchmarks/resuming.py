@@ -75,7 +75,7 @@ def _command(folder: Path) -> list[str]:
 def _stop_after_epochs(command: list[str], run: Path, epochs: int) -> None:
     os.environ["PYTHONPATH"] = str(ROOT)
     (process,) = start_ranks(command, 1)
-    wait_for_epochs(run, epochs)
+    wait_for_epochs(run, epochs, [process])
     process.send_signal(signal.SIGTERM)
     (code,), output = finish([process])
     assert code == 75, output

@@ -39,7 +39,7 @@ def undisturbed_transformer(folder):
 def test_a_stopped_run_continues_as_if_it_had_not_been(folder, undisturbed_cae, number):
     run = folder / f"stopped-{number.name}"
     processes = start_ranks(command(folder, run.name, CAE), 1)
-    wait_for_epochs(run, 3)
+    wait_for_epochs(run, 3, processes)
     processes[0].send_signal(number)
     codes, output = finish(processes)
     assert codes == [75], output
@@ -52,7 +52,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_been(folder, undisturbed_cae, 
 def test_a_killed_rank_ends_the_others_and_the_run_continues(folder, undisturbed_transformer):
     run = folder / "killed"
     processes = start_ranks(command(folder, run.name, TRANSFORMER), 2)
-    wait_for_epochs(run, 4)
+    wait_for_epochs(run, 4, processes)
     os.kill(processes[1].pid, signal.SIGKILL)
     codes, output = finish(processes)
     assert codes[1] == -signal.SIGKILL
@@ -64,7 +64,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_continues(folder, undisturbed
 def test_a_signal_to_one_rank_stops_all(folder):
     run = folder / "one-rank"
     processes = start_ranks(command(folder, run.name, TRANSFORMER), 2)
-    wait_for_epochs(run, 2)
+    wait_for_epochs(run, 2, processes)
     processes[1].send_signal(signal.SIGUSR1)
     codes, output = finish(processes)
     assert codes == [75, 75], output
@@ -73,7 +73,7 @@ def test_a_signal_to_one_rank_stops_all(folder):
 def test_a_damaged_checkpoint_is_passed_over(folder, undisturbed_cae):
     run = folder / "damaged"
     processes = start_ranks(command(folder, run.name, CAE), 1)
-    wait_for_epochs(run, 5)
+    wait_for_epochs(run, 5, processes)
     processes[0].send_signal(signal.SIGTERM)
     finish(processes)
     newest = run / "checkpoints" / (run / "checkpoints" / "latest").read_text()
@@ -141,7 +141,7 @@ def test_a_training_that_cannot_start_leaves_its_folder_free(folder):
 
 
 def stop_after(processes, run, epochs):
-    wait_for_epochs(run, epochs)
+    wait_for_epochs(run, epochs, processes)
     processes[0].send_signal(signal.SIGTERM)
     codes, output = finish(processes)
     assert codes == [75] * len(processes), output

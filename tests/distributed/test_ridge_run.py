@@ -184,7 +184,7 @@ def test_a_transformer_starts_at_the_score_of_ridge_and_is_left_only_for_a_bette
 @pytest.mark.faults
 def test_a_run_that_is_stopped_at_its_start_goes_on_from_there(folder, run):
     processes = start_ranks(start_at_ridge(folder, run, "stopped"), 2)
-    wait_for_epochs(folder / "stopped", 1)
+    wait_for_epochs(folder / "stopped", 1, processes)
     processes[1].send_signal(signal.SIGTERM)
     codes, output = finish(processes)
     assert codes == [75, 75], output

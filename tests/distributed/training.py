@@ -39,13 +39,16 @@ def broken(fault, folder, name, kind, *overrides):
     return [script, fault, *arguments(folder, name, kind, *overrides)]
 
 
-def wait_for_epochs(run, count, timeout_s=240):
-    """Wait until a run's log has so many epochs."""
+def wait_for_epochs(run, count, processes, timeout_s=240):
+    """Wait until a run's log has so many epochs; fail with its output where it ended before."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         log = run / "log.jsonl"
         if log.exists() and len(log.read_text().splitlines()) >= count:
             return
+        if all(process.poll() is not None for process in processes):
+            output = "\n".join(process.communicate()[0] for process in processes)
+            raise AssertionError(f"{run} ended before epoch {count}\n{output}")
         time.sleep(0.05)
     raise AssertionError(f"{run} did not reach epoch {count}")
 

@@ -90,7 +90,7 @@ def test_each_model_stage_and_precision_stops_and_goes_on(folder, name, precisio
     straight, stopped = (f"{way}-{name}-{precision}-{stage}" for way in ("straight", "stopped"))
     run_ranks(command(folder, straight, KINDS[name], *extra), 2)
     processes = start_ranks(command(folder, stopped, KINDS[name], *extra), 2)
-    wait_for_epochs(folder / stopped, 2)
+    wait_for_epochs(folder / stopped, 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     finish(processes)
     run_ranks(command(folder, stopped, KINDS[name], *extra), 2)
