@@ -27,7 +27,7 @@ from eeg2fmri_dist.training.monitor import Monitor
 from eeg2fmri_dist.training.objectives import Batch, Objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
 from eeg2fmri_dist.training.read_ahead import ReadAhead
-from eeg2fmri_dist.training.sharding import held_part
+from eeg2fmri_dist.training.sharding import own_part
 from eeg2fmri_dist.training.validation import Validator
 from eeg2fmri_dist.training.watchdog import Watchdog
 from eeg2fmri_dist.training.weights import ScoredModel
@@ -251,8 +251,9 @@ class Trainer:
 
     def weights_finite(self) -> bool:
         """True if every weight that this rank holds is finite."""
-        parts = [held_part(parameter) for _, parameter in trained_parameters(self.engine)]
-        return bool(torch.stack(torch._foreach_norm(parts, math.inf)).isfinite().all())
+        held = [own_part(parameter) for _, parameter in trained_parameters(self.engine)]
+        parts = [part for part in held if part.numel()]
+        return not parts or bool(torch.stack(torch._foreach_norm(parts, math.inf)).isfinite().all())
 
     def with_batch(self, error: DivergedError) -> DivergedError:
         """Add the batch of the step to an error."""

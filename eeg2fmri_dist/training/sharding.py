@@ -1,7 +1,7 @@
 """Parameters that ZeRO 3 has cut into one part per rank: parts and wholes.
 
 DeepSpeed marks such a parameter with `ds_tensor`, this rank's part: the flattened parameter, padded
-with zeros to a multiple of the world size and cut into equal pieces.
+to a multiple of the world size and cut into equal pieces. The padding may hold any number.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ def is_sharded(parameter: nn.Parameter) -> bool:
 def held_part(parameter: nn.Parameter) -> Tensor:
     """Return what this rank holds of a parameter: its part, or all of it."""
     return parameter.ds_tensor if is_sharded(parameter) else parameter.data  # type: ignore[attr-defined]
+
+
+def own_part(parameter: nn.Parameter) -> Tensor:
+    """Return what this rank holds of a parameter without the padding; it may be empty."""
+    held = held_part(parameter)
+    if not is_sharded(parameter):
+        return held
+    remaining = parameter.ds_numel - held.numel() * dist.get_rank()  # type: ignore[attr-defined]
+    return held[: max(0, remaining)]
 
 
 def whole_shape(parameter: nn.Parameter) -> torch.Size:

@@ -1,6 +1,7 @@
 """Run launch/train.py with one planted fault: broken_training.py FAULT [train.py's arguments].
 
-Faults happen at step 5, on rank 1 where there are two, in training code that is otherwise as it is.
+Faults happen at step 5, on rank 1 where there are two, in training code that is otherwise as it is;
+dirty memory is everywhere.
 """
 
 import os
@@ -69,6 +70,17 @@ def nan_gradient():
         parameter.register_hook(lambda gradient: gradient * float("nan"))
 
     before_reading(plant)
+
+
+def dirty_memory():
+    """Memory that nobody has written to holds the worst that it can."""
+    empty = torch.empty
+
+    def dirty(*arguments, **keywords):
+        tensor = empty(*arguments, **keywords)
+        return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+
+    torch.empty = dirty
 
 
 def stall():

@@ -101,6 +101,15 @@ def test_a_rank_that_stands_still_is_named_and_all_end(folder, fault):
         assert "silent: frozen or dead" in culprit
 
 
+def test_what_lies_in_the_padding_of_parts_does_not_matter(folder):
+    """Three ranks cut no parameter of the model without a rest."""
+    zero_3 = ["engine.zero_stage=3", "optimisation.epochs=2"]
+    dirty = broken("dirty_memory", folder, "dirty", CAE, *zero_3)
+    run_ranks(dirty, 3)
+    run_ranks(command(folder, "clean", CAE, *zero_3), 3)
+    assert_same_run(folder / "dirty", folder / "clean")
+
+
 def test_a_rank_that_dies_is_named_by_the_others(folder):
     codes, output = finish(start_ranks(broken("die", folder, "dead", TRANSFORMER), 2))
     assert codes == [4, -signal.SIGKILL], output
