@@ -43,7 +43,7 @@ def two_ranks_against_one() -> Measurement:
         against="one rank, one thread each",
         target=">= 1.7",
         spread=quartiles(gains),
-        notes=["same batch of 16 windows per step over all ranks"],
+        notes=["same batch of 2 windows of 32 TRs per step over all ranks"],
     )
 
 
