@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from preprocessing.template import load_brain_mask
+
 # Value of `local_contrast` outside the mask.
 BACKGROUND = -4.0
 # Contrast is compared with that of the neighbourhood: coil sensitivity and dropout do not count.
 _NEIGHBOURHOOD_MM = 12.0
 _LARGEST_CONTRAST = 3.0
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Around the brain of the template: as far as a warp of the brain's border looks.
+_MARGIN_MM = 8.0
 
 
 def without_holes(mask: np.ndarray) -> np.ndarray:
@@ -51,3 +55,16 @@ def to_ants(ants: Any, volume: np.ndarray, affine: np.ndarray) -> Any:
 def coarse(ants: Any, image: Any, voxel_mm: float) -> Any:
     """Resample an image to voxels of one size."""
     return ants.resample_image(image, (voxel_mm,) * 3)
+
+
+def around_brain(ants: Any, image: Any, voxel_mm: float) -> Any:
+    """Resample an image on the template's grid, cropped to a box around the template's brain.
+
+    Half of the template is air, in which SyN would compute a field that nobody reads.
+    """
+    brain = load_brain_mask()
+    voxels = np.argwhere(np.asarray(brain.dataobj) > 0)
+    margin = np.ceil(_MARGIN_MM / np.linalg.norm(brain.affine[:3, :3], axis=0)).astype(int)
+    begin = np.maximum(voxels.min(axis=0) - margin, 0)
+    end = np.minimum(voxels.max(axis=0) + 1 + margin, image.shape)
+    return coarse(ants, ants.crop_indices(image, begin.tolist(), end.tolist()), voxel_mm)

@@ -11,7 +11,14 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.contrast import BACKGROUND, coarse, local_contrast, to_ants, without_holes
+from preprocessing.contrast import (
+    BACKGROUND,
+    around_brain,
+    coarse,
+    local_contrast,
+    to_ants,
+    without_holes,
+)
 from preprocessing.template import load_brain_mask, load_template
 
 if TYPE_CHECKING:
@@ -219,13 +226,18 @@ def _affine(ants: Any, images: _Images, folder: str) -> _Candidate:
         coarse(ants, images.fixed, _AFFINE_VOXEL_MM),
         images.moving,
         type_of_transform="Affine",
+        # Sharp images have local optima some millimetres apart on real EPI: only the last, short
+        # level sees them.
+        aff_shrink_factors=(4, 4, 3, 2, 2, 1),
+        aff_smoothing_sigmas=(6, 4, 3, 2, 1, 0),
+        aff_iterations=(500, 300, 300, 200, 100, 10),
         outprefix=os.path.join(folder, "affine_"),
     )
     return _examine(ants, images, result["fwdtransforms"])
 
 
 def _syn(ants: Any, images: _Images, start: _Candidate, folder: str) -> _Candidate:
-    fixed = coarse(ants, images.fixed, _SYN_VOXEL_MM)
+    fixed = around_brain(ants, images.fixed, _SYN_VOXEL_MM)
     result = ants.registration(
         fixed,
         images.moving,
@@ -245,7 +257,7 @@ def _over_t1(ants: Any, images: _Images, t1: nib.Nifti1Image, folder: str) -> _C
     from preprocessing.anatomical import over_t1
 
     transforms = over_t1(ants, images.moving, t1, folder)
-    fixed = coarse(ants, images.fixed, _SYN_VOXEL_MM)
+    fixed = around_brain(ants, images.fixed, _SYN_VOXEL_MM)
     jacobian = _jacobian(ants, images, fixed, {"fwdtransforms": transforms})
     return _examine(ants, images, transforms, jacobian)
 
@@ -256,7 +268,7 @@ def _jacobian(
     """Smallest and largest local volume change of a warp inside the brain."""
     warp = result["fwdtransforms"][0]
     jacobian = ants.create_jacobian_determinant_image(fixed, warp, do_log=False).numpy()
-    inside = jacobian[coarse(ants, images.brain, _SYN_VOXEL_MM).numpy() > 0.5]
+    inside = jacobian[around_brain(ants, images.brain, _SYN_VOXEL_MM).numpy() > 0.5]
     return float(inside.min()), float(inside.max())
 
 
