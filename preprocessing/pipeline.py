@@ -183,8 +183,12 @@ def _row_of_shard(item: Examined, future: Any) -> Row:
 
     A worker inside ANTs answers late, and a dead one never: its shard would be computed again.
     """
-    written = examine(item.place)
-    return Row(**written.record["row"]) if written.reason is None else future.result()
+    with contextlib.suppress(DataError):  # a source file may be gone by now
+        written = examine(item.place)
+        if written.reason is None:
+            return Row(**written.record["row"])
+    row: Row = future.result()
+    return row
 
 
 def _work(stale: Sequence[Examined], config: PreprocessConfig) -> dict[str, float]:

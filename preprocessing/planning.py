@@ -110,7 +110,10 @@ def _work(
     """What is to be computed, why the store would be merged, and what it takes."""
     needed = bytes_needed(config, stale, recordings if why else [])
     rates = rates_of(config, shard_folder(config.output))
-    seconds = sum(sum(predicted_step_s(recording, config, rates).values()) for recording in stale)
+    seconds = sum(
+        sum(predicted_step_s(recording, config, rates).values()) + rates.page_s
+        for recording in stale
+    )
     measured = (
         f"{rates.n_measured} recordings computed before"
         if rates.n_measured

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from preprocessing import steps
 from preprocessing.recordings import Recording
@@ -17,7 +19,8 @@ from preprocessing.sources import source_states
 # until recordings of the user's own have been measured.
 _REFERENCE_REGISTRATION_S = {"affine": 6.5, "syn": 14.0}
 _REFERENCE_EEG_S_PER_GB = 12.0
-_REFERENCE_SHARD_S_PER_VOLUME = 0.011
+_REFERENCE_SHARD_S_PER_VOLUME = 0.019
+_REFERENCE_PAGE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Rates:
         Of a byte of EEG files.
     shard_s_per_volume : float
         Of a volume kept.
+    page_s : float
+        Of one recording's quality page, 0 where none is drawn.
     n_measured : int
         Recordings that were measured; 0 = the suite's own reference.
     """
@@ -39,6 +44,7 @@ class Rates:
     registration_s: float
     eeg_s_per_byte: float
     shard_s_per_volume: float
+    page_s: float
     n_measured: int
 
     def step_s(self, eeg_bytes: int, n_volumes: int) -> dict[str, float]:
@@ -71,6 +77,7 @@ def rates_of(config: PreprocessConfig, folder: Path) -> Rates:
             _REFERENCE_REGISTRATION_S[config.bold.transform],
             _REFERENCE_EEG_S_PER_GB / 1e9,
             _REFERENCE_SHARD_S_PER_VOLUME,
+            _page_s(config, folder),
             n_measured=0,
         )
     eeg_bytes = sum(sum(file["size"] for file in record["sources"][:-1]) for record in measured)
@@ -79,6 +86,7 @@ def rates_of(config: PreprocessConfig, folder: Path) -> Rates:
         _cpu_s(measured, "registration") / len(measured),
         _cpu_s(measured, "EEG features") / max(1, eeg_bytes),
         _cpu_s(measured, "shard") / max(1, n_volumes),
+        _page_s(config, folder),
         len(measured),
     )
 
@@ -96,6 +104,13 @@ def predicted_step_s(
     *eeg, _bold = source_states(recording)
     n_volumes = steps.open_run(recording, config).n_volumes - config.drop_volumes
     return rates.step_s(sum(file.size for file in eeg), n_volumes)
+
+
+def _page_s(config: PreprocessConfig, folder: Path) -> float:
+    if not config.quality:
+        return 0.0
+    drawn = [read_record(path) for path in folder.glob("*.page.json")]
+    return float(np.mean([cost["cpu_s"] for cost in drawn if cost] or [_REFERENCE_PAGE_S]))
 
 
 def _cpu_s(records: Iterable[dict[str, Any]], step: str) -> float:

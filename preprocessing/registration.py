@@ -288,20 +288,25 @@ def _examine(
     epi_mask = warp(images.moving_mask, "nearestNeighbor").numpy() > 0
     both = seen_brain & epi_mask
     moving = warp(images.moving, "linear", BACKGROUND)
-    similarity = ants.image_similarity(
-        images.fixed, moving, metric_type="MattesMutualInformation", fixed_mask=images.metric_mask
-    )
     pairs = moving.numpy()[both], images.fixed.numpy()[both]
     return _Candidate(
         transforms,
         # The part of the brain outside the EPI's field of view cannot overlap.
         dice=float(2 * both.sum() / max(1, seen_brain.sum() + epi_mask.sum())),
-        mutual_information=-float(similarity),
+        mutual_information=_mutual_information(ants, images, transforms),
         correlation=float(np.corrcoef(*pairs)[0, 1]) if both.any() else 0.0,
         coverage=float(seen_brain.sum() / (images.brain.numpy() > 0).sum()),
         jacobian_min=jacobian[0],
         jacobian_max=jacobian[1],
     )
+
+
+def _mutual_information(ants: Any, images: _Images, transforms: list[str]) -> float:
+    """In the brain and its rim, as fine as the affine stage looks at it."""
+    fixed = coarse(ants, images.fixed, _AFFINE_VOXEL_MM)
+    mask = ants.resample_image_to_target(images.metric_mask, fixed, "nearestNeighbor")
+    moving = ants.apply_transforms(fixed, images.moving, transforms, defaultvalue=BACKGROUND)
+    return -float(ants.image_similarity(fixed, moving, "MattesMutualInformation", fixed_mask=mask))
 
 
 def _improves(syn: _Candidate, affine: _Candidate) -> bool:

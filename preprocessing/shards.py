@@ -70,6 +70,11 @@ def record_path(shard: Path) -> Path:
     return shard.with_suffix(".json")
 
 
+def page_cost_path(shard: Path) -> Path:
+    """Return the JSON file beside a shard that says what drawing its quality page took."""
+    return shard.with_suffix(".page.json")
+
+
 def shard_place(recording: Recording, config: PreprocessConfig) -> ShardPlace:
     """Return where the shard of a recording belongs."""
     path = shard_folder(config.output) / f"{recording.key}.h5"

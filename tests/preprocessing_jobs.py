@@ -66,8 +66,10 @@ def contents(folder):
 
 
 def costs(folder):
-    """Return what each step of each recording took, as recorded beside the shards."""
-    records = [
-        json.loads(path.read_text()) for path in (folder / "store.shards").glob("sub-*.json")
+    """Return what each step and page of each recording took, as recorded beside the shards."""
+    found = [json.loads(path.read_text()) for path in (folder / "store.shards").glob("sub-*.json")]
+    pages = [cost for cost in found if "cpu_s" in cost]
+    steps = [
+        cost for record in found if "row" in record for cost in record["row"]["costs"].values()
     ]
-    return [cost for record in records for cost in record["row"]["costs"].values()]
+    return steps + pages

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError, SuiteError
+from eeg2fmri_dist.files import write_json
+from preprocessing.measuring import Meter
 from preprocessing.quality.checks import Level
 from preprocessing.quality.evidence import evidence_path, load_summary
 from preprocessing.quality.page import (
@@ -23,7 +25,7 @@ from preprocessing.quality.page import (
     write_index,
     write_page,
 )
-from preprocessing.shards import shard_folder
+from preprocessing.shards import page_cost_path, shard_folder
 from preprocessing.summary import Row
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class PagePlace:
     key: str
     evidence: Path
     page: Path
+    cost: Path
     neighbours: Neighbours
 
 
@@ -87,20 +90,24 @@ def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig
 
 
 def draw_page(place: PagePlace) -> None:
-    """Draw one page; runs on a worker."""
+    """Draw one page and record what it took; runs on a worker."""
+    meter = Meter()
     write_page(place.evidence, place.page, place.neighbours)
+    write_json(place.cost, asdict(meter.cost()))
 
 
 def _places(keys: Sequence[str], config: PreprocessConfig) -> list[PagePlace]:
     pages = ["", *map(page_name, keys), ""]
+    shards = [shard_folder(config.output) / f"{key}.h5" for key in keys]
     return [
         PagePlace(
             key,
-            evidence_path(shard_folder(config.output) / f"{key}.h5"),
+            evidence_path(shard),
             quality_folder(config.output) / pages[number],
+            page_cost_path(shard),
             Neighbours(pages[number - 1], pages[number + 1]),
         )
-        for number, key in enumerate(keys, start=1)
+        for number, (key, shard) in enumerate(zip(keys, shards, strict=True), start=1)
     ]
 
 

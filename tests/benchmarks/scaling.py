@@ -21,14 +21,14 @@ from tests.benchmarks.processes import use
 from tests.benchmarks.trainings import GRID
 from tests.stores import make_layout
 
-SUBJECTS = ("32", "35", "38", "43")
+SUBJECTS = ("32", "35", "36", "37", "38", "40", "42", "43")
 N_VOLUMES = 295
 N_SHARDS = 8
 MERGE_ROUNDS = 3
 
 
 def two_workers(n_volumes: int = 300) -> Measurement:
-    """Wall time of the whole command with one worker over that with two, four recordings."""
+    """Wall time of the whole command with one worker over that with two."""
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         subjects = ",".join(f'"{subject}"' for subject in SUBJECTS)

@@ -16,6 +16,8 @@ import psutil
 import pytest
 from preprocessing_jobs import ROOT, contents, preprocess, simulate_recordings, write_config
 
+from preprocessing.shards import record_path
+
 pytestmark = pytest.mark.faults
 
 
@@ -63,8 +65,8 @@ def workers_of(command):
 
 def finished(ours):
     """Times of the shards whose records are written: these must not be computed again."""
-    records = (ours / "store.shards").glob("sub-*.json")
-    return {path: path.stat().st_mtime_ns for path in (r.with_suffix(".h5") for r in records)}
+    shards = (ours / "store.shards").glob("sub-*.h5")
+    return {path: path.stat().st_mtime_ns for path in shards if record_path(path).exists()}
 
 
 def assert_finishes(config, expected, kept):

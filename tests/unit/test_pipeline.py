@@ -251,6 +251,20 @@ def test_new_recordings_are_appended_without_computing_the_old(data, run):
     ]
 
 
+def test_a_source_that_goes_once_it_is_read_stops_nobody(data, run, steps):
+    def shard_and_lose_the_source(*arguments):
+        row = Steps.shard(steps, *arguments)
+        recording = arguments[0].place.recording
+        if recording.subject == "35":
+            recording.eeg_path.unlink()
+        return row
+
+    steps.shard = shard_and_lose_the_source
+    summary, _ = run(configure(data))
+    assert set(states(summary).values()) == {"computed"}
+    assert len(Store(summary.store).recordings) == 3
+
+
 def test_a_shard_that_rotted_unseen_is_found_by_the_merge(data, run):
     config = configure(data)
     run(config)
@@ -523,6 +537,16 @@ def test_plan_predicts_from_what_recordings_have_cost(data, run):
     text = "\n".join(planning.plan(config))
     # Each stand-in took an hour of processor time; one of three is to be computed again.
     assert "time: about 3.00 core-hours, by 3 recordings computed before" in text
+
+
+def test_plan_counts_the_quality_pages(data, run):
+    """By what pages have cost, an hour here."""
+    config = configure(data, quality=True)
+    run(configure(data, quality=False))
+    shards = config.output.with_suffix(".shards")
+    write_json(shards / "sub-32.page.json", {"cpu_s": 3600.0})
+    flip_a_bit(shards / "sub-43.h5")
+    assert "time: about 4.00 core-hours" in "\n".join(planning.plan(config))
 
 
 def test_outputs_that_cannot_be_written_are_refused_at_once(data, run):
