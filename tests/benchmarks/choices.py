@@ -15,7 +15,7 @@ from tests.benchmarks.trainings import ROOT
 
 STORE = Path("runs/demo/store.h5")
 SEEDS = (0, 1)
-SPLIT = "split.fractions=[0.5,0.375,0.125]"  # three subjects to validate on
+SPLIT = "split.fractions=[0.4,0.3,0.3]"  # three subjects to validate on
 
 
 @dataclass(frozen=True)
