@@ -47,6 +47,8 @@ from eeg2fmri_dist.store.schema import (
 
 # HDF5's own index nodes gather in blocks of this size, so that the chunks lie back to back.
 _META_BLOCK_BYTES = 1 << 20
+# Written pages are handed to the disk in pieces of this size.
+_WRITEBACK_BYTES = 64 << 20
 # Checksums take longer than copying, and do not hold the interpreter.
 _CHECKING_THREADS = 2
 _CHECKS_AHEAD = 16
@@ -271,15 +273,24 @@ class _PatientFile(io.FileIO):
     """A file that notes a failed write and goes on, because HDF5 can crash closing after one."""
 
     error: OSError | None = None
+    _handed_over = 0
 
     def write(self, content: Any) -> int:
         rest = memoryview(content)
         try:
             while self.error is None and len(rest):
                 rest = rest[super().write(rest) :]
+            self._hand_over()
         except OSError as error:
             self.error = error
         return len(content)
+
+    def _hand_over(self) -> None:
+        """Have the disk begin on what was written, so that little is left to flush at the end."""
+        n_written = self.tell() - self._handed_over
+        if n_written >= _WRITEBACK_BYTES:
+            os.posix_fadvise(self.fileno(), self._handed_over, n_written, os.POSIX_FADV_DONTNEED)
+            self._handed_over += n_written
 
     def truncate(self, size: int | None = None) -> int:
         try:
