@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ _FEWEST_ELECTRODES = 8
 
 
 def spectra(evidence: Evidence) -> Figure:
-    """Median spectrum of each channel; before and after artifact removal, where there was any."""
+    """Median spectrum of each channel; as recorded too, where it is used otherwise."""
     cleaned = len(evidence.cleaning_hz) > 0
     frequencies = evidence.cleaning_hz if cleaned else evidence.frequencies_hz
     after = evidence.spectrum_after if cleaned else _decibel(evidence.spectrum)
@@ -24,25 +25,39 @@ def spectra(evidence: Evidence) -> Figure:
         axes = canvas.subplots()
         _mark_bands(axes, float(frequencies[0]), float(frequencies[-1]))
         if cleaned:
-            _draw_spread(axes, frequencies, evidence.spectrum_before, ORANGE, "before removal")
-        label = "after removal" if cleaned else "median of channels"
+            _draw_spread(axes, frequencies, evidence.spectrum_before, ORANGE, "as recorded")
+        label = "as used" if cleaned else "median of channels"
         _draw_spread(axes, frequencies, after, BLUE, label)
         axes.set_xlabel("frequency (Hz)")
         axes.set_ylabel("power (dB µV²)" if cleaned else "power per volume (dB µV²)")
         axes.margins(x=0)
         axes.legend(fontsize=8, loc="upper right")
         data = svg(canvas)
-    removal = "Before and after artifact removal" if cleaned else "Of the signal as it is used"
+    lead = "Of the signal as it is used"
+    if cleaned:
+        lead = f"As recorded, and as used after {', '.join(_changes(evidence.facts))}"
     return Figure(
         "spectra",
         "EEG spectra",
-        f"{removal}; line: median channel, band: 10 to 90 % of the channels. Expect a fall from "
+        f"{lead}; line: median channel, band: 10 to 90 % of the channels. Expect a fall from "
         "1 Hz on and, in most people, a hump near 10 Hz; narrow peaks at slices per second and "
         "multiples are left over from the scanner.",
         f"EEG spectra from {frequencies[0]:.0f} to {frequencies[-1]:.0f} Hz.",
         data,
         "image/svg+xml",
     )
+
+
+def _changes(facts: Mapping[str, Any]) -> list[str]:
+    """What was done to the signal, in words."""
+    changes = {
+        "gradient artifact removal": facts["cleaning"]["gradient_volumes"],
+        "pulse artifact removal": facts["cleaning"]["heartbeats"],
+        "interpolation of bad channels": facts["bad_channels"],
+        "average reference": facts.get("reference") == "average",
+        "surface Laplacian": facts.get("reference") == "laplacian",
+    }
+    return [change for change, done in changes.items() if done] or ["cleaning"]
 
 
 def topographies(evidence: Evidence) -> Figure | None:

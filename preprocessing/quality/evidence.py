@@ -27,9 +27,9 @@ class Evidence:
     facts : dict
         JSON: ``key``, ``tr_s``, ``n_volumes`` (in the store), ``drop_volumes``, ``channel_names``,
         ``eeg_unit``, ``origin``, ``confound_names``, ``carpet_rows`` (of grey matter, white matter
-        and CSF), ``motion`` and ``slice_timing`` (settings), ``bad_channels`` (name -> reason) and
-        ``cleaning`` (``gradient_volumes``, ``heartbeats``, ``residual_db``: list of band,
-        median and worst channel), empty without artifact removal.
+        and CSF), ``reference``, ``motion`` and ``slice_timing`` (settings), ``bad_channels`` (name
+        -> reason) and ``cleaning`` (``gradient_volumes``, ``heartbeats``, ``residual_db``: list of
+        band, median and worst channel).
     quality : dict
         The numbers that lie in the store's quality column.
     epi : ndarray of uint8, (91, 109, 91)
@@ -53,7 +53,7 @@ class Evidence:
     marker_spacing_s : ndarray of shape (volume - 1,)
         Distances of the volume markers; of all volumes of the run.
     cleaning_hz, spectrum_before, spectrum_after
-        Spectra in dB (channel, frequency) before and after artifact removal; empty without it.
+        Spectra in dB (channel, frequency) as recorded and as used; empty where they are the same.
     """
 
     facts: dict[str, Any]

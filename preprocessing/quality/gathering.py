@@ -129,6 +129,7 @@ def _facts(
         "slice_timing": config.bold.slice_timing,
         "channel_names": preprocessed.features.channel_names,
         "eeg_unit": preprocessed.features.unit,
+        "reference": config.eeg.reference,
         "confound_names": confounds.names,
         "bad_channels": dict(cleaning.bad_channels),
         "cleaning": {
@@ -217,7 +218,7 @@ def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[st
 
 
 def spectra_around_cleaning(features: EegFeatures) -> dict[str, np.ndarray]:
-    """Spectra before and after artifact removal, where it changed anything."""
+    """Spectra as recorded and as used, where they differ."""
     cleaning = features.cleaning
     if np.array_equal(cleaning.before_db, cleaning.after_db):
         return {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from preprocessing.registration import Registration
 
 # Raise it when pages look otherwise: all are then drawn again.
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 INDEX_NAME = "index.html"
 _ORIGINS = {
     "real": "",

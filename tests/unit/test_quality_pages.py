@@ -193,10 +193,25 @@ def test_spectra_before_and_after_removal_are_shown(tmp_path):
         "residual_db": [["delta", 0.2, 0.9], ["alpha", -0.1, 0.4]],
     }
     text = draw(tmp_path, evidence).text
-    assert "Before and after artifact removal" in text
+    assert (
+        "As recorded, and as used after gradient artifact removal, pulse artifact removal" in text
+    )
     assert "averaged over 30 volumes" in text
     assert "71 heart beats" in text
     assert "delta 0.2 dB (0.9 dB), alpha −0.1 dB (0.4 dB)." in text
+
+
+def test_a_reference_is_not_called_artifact_removal(tmp_path):
+    evidence = make_evidence(
+        cleaning_hz=np.arange(1.0, 101.0),
+        spectrum_before=np.full((11, 100), 40.0),
+        spectrum_after=np.full((11, 100), 35.0),
+    )
+    evidence.facts["reference"] = "laplacian"
+    evidence.facts["cleaning"] = {"gradient_volumes": 0, "heartbeats": 0, "residual_db": []}
+    text = draw(tmp_path, evidence).text
+    assert "As recorded, and as used after surface Laplacian;" in text
+    assert "no gradient artifact was removed" in text
 
 
 def test_evidence_is_gathered_from_a_cleaning():
