@@ -116,7 +116,7 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     explained = _against_ceiling(free, by_name)
     notes = [*_in_regions(free), *_against_mean_image(free, by_name)]
     if run.model != "ridge":
-        notes += _against_ridge(free, by_name)
+        notes += [*_against_ridge(free, by_name), *_at_its_start(run)]
     if shuffled is None or free.p_value is None:
         return Verdict(
             Finding.NOT_TESTED,
@@ -347,6 +347,15 @@ def _against_ridge(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
     return [
         f"{word} ridge regression on the same EEG (r {ridge.interval('r_region').mean:.2f}; "
         f"{_interval_text(difference)})."
+    ]
+
+
+def _at_its_start(run: RunSection) -> list[str]:
+    if run.chosen_epoch != 0:
+        return []
+    return [
+        "These are the weights from before the first step, which no step of the training bettered "
+        "on validation subjects."
     ]
 
 

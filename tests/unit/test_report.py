@@ -123,6 +123,13 @@ def test_score_of_a_constant_image_is_called_that():
     assert not any("constant image" in note for note in above.notes)
 
 
+@pytest.mark.parametrize(("chosen_epoch", "said"), [(0, True), (1.5, False), (None, False)])
+def test_a_model_that_training_did_not_better_is_named(chosen_epoch, said):
+    section = run(row("free", 0.4, p=0.001), row("shuffled", 0.0), chosen_epoch=chosen_epoch)
+    notes = " ".join(verdict(section).notes)
+    assert ("weights from before the first step" in notes) is said
+
+
 @pytest.mark.parametrize(
     ("ridge", "words"), [(0.5, "worse than"), (0.4, "does not beat"), (0.2, "beats")]
 )
