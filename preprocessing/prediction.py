@@ -17,9 +17,9 @@ from preprocessing.sources import source_states
 
 # Processor seconds of one simulated recording of NODDI's size (300 volumes, 0.42 GB of EEG), used
 # until recordings of the user's own have been measured.
-_REFERENCE_REGISTRATION_S = {"affine": 6.5, "syn": 14.0}
-_REFERENCE_EEG_S_PER_GB = 12.0
-_REFERENCE_SHARD_S_PER_VOLUME = 0.019
+_REFERENCE_REGISTRATION_S = {"affine": 5.0, "syn": 10.0}
+_REFERENCE_EEG_S_PER_GB = 6.5
+_REFERENCE_SHARD_S_PER_VOLUME = 0.018
 _REFERENCE_PAGE_S = 2.0
 
 
