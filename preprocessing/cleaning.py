@@ -38,6 +38,8 @@ class Cleaning:
         Volume markers that the gradient artifact was averaged by; 0 = it was not removed.
     n_heartbeats : int
         Beats by which the pulse artifact was removed; 0 = it was not.
+    reference : str
+        Setting ``eeg.reference``: what each channel is compared with.
     residual_db : dict of str to (float, float)
         By band, power after correction against that of the artifact-free truth in dB: median and
         worst channel. Empty where the truth is not known.
@@ -51,6 +53,7 @@ class Cleaning:
     gradient_share: float = float("nan")
     n_volumes: int = 0
     n_heartbeats: int = 0
+    reference: str = "recorded"
     residual_db: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 

@@ -251,6 +251,7 @@ def _measure_corrected(scan: _Scan, bins_hz: np.ndarray, plan: Plan) -> _Measure
         gradient_share=plan.gradient_share,
         n_volumes=len(even) if plan.gradient else 0,
         n_heartbeats=cleaned.n_heartbeats,
+        reference=config.reference,
     )
     return _Measured(power, peak_to_peak_uv, eeg.sfreq_hz / factor, cleaning)
 

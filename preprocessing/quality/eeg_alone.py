@@ -10,7 +10,7 @@ from preprocessing.eeg import EegFeatures
 from preprocessing.quality.canvas import Figure, drawing, svg
 from preprocessing.quality.electrodes import spectra, topographies
 from preprocessing.quality.evidence import Evidence
-from preprocessing.quality.gathering import spectra_around_cleaning
+from preprocessing.quality.gathering import cleaning_facts, spectra_around_cleaning
 
 _COLOURS = dict(zip(BANDS_HZ, (GREY, GREEN, BLUE, ORANGE), strict=True))
 
@@ -73,7 +73,11 @@ def _evidence(features: EegFeatures, tr_s: float) -> Evidence:
     """Evidence of a recording without BOLD: what is of BOLD is empty."""
     none = np.zeros(0)
     return Evidence(
-        facts={"channel_names": list(features.channel_names), "tr_s": tr_s},
+        facts={
+            "channel_names": list(features.channel_names),
+            "tr_s": tr_s,
+            **cleaning_facts(features.cleaning),
+        },
         quality={},
         epi=none,
         epi_mask=none,

@@ -54,8 +54,8 @@ def _changes(facts: Mapping[str, Any]) -> list[str]:
         "gradient artifact removal": facts["cleaning"]["gradient_volumes"],
         "pulse artifact removal": facts["cleaning"]["heartbeats"],
         "interpolation of bad channels": facts["bad_channels"],
-        "average reference": facts.get("reference") == "average",
-        "surface Laplacian": facts.get("reference") == "laplacian",
+        "average reference": facts["cleaning"].get("reference") == "average",
+        "surface Laplacian": facts["cleaning"].get("reference") == "laplacian",
     }
     return [change for change, done in changes.items() if done] or ["cleaning"]
 

@@ -27,8 +27,8 @@ class Evidence:
     facts : dict
         JSON: ``key``, ``tr_s``, ``n_volumes`` (in the store), ``drop_volumes``, ``channel_names``,
         ``eeg_unit``, ``origin``, ``confound_names``, ``carpet_rows`` (of grey matter, white matter
-        and CSF), ``reference``, ``motion`` and ``slice_timing`` (settings), ``bad_channels`` (name
-        -> reason) and ``cleaning`` (``gradient_volumes``, ``heartbeats``, ``residual_db``: list of
+        and CSF), ``motion`` and ``slice_timing`` (settings), ``bad_channels`` (name -> reason) and
+        ``cleaning`` (``gradient_volumes``, ``heartbeats``, ``reference``, ``residual_db``: list of
         band, median and worst channel).
     quality : dict
         The numbers that lie in the store's quality column.

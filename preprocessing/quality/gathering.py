@@ -20,6 +20,7 @@ from preprocessing.template import load_brain_mask
 
 if TYPE_CHECKING:
     from eeg2fmri_dist.store import Confounds
+    from preprocessing.cleaning import Cleaning
     from preprocessing.eeg import EegFeatures
 
 CONFOUNDS = (*PARAMETERS, "framewise_displacement_mm", "std_dvars", "global_signal_percent")
@@ -118,7 +119,6 @@ def _series(bold: BoldVolumes) -> np.ndarray:
 def _facts(
     preprocessed: Preprocessed, confounds: Confounds, config: PreprocessConfig
 ) -> dict[str, Any]:
-    cleaning = preprocessed.features.cleaning
     return {
         "key": preprocessed.recording.key,
         "tr_s": preprocessed.run.tr_s,
@@ -129,12 +129,19 @@ def _facts(
         "slice_timing": config.bold.slice_timing,
         "channel_names": preprocessed.features.channel_names,
         "eeg_unit": preprocessed.features.unit,
-        "reference": config.eeg.reference,
         "confound_names": confounds.names,
+        **cleaning_facts(preprocessed.features.cleaning),
+    }
+
+
+def cleaning_facts(cleaning: Cleaning) -> dict[str, Any]:
+    """Return the facts ``bad_channels`` and ``cleaning`` of `quality.evidence.Evidence`."""
+    return {
         "bad_channels": dict(cleaning.bad_channels),
         "cleaning": {
             "gradient_volumes": cleaning.n_volumes,
             "heartbeats": cleaning.n_heartbeats,
+            "reference": cleaning.reference,
             "residual_db": [[band, *left] for band, left in cleaning.residual_db.items()],
         },
     }

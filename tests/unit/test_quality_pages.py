@@ -11,8 +11,10 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError
+from preprocessing.cleaning import Cleaning
 from preprocessing.cluster import WorkerDiedError
 from preprocessing.quality import gathering, pages
+from preprocessing.quality.eeg_alone import eeg_figures
 from preprocessing.quality.evidence import Evidence, evidence_path, load_evidence, save_evidence
 from preprocessing.quality.gathering import CONFOUNDS
 from preprocessing.quality.page import Neighbours, write_failure, write_page
@@ -207,11 +209,30 @@ def test_a_reference_is_not_called_artifact_removal(tmp_path):
         spectrum_before=np.full((11, 100), 40.0),
         spectrum_after=np.full((11, 100), 35.0),
     )
-    evidence.facts["reference"] = "laplacian"
-    evidence.facts["cleaning"] = {"gradient_volumes": 0, "heartbeats": 0, "residual_db": []}
+    evidence.facts["cleaning"] = {
+        "gradient_volumes": 0,
+        "heartbeats": 0,
+        "reference": "laplacian",
+        "residual_db": [],
+    }
     text = draw(tmp_path, evidence).text
     assert "As recorded, and as used after surface Laplacian;" in text
     assert "no gradient artifact was removed" in text
+
+
+def test_eeg_without_bold_is_drawn_after_a_cleaning():
+    spectra_db = np.full((2, 30), 40.0), np.full((2, 30), 5.0)
+    cleaning = Cleaning(
+        ("Cz", "Pz"), np.arange(1.0, 31.0), *spectra_db, n_volumes=30, reference="average"
+    )
+    features = types.SimpleNamespace(
+        channel_names=("Cz", "Pz"),
+        frequencies_hz=np.arange(1.0, 31.0),
+        power=np.ones((20, 2, 30), np.float32),
+        cleaning=cleaning,
+    )
+    captions = [figure.caption for figure in eeg_figures(features, 2.0)]
+    assert "as used after gradient artifact removal, average reference;" in captions[0]
 
 
 def test_evidence_is_gathered_from_a_cleaning():
