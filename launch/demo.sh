@@ -11,7 +11,7 @@ $PYTHON launch/simulate.py configs/simulate/demo.yaml
 stage "Preprocess them into one HDF5 store (Dask)"
 $PYTHON launch/preprocess.py configs/preprocess/demo.yaml
 
-for model in ridge transformer_from_ridge cae unet paper/cae paper/transformer; do
+for model in ridge transformer_from_ridge cae transformer unet paper/cae paper/transformer; do
     stage "Train configs/train/demo/$model.yaml (DeepSpeed)"
     $PYTHON launch/train.py "configs/train/demo/$model.yaml"
 done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ def render_html(report: ReportInput) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "number": format_score,
         "p_value": format_p,
-        "run_title": run_title,
+        "run_title": functools.partial(_title_among, report.runs),
         "smallest_p": lambda n: f"{smallest_sign_flip_p(n):.2g}",
         "sort_by": lambda places, values: sorted(places, key=lambda at: -values[at]),
         "lower_first": lambda text: text[:1].lower() + text[1:],
@@ -136,6 +137,13 @@ def run_title(run: RunSection) -> str:
     return f"{model}, {_RECIPES.get(run.recipe, run.recipe)}"
 
 
+def _title_among(runs: Sequence[RunSection], run: RunSection) -> str:
+    """Title of a run, with its name where another one has the same title."""
+    title = run_title(run)
+    shared = sum(run_title(other) == title for other in runs) > 1
+    return f"{title} ({run.name})" if shared else title
+
+
 def headline(verdicts: Sequence[Verdict]) -> str:
     """Return the answer for all runs in one sentence."""
     asked = [item for item in verdicts if item.finding is not Finding.NO_EEG_INPUT]
@@ -157,8 +165,8 @@ def _view(report: ReportInput) -> dict[str, Any]:
     from eeg2fmri_dist.evaluation import figures
 
     verdicts = [(run, verdict(run, report.baselines)) for run in report.runs]
-    groups = [figures.ChartGroup(run_title(run), run.rows) for run in report.runs]
-    asked = [figures.ChartGroup(run_title(run), run.rows) for run in report.runs if run.row("free")]
+    groups = [figures.ChartGroup(_title_among(report.runs, run), run.rows) for run in report.runs]
+    asked = [group for group, run in zip(groups, report.runs, strict=True) if run.row("free")]
     controls = []
     if report.baselines:
         controls = [figures.ChartGroup("For comparison", report.baselines)]

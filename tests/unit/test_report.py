@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -121,6 +123,16 @@ def test_score_of_a_constant_image_is_called_that():
     better = images | {"psnr_peer_db": 30.0}
     above = decide(row("free", 0.4, 1e-4, **better), row("shuffled", 0), baselines=[mean_image])
     assert not any("constant image" in note for note in above.notes)
+
+
+def test_runs_of_one_model_and_recipe_are_told_apart():
+    report = make_report()
+    transformer, cae = report.runs
+    twice = [replace(transformer, name="small"), replace(transformer, name="large"), cae]
+    page = unescape(render_html(replace(report, runs=twice)))
+    for name in ("small", "large"):
+        assert f"Transformer, suite's recipe ({name})" in page
+    assert "suite's recipe (" not in unescape(render_html(report))
 
 
 @pytest.mark.parametrize(("chosen_epoch", "said"), [(0, True), (1.5, False), (None, False)])
