@@ -6,6 +6,7 @@ Axial slices are shown as the subject is: left is left, front is up.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ COLOURS = {
     "teacher_forced_shuffled": "#edc193",
     "reconstruction": ORANGE,
 }
+# A longer heading would leave no room for the scores beside it.
+_TITLE_COLUMNS = 30
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def correlation_chart(groups: Sequence[ChartGroup], score: str, label: str) -> F
         position, ticks, labels = 0.0, [], []
         for group in groups:
             ticks.append(position)
-            labels.append(group.title)
+            labels.append(textwrap.fill(group.title, _TITLE_COLUMNS))
             for row in group.rows:
                 position += 1
                 _draw_score(axes, position, row, score)
@@ -82,7 +85,7 @@ def correlation_chart(groups: Sequence[ChartGroup], score: str, label: str) -> F
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(ticks, labels)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
-        titles = {group.title for group in groups}
+        titles = {textwrap.fill(group.title, _TITLE_COLUMNS) for group in groups}
         for text in axes.get_yticklabels():
             text.set_fontweight("bold" if text.get_text() in titles else "normal")
         axes.grid(axis="y", visible=False)
