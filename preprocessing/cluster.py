@@ -49,6 +49,9 @@ _WORKER_SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    # Looking at itself so often as it does by default takes a twentieth of all processor time.
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.profile.interval": "500ms",
 }
 _DASK_SETTINGS = {
     **_WORKER_SETTINGS,
