@@ -67,7 +67,10 @@ def write_layout(file: h5py.File, layout: Layout) -> None:
 def create_rows(
     file: h5py.File, layout: Layout, n_samples: int, n_recordings: int, compression: str
 ) -> None:
-    """Create the large data sets, empty, one chunk a row, unlimited along the first axis."""
+    """Create the large data sets, empty, one chunk a row, unlimited along the first axis.
+
+    Rows without compression have their places in the file from now on, back to back.
+    """
     for name in ROW_DATASETS:
         shape = layout.row_shape(name)
         rows = file.create_dataset(
@@ -76,6 +79,7 @@ def create_rows(
             maxshape=(None, *shape),
             chunks=(1, *shape),
             dtype=FLOAT,
+            dcpl=_with_places() if compression == "none" else None,
             **_FILTERS[compression],
         )
         for axis, label in enumerate(AXES[name]):
@@ -84,6 +88,14 @@ def create_rows(
     file["eeg"].attrs["channel_names"] = np.array(layout.channel_names, dtype=object)
     file["eeg"].attrs["frequencies_hz"] = np.asarray(layout.frequencies_hz, "<f8")
     file["eeg"].attrs["unit"] = layout.eeg_unit
+
+
+def _with_places() -> h5py.h5p.PropDCID:
+    """Properties of a data set whose chunks get their places at once, and are not filled."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return properties
 
 
 def write_recordings(file: h5py.File, recordings: Sequence[RecordingEntry]) -> None:

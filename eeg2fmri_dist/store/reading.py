@@ -234,13 +234,14 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
     StoreError
         If it cannot be opened, is no store of this version, or turns out damaged in the block.
     """
-    with _open_file(path) as file, _damage_named(path):
+    with _open_file(path) as file, damage_named(path):
         _check_version(file, path)
         yield file
 
 
 @contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
+    """Raise what a damaged file makes h5py or us raise in the block as a StoreError of its name."""
     try:
         yield
     except DAMAGE as error:
@@ -252,7 +253,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 def _open(path: Path) -> _OpenStore:
     file = _open_file(path)
     try:
-        with _damage_named(path):
+        with damage_named(path):
             _check_version(file, path)
             opened = _read_index(file)
     except StoreError:
@@ -283,7 +284,7 @@ def _map_rows(file: h5py.File) -> dict[str, _Rows] | None:
         return None
     mapping = mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ)
     return {
-        name: _MappedRows(mapping, _chunk_offsets(dataset, len(mapping)), dataset.shape[1:])
+        name: _MappedRows(mapping, chunk_offsets(dataset, len(mapping)), dataset.shape[1:])
         for name, dataset in zip(ROW_DATASETS, datasets, strict=True)
     }
 
@@ -294,7 +295,7 @@ def _is_plain(dataset: h5py.Dataset) -> bool:
     return one_row and dataset.dtype == FLOAT and not dataset.id.get_create_plist().get_nfilters()
 
 
-def _chunk_offsets(dataset: h5py.Dataset, file_bytes: int) -> np.ndarray:
+def chunk_offsets(dataset: h5py.Dataset, file_bytes: int) -> np.ndarray:
     """Place of each row in the file, checked to lie inside it."""
     offsets = np.full(dataset.shape[0], -1, dtype=np.int64)
 

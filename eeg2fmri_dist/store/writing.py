@@ -6,12 +6,8 @@ import contextlib
 import dataclasses
 import errno
 import io
-import itertools
 import os
-import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +24,10 @@ from eeg2fmri_dist.store.confounds import (
     read_confounds,
     write_confounds,
 )
+from eeg2fmri_dist.store.copying import copy_rows
 from eeg2fmri_dist.store.left_out import join_left_out, read_left_out, write_left_out
 from eeg2fmri_dist.store.matching import common_index
-from eeg2fmri_dist.store.reading import open_checked
+from eeg2fmri_dist.store.reading import chunk_offsets, open_checked
 from eeg2fmri_dist.store.schema import (
     DESCRIPTIONS,
     FLOAT,
@@ -47,11 +44,6 @@ from eeg2fmri_dist.store.schema import (
 
 # HDF5's own index nodes gather in blocks of this size, so that the chunks lie back to back.
 _META_BLOCK_BYTES = 1 << 20
-# Written pages are handed to the disk in pieces of this size.
-_WRITEBACK_BYTES = 64 << 20
-# Checksums take longer than copying, and do not hold the interpreter.
-_CHECKING_THREADS = 2
-_CHECKS_AHEAD = 16
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -99,7 +91,8 @@ def write_shard(
         check_confounds(confounds, entry.n_samples, where=entry.key)
     rows = {"eeg": eeg, "bold": bold}
     rows["bold_mean"], rows["bold_std"] = _voxel_statistics(bold)
-    with _whole_file(Path(path), needed_bytes=eeg.nbytes + bold.nbytes) as file:
+    needed_bytes = eeg.nbytes + bold.nbytes
+    with _whole_file(Path(path), needed_bytes) as temporary, _hdf5_file(temporary) as file:
         contents.write_layout(file, layout)
         contents.create_rows(file, layout, entry.n_samples, 1, compression)
         checksums = {name: _write_rows(file[name], rows[name]) for name in ROW_DATASETS}
@@ -112,7 +105,7 @@ def merge(
     atlases: dict[str, Atlas] | None = None,
     left_out: Sequence[LeftOut] = (),
 ) -> None:
-    """Merge stores into one; chunks are copied as they are, in the order given.
+    """Merge stores into one; rows are copied as they are, in the order given.
 
     Parameters
     ----------
@@ -141,14 +134,27 @@ def merge(
         _check_layout(layout, where=str(path))
     needed_bytes = sum(source.stat().st_size for source in sources)
     n_samples = sum(entry.n_samples for entry in recordings)
-    with _whole_file(Path(path), needed_bytes) as file:
-        contents.write_layout(file, layout)
-        contents.create_rows(file, layout, n_samples, len(recordings), compression)
-        # Data set by data set, so that the chunks of each lie back to back.
-        checksums = {name: _copy_rows(sources, file[name], name) for name in ROW_DATASETS}
-        _write_index(file, layout, recordings, checksums, join_confounds(map(_confounds, sources)))
-        tables = [left_out, *map(_left_out, sources)]
-        write_left_out(file, join_left_out(tables, recordings))
+    with _whole_file(Path(path), needed_bytes) as temporary:
+        with _hdf5_file(temporary) as file:
+            contents.write_layout(file, layout)
+            contents.create_rows(file, layout, n_samples, len(recordings), compression)
+            places = _copy_or_place(sources, file, compression)
+            confounds = join_confounds(map(_confounds, sources))
+            _write_index(file, layout, recordings, _stored_checksums(sources), confounds)
+            tables = [left_out, *map(_left_out, sources)]
+            write_left_out(file, join_left_out(tables, recordings))
+        copy_rows(sources, temporary, places)
+
+
+def _copy_or_place(
+    sources: Sequence[Path], file: h5py.File, compression: str
+) -> dict[str, np.ndarray]:
+    """Copy compressed chunks; of others, return the places in the file that wait for them."""
+    if compression != "none":
+        for name in ROW_DATASETS:
+            _copy_chunks(sources, file[name])
+        return {}
+    return {name: chunk_offsets(file[name], file.id.get_filesize()) for name in ROW_DATASETS}
 
 
 def _write_index(
@@ -182,45 +188,30 @@ def _write_rows(dataset: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
     return checksums
 
 
-def _copy_rows(sources: Sequence[Path], target: h5py.Dataset, name: str) -> np.ndarray:
-    """Copy the stored chunks of one data set of all sources; return their checksums."""
-    origin = (0,) * (target.ndim - 1)
-    checksums = np.empty(target.shape[0], "u4")
-    with ThreadPoolExecutor(_CHECKING_THREADS) as pool:
-        stored = (_stored_chunks(source, name, pool) for source in sources)
-        for index, chunk in enumerate(itertools.chain.from_iterable(stored)):
-            filter_mask, content, checksums[index] = chunk
-            target.id.write_direct_chunk((index, *origin), content, filter_mask)
-    return checksums
+def _copy_chunks(sources: Sequence[Path], target: h5py.Dataset) -> None:
+    """Copy the compressed chunks of one data set of all sources.
 
-
-def _stored_chunks(
-    path: Path, name: str, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, bytes, int]]:
-    """Filter mask, stored bytes and checksum of each row of a data set.
-
-    Rows stored as they are get compared with their checksum on the way, in threads beside the
-    copying; compressed ones carry one of their own, which readers check.
+    They carry checksums of their own, which readers check.
     """
-    with open_checked(path) as file:
-        rows, checksums = file[name], file[f"checksums/{name}"][()]
-        origin = (0,) * (rows.ndim - 1)
-        checks: deque[Future[None]] = deque()
-        for index in range(rows.shape[0]):
-            filter_mask, chunk = rows.id.read_direct_chunk((index, *origin))
-            if rows.compression is None:
-                place = f"row {index} of {name}"
-                checks.append(pool.submit(_check_chunk, chunk, checksums[index], place))
-            if len(checks) > _CHECKS_AHEAD:
-                checks.popleft().result()
-            yield filter_mask, chunk, checksums[index]
-        for check in checks:
-            check.result()
+    origin = (0,) * (target.ndim - 1)
+    first = 0
+    for source in sources:
+        with open_checked(source) as file:
+            rows = file[target.name]
+            for index in range(rows.shape[0]):
+                filter_mask, chunk = rows.id.read_direct_chunk((index, *origin))
+                target.id.write_direct_chunk((first + index, *origin), chunk, filter_mask)
+            first += rows.shape[0]
 
 
-def _check_chunk(chunk: bytes, checksum: int, place: str) -> None:
-    if zlib.crc32(chunk) != checksum:
-        raise ValueError(f"{place} does not match its checksum")
+def _stored_checksums(sources: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Checksums of the rows of all sources."""
+    stored: dict[str, list[np.ndarray]] = {name: [] for name in ROW_DATASETS}
+    for source in sources:
+        with open_checked(source) as file:
+            for name, checksums in stored.items():
+                checksums.append(file[f"checksums/{name}"][()])
+    return {name: np.concatenate(checksums) for name, checksums in stored.items()}
 
 
 def _confounds(path: Path) -> tuple[Confounds | None, int]:
@@ -273,24 +264,15 @@ class _PatientFile(io.FileIO):
     """A file that notes a failed write and goes on, because HDF5 can crash closing after one."""
 
     error: OSError | None = None
-    _handed_over = 0
 
     def write(self, content: Any) -> int:
         rest = memoryview(content)
         try:
             while self.error is None and len(rest):
                 rest = rest[super().write(rest) :]
-            self._hand_over()
         except OSError as error:
             self.error = error
         return len(content)
-
-    def _hand_over(self) -> None:
-        """Have the disk begin on what was written, so that little is left to flush at the end."""
-        n_written = self.tell() - self._handed_over
-        if n_written >= _WRITEBACK_BYTES:
-            os.posix_fadvise(self.fileno(), self._handed_over, n_written, os.POSIX_FADV_DONTNEED)
-            self._handed_over += n_written
 
     def truncate(self, size: int | None = None) -> int:
         try:
@@ -301,14 +283,21 @@ class _PatientFile(io.FileIO):
 
 
 @contextlib.contextmanager
-def _whole_file(path: Path, needed_bytes: int) -> Iterator[h5py.File]:
-    """A new HDF5 file that takes its name once it is whole and on the disk."""
+def _hdf5_file(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file."""
+    with _PatientFile(path, "w+") as disk:
+        with h5py.File(disk, "w", meta_block_size=_META_BLOCK_BYTES) as file:
+            yield file
+        if disk.error is not None:
+            raise disk.error
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path, needed_bytes: int) -> Iterator[Path]:
+    """A temporary path for a file that takes its name once it is whole and on the disk."""
     try:
-        with replacing(path) as temporary, _PatientFile(temporary, "w+") as disk:
-            with h5py.File(disk, "w", meta_block_size=_META_BLOCK_BYTES) as file:
-                yield file
-            if disk.error is not None:
-                raise disk.error
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise LaunchError(f"cannot be written ({error.strerror})", where=path) from error

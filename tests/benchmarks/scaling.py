@@ -24,7 +24,7 @@ from tests.stores import make_layout
 SUBJECTS = ("32", "35", "36", "37", "38", "40", "42", "43")
 N_VOLUMES = 295
 N_SHARDS = 8
-MERGE_ROUNDS = 3
+MERGE_ROUNDS = 7
 
 
 def two_workers(n_volumes: int = 300) -> Measurement:

@@ -441,6 +441,50 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path, request, limit_byte
     assert list(tmp_path.iterdir()) == []
 
 
+MERGER = """
+import os, resource, signal, sys
+from eeg2fmri_dist.errors import SuiteError
+from eeg2fmri_dist.store import copying, writing
+{before}
+try:
+    writing.merge(sys.argv[2:], sys.argv[1])
+except SuiteError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def run_merger(before, path, shards):
+    code = MERGER.format(before=before)
+    command = [sys.executable, "-c", code, str(path), *map(str, shards)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("moment", ["copying._read_checked", "copying._hand_over", "os.replace"])
+def test_a_killed_merge_leaves_the_old_store(recordings, moment):
+    path, shards, _, _ = recordings
+    before = path.read_bytes()
+    done = run_merger(f"{moment} = lambda *_: os.kill(os.getpid(), 9)", path, shards)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
+
+
+def test_a_disk_that_fills_while_rows_are_copied_leaves_the_old_store(recordings):
+    path, shards, _, _ = recordings
+    before, files = path.read_bytes(), sorted(path.parent.iterdir())
+    full = """
+def limited_copy_rows(*given, copy_rows=writing.copy_rows):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    copy_rows(*given)
+writing.copy_rows = limited_copy_rows
+"""
+    done = run_merger(full, path, shards)
+    assert done.returncode == LaunchError.exit_code, done.stderr
+    assert "no space left on the disk" in done.stdout
+    assert path.read_bytes() == before
+    assert sorted(path.parent.iterdir()) == files
+
+
 def test_an_exported_recording_is_read_by_others(recordings, tmp_path, capsys):
     path, _, eeg, bold = recordings
     key, folder = "sub-33_run-01", tmp_path / "exported"
