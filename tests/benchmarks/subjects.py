@@ -24,6 +24,7 @@ from tests.benchmarks.trainings import ROOT
 SUBJECT = "32"
 NODE_CORES = 32
 _REST = "processes, imports, merge"
+_RUNS = 3
 COUNTS = (100, 1_000, 10_000)
 WHAT = "300 volumes, 64 channels at 5 kHz, 651 s, simulated; one core"
 
@@ -132,8 +133,14 @@ def prediction() -> Measurement:
 
 @functools.cache
 def by_suite() -> Preprocessed:
+    """Of some runs, the one of median processor time."""
+    runs = [_run_suite(f"ours{number}") for number in range(_RUNS)]
+    return sorted(runs, key=lambda run: run.usage.cpu_s)[_RUNS // 2]
+
+
+def _run_suite(name: str) -> Preprocessed:
     """Run launch/preprocess.py on the recording, on one core."""
-    output = _folder() / "ours" / "store.h5"
+    output = _folder() / name / "store.h5"
     overrides = _overrides(output)
     usage = use(
         ["launch/preprocess.py", "configs/preprocess/noddi.yaml", *overrides, "cluster.workers=1"],
