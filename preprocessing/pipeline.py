@@ -151,11 +151,7 @@ def _run_steps(
     cluster: Cluster, stale: Sequence[Examined], config: PreprocessConfig
 ) -> tuple[dict[str, Row], list[str]]:
     """Run the steps of these recordings; a row for each, and those whose workers died."""
-    doing = {
-        future: (item, step)
-        for rank, item in enumerate(stale)
-        for future, step in _submit(cluster, item, rank, config).items()
-    }
+    doing = _submit(cluster, stale, config)
     rows: dict[str, Row] = {}
     died = []
     with Progress(_work(stale, config)) as progress:
@@ -204,18 +200,37 @@ def _work(stale: Sequence[Examined], config: PreprocessConfig) -> dict[str, floa
 
 
 def _submit(
-    cluster: Cluster, item: Examined, rank: int, config: PreprocessConfig
-) -> dict[Any, str]:
-    """Submit the steps of one recording; their futures and names."""
-    recording = item.place.recording
+    cluster: Cluster, stale: Sequence[Examined], config: PreprocessConfig
+) -> dict[Any, tuple[Examined, str]]:
+    """Submit the steps of these recordings; what each future is of.
 
-    def submit(name: str, step: Callable[..., Any], *arguments: Any) -> Any:
-        return cluster.submit(step, *arguments, name=f"{recording.key} {name}", rank=rank)
+    Dask hands out steps of one kind as workers become free, if their names begin alike and they are
+    submitted one after the other; of those that can run, the ones of the first recordings.
+    """
 
-    registration = submit("registration", steps.register, recording, config)
-    features = submit("EEG features", steps.eeg, recording, config)
-    shard = submit("shard", steps.shard, item, config, registration, features)
-    return {registration: "registration", features: "EEG features", shard: "shard"}
+    def submit(name: str, step: Callable[..., Any], rank: int, *arguments: Any) -> Any:
+        key = stale[rank].place.recording.key
+        return cluster.submit(step, *arguments, name=f"{name} of {key}", rank=rank)
+
+    recordings = [item.place.recording for item in stale]
+    registrations = [
+        submit("registration", steps.register, rank, recording, config)
+        for rank, recording in enumerate(recordings)
+    ]
+    features = [
+        submit("EEG features", steps.eeg, rank, recording, config)
+        for rank, recording in enumerate(recordings)
+    ]
+    shards = [
+        submit("shard", steps.shard, rank, item, config, registrations[rank], features[rank])
+        for rank, item in enumerate(stale)
+    ]
+    named = {"registration": registrations, "EEG features": features, "shard": shards}
+    return {
+        future: (item, name)
+        for name, futures in named.items()
+        for item, future in zip(stale, futures, strict=True)
+    }
 
 
 def _failed(key: str, step: str, error: BaseException) -> Row:

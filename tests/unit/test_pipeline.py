@@ -217,7 +217,7 @@ def test_a_damaged_shard_is_computed_alone_and_the_reason_logged(data, run, capl
     flip_a_bit(config.output.with_suffix(".shards") / "sub-43.h5")
     caplog.set_level("INFO")
     summary, cluster = run(config)
-    assert cluster.steps == [f"sub-43 {s}" for s in ("registration", "EEG features", "shard")]
+    assert cluster.steps == [f"{s} of sub-43" for s in ("registration", "EEG features", "shard")]
     assert states(summary) == {
         "sub-32": "up to date",
         "sub-35": "up to date",
@@ -312,7 +312,7 @@ def test_stop_keeps_the_shards_of_the_others_and_makes_no_store(data, run, steps
     assert not config.output.exists()
     steps.failures.clear()
     summary, cluster = run(config)
-    assert {step.split()[0] for step in cluster.steps} == {"sub-35"}
+    assert {step.split()[-1] for step in cluster.steps} == {"sub-35"}
     assert len(Store(summary.store).recordings) == 3
 
 
@@ -372,7 +372,11 @@ def test_too_little_space_is_said_before_anything_is_computed(data, run, monkeyp
 
 def test_steps_that_died_with_another_are_tried_alone(data, run):
     config = configure(data, on_error="continue")
-    kills = {"sub-32 EEG features": 1, "sub-35 registration": 99, "sub-43 registration": 1}
+    kills = {
+        "EEG features of sub-32": 1,
+        "registration of sub-35": 99,
+        "registration of sub-43": 1,
+    }
     summary, _ = run(config, kills=kills.items())
     assert states(summary) == {"sub-32": "computed", "sub-35": "failed", "sub-43": "computed"}
 
