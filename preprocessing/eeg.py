@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -106,8 +107,8 @@ def eeg_features(
 ) -> EegFeatures:
     """Spectral power of the EEG of each BOLD volume.
 
-    The continuous signal is band-passed (zero phase) and decimated; each volume's share of it,
-    from the volume's own marker on, is covered by `windows_per_tr` Hann windows whose power is
+    The continuous signal is band-passed (zero phase) and decimated; the power of `windows_per_tr`
+    Hann windows, whose middles lie evenly between the volume's own marker and the next, is
     averaged. Filtering before cutting matters: a 1 Hz high-pass is longer than a volume. The
     recording is read in blocks, so memory does not grow with its length; where scanner artifacts or
     bad channels are to be corrected, the band-passed signal is held at 250 Hz.
@@ -323,18 +324,23 @@ def _check_volumes_left(eeg: ContinuousEeg, n_volumes: int, drop_volumes: int) -
         )
 
 
-def _window_starts(
-    eeg: ContinuousEeg, onsets: np.ndarray, tr_s: float, factor: int, length: int, n_windows: int
-) -> np.ndarray:
-    """Windows (volume, window) in samples of the decimated signal, volume 0 being its origin."""
+def _window_starts(scan: _Scan, factor: int, length: int) -> np.ndarray:
+    """Windows (volume, window) in samples of the decimated signal, volume 0 being its origin.
+
+    They stay inside the scan: before and after it the EEG has other artifacts. The last volume may
+    be cut.
+    """
+    eeg, onsets = scan.eeg, scan.onsets
     sfreq_hz = eeg.sfreq_hz / factor
-    starts = place_windows((onsets - onsets[0]) / factor, tr_s * sfreq_hz, length, n_windows)
-    # The last volume may be cut: its windows are spread over what there is.
-    recorded = min(tr_s, eeg.duration_s - onsets[-1] / eeg.sfreq_hz)
-    starts[-1:] = place_windows(
-        (onsets[-1:] - onsets[0]) / factor, recorded * sfreq_hz, length, n_windows
+    recorded_s = min(scan.tr_s, eeg.duration_s - onsets[-1] / eeg.sfreq_hz)
+    scan_samples = (onsets[-1] - onsets[0]) / factor + recorded_s * sfreq_hz
+    return place_windows(
+        (onsets - onsets[0]) / factor,
+        scan.tr_s * sfreq_hz,
+        length,
+        scan.config.windows_per_tr,
+        math.floor(scan_samples + 1e-6),
     )
-    return starts
 
 
 def _power(
@@ -343,9 +349,7 @@ def _power(
     """Mean power (volume, channel, bin) and peak-to-peak amplitude (channel,)."""
     config = scan.config
     spectrum = PowerSpectrum(bins_hz, config.window_s, scan.eeg.sfreq_hz / factor)
-    starts = _window_starts(
-        scan.eeg, scan.onsets, scan.tr_s, factor, spectrum.length, config.windows_per_tr
-    )[scan.drop_volumes :]
+    starts = _window_starts(scan, factor, spectrum.length)[scan.drop_volumes :]
     block_volumes = max(1, round(BLOCK_S / scan.tr_s))
     power, lowest, highest = [], [], []
     for block, block_starts in _blocks(signal, spectrum.length, starts, block_volumes):

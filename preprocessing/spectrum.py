@@ -41,34 +41,35 @@ def bin_frequencies(config: EegConfig) -> np.ndarray:
 
 
 def place_windows(
-    onsets: np.ndarray, volume_samples: float, length: int, n_windows: int
+    onsets: np.ndarray, volume_samples: float, length: int, n_windows: int, n_samples: int
 ) -> np.ndarray:
-    """First samples of windows spread evenly over each volume.
+    """First samples of windows whose middles are spread evenly over each volume.
 
-    The first window begins with the volume and the last ends with it; they overlap as the count
-    demands. Volume onsets may lie between samples; windows stay inside the volume, to within one
-    sample where the window is as long as the volume.
+    Windows reach into the volumes before and after, so that the EEG at the edge of a volume counts
+    as much as that in its middle: BOLD follows all of it. Those that would reach out of the signal
+    are moved to its edge.
 
     Parameters
     ----------
     onsets : array (volume,) of float64
-        Onset of each volume, in samples.
+        Onset of each volume, in samples; may lie between samples.
     volume_samples : float
         Length of a volume (the TR), in samples.
     length : int
         Samples of a window.
     n_windows : int
         Windows of a volume.
+    n_samples : int
+        Samples of the signal, at least `length`.
 
     Returns
     -------
     array (volume, window) of int64
     """
+    shares = (np.arange(n_windows) + 0.5) / n_windows
+    starts = onsets[:, None] + volume_samples * shares - length / 2
     # 1e-6 keeps rounding errors of whole numbers from moving a window by a sample.
-    first = np.ceil(onsets - 1e-6)
-    last = np.maximum(first, np.floor(onsets + volume_samples + 1e-6) - length)
-    steps = np.linspace(0, 1, n_windows) if n_windows > 1 else np.array([0.5])
-    return np.rint(first[:, None] + (last - first)[:, None] * steps).astype(np.int64)
+    return np.ceil(starts - 1e-6).astype(np.int64).clip(0, n_samples - length)
 
 
 class PowerSpectrum:

@@ -145,7 +145,7 @@ class EegConfig(Schema):
     )
     window_s: float = Field(1.0, gt=0, description="Fourier window in s (1 s gives 1 Hz bins)")
     windows_per_tr: int = Field(
-        11, ge=1, description="windows spread evenly over each TR, their power is averaged"
+        11, ge=1, description="windows with middles spread evenly over each TR, power is averaged"
     )
     features: Literal["bins", "bands"] = Field(
         "bins", description="1 Hz bins, or delta (1-4 Hz), theta (4-8), alpha (8-13), beta (13-30)"

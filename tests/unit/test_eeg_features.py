@@ -17,6 +17,7 @@ from preprocessing.recordings import Recording
 NAMES = ["Fp1", "Fp2", "C3", "ECG", "C4", "O1", "O10", "P3", "P4", "HEOG"]
 SCALP = ("Fp1", "Fp2", "C3", "C4", "O1", "O10", "P3", "P4")
 TR_S = 2.16
+WINDOWS = 12  # every 180 ms: whole samples at 1000 and 500 Hz
 
 
 def signal_uv(n_samples, sfreq_hz, seed=0):
@@ -46,29 +47,35 @@ def record(write_eeg):
     return make
 
 
-def mne_and_scipy(header, config=None):
-    """The same features by MNE's filter and SciPy's Welch, volume by volume."""
+def mne_and_scipy(header):
+    """The same features of all volumes but the first and the last by MNE's filter and SciPy."""
     raw = mne.io.read_raw_brainvision(header, preload=True, verbose="error")
     onsets = np.rint(raw.annotations.onset * raw.info["sfreq"]).astype(int)
     raw.pick(list(SCALP)).filter(1, 30, verbose="error")
     factor = max(1, int(raw.info["sfreq"] // 1000))
     volumes = []
-    for onset in onsets:
-        n = round(TR_S * raw.info["sfreq"])
-        volume = raw.get_data()[:, onset : onset + n : factor] * 1e6
-        rate = int(raw.info["sfreq"] / factor)
-        hop = (volume.shape[1] - rate) // 10
-        _, density = welch(volume, rate, nperseg=rate, noverlap=rate - hop, detrend=False)
+    rate = int(raw.info["sfreq"] / factor)
+    hop = round(TR_S / WINDOWS * rate)
+    for onset in onsets[1:-1]:
+        first = onset - round((0.5 - TR_S / WINDOWS / 2) * raw.info["sfreq"])
+        span = slice(first, first + ((WINDOWS - 1) * hop + rate) * factor, factor)
+        _, density = welch(
+            raw.get_data()[:, span] * 1e6,
+            rate,
+            nperseg=rate,
+            noverlap=rate - hop,
+            detrend=False,
+        )
         volumes.append(density[:, 1:31])
     return np.array(volumes)
 
 
 @pytest.mark.parametrize("sfreq_hz", [5000, 1000, 500])
 def test_equal_to_mne_and_scipy(record, sfreq_hz):
-    header = record(sfreq_hz=sfreq_hz)  # hop of 116 ms: whole samples at each of these rates
-    got = features(header, 8)
+    header = record(sfreq_hz=sfreq_hz)
+    got = features(header, 8, windows_per_tr=WINDOWS)
     expected = mne_and_scipy(header)
-    np.testing.assert_allclose(got.power, expected, rtol=1e-3)
+    np.testing.assert_allclose(got.power[1:-1], expected, rtol=1e-3)
     assert got.sfreq_hz == min(sfreq_hz, 1000)
 
 
@@ -109,8 +116,20 @@ def test_an_alpha_burst_shows_in_its_volume_channel_and_bin(record):
 
     difference = features(record(change=burst), 8).power - features(record(stem="calm"), 8).power
     assert np.unravel_index(difference.argmax(), difference.shape) == (4, 4, 9)
-    assert difference[4, 4, 8:11].sum() == pytest.approx(20_000, rel=0.05)
+    in_volumes = difference[:, 4].sum(axis=1)
+    assert in_volumes.sum() == pytest.approx(20_000, rel=0.05)
+    assert in_volumes[4] > 0.8 * 20_000
     assert np.abs(difference[[0, 1, 2, 6, 7]]).max() < 20
+
+
+@pytest.mark.parametrize("start_s", [0.0, 0.4, 0.93, 1.6, 1.9])
+def test_a_burst_counts_the_same_wherever_in_a_volume_it_comes(record, start_s):
+    def burst(data):  # 200 uV at 10 Hz on O1 for 300 ms
+        first = 613 + 4 * 2160 + round(start_s * 1000)
+        data[5, first : first + 300] += 200 * np.sin(2 * np.pi * 10 * np.arange(300) / 1000)
+
+    difference = features(record(change=burst), 8).power - features(record(stem="calm"), 8).power
+    assert difference[:, 4].sum() == pytest.approx(20_000 * 0.3 / TR_S, rel=0.1)
 
 
 @pytest.mark.parametrize("block_s", [0.1, 5.0, 1000.0])
