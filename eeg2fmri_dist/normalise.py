@@ -177,7 +177,9 @@ def normalise_eeg(power: np.ndarray, config: DataConfig, scaling: Scaling) -> np
 
 
 def scale_eeg(power: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Return log power or power, by config."""
+    """Return log power or power, by config; it must have been chosen."""
+    if config.eeg_scale == "auto":
+        raise ValueError("eeg_scale is auto: nothing has chosen log or power")
     if config.eeg_scale == "power":
         return np.asarray(power, dtype=np.float32)
     return np.log(np.maximum(power, _SMALLEST_POWER_UV2))

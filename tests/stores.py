@@ -20,14 +20,20 @@ def make_store(
     coupling: float = 1.0,
     grid: tuple[int, int, int] = GRID,
     seed: int = 0,
+    scale: str = "log",
 ) -> Path:
-    """Write a store: regional BOLD is HRF-convolved alpha power times `coupling`, plus noise."""
+    """Write a store: regional BOLD is HRF-convolved alpha power times `coupling`, plus noise.
+
+    It follows the logarithm of power or, with `scale` "power", power itself.
+    """
     rng = np.random.default_rng(seed)
     layout = make_layout(grid)
     shards = []
     for number in range(n_subjects):
         subject = f"{number + 1:02d}"
         eeg, bold = make_recording(rng, layout, n_volumes, coupling)
+        if scale == "power":
+            eeg = np.maximum(np.log(eeg) + 4, 0.01)
         entry = RecordingEntry(
             subject=subject,
             session="",

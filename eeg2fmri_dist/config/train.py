@@ -35,8 +35,10 @@ class DataConfig(Schema):
     detrend_order: int = Field(
         1, ge=0, le=5, description="voxelwise: polynomial removed from each voxel's time course"
     )
-    eeg_scale: Literal["log", "power"] = Field(
-        "log", description="EEG features: log power or power as stored"
+    eeg_scale: Literal["log", "power", "auto"] = Field(
+        "log",
+        description="EEG features: log power, or power as stored; auto = the one from which ridge "
+        "regression predicts validation subjects better (ridge, and a Transformer with skip_from)",
     )
     eeg_normalise: Literal["recording", "global"] = Field(
         "recording",
@@ -274,4 +276,14 @@ class TrainConfig(Schema):
     def _transformer_has_tokens(self) -> TrainConfig:
         if (self.model.name == "transformer") != (self.tokeniser is not None):
             raise ValueError("tokeniser is required for a transformer, and only for one")
+        return self
+
+    @model_validator(mode="after")
+    def _eeg_scale_can_be_chosen(self) -> TrainConfig:
+        chooses = self.model.name == "ridge" or getattr(self.model, "skip_from", None) is not None
+        if self.data.eeg_scale == "auto" and not chooses:
+            raise ValueError(
+                "data.eeg_scale: auto is the choice of ridge regression: set model.skip_from to "
+                "such a run, or choose log or power"
+            )
         return self

@@ -91,7 +91,7 @@ class Ladder:
     Raises
     ------
     ConfigError
-        If the config is of another model.
+        If the config is of another model, or leaves the scale of the EEG open.
     DataError
         If a subject's truth is missing, damaged or shorter than the recording.
     """
@@ -102,6 +102,12 @@ class Ladder:
                 f"the model is {config.model.name}, not ridge",
                 where="model.name",
                 remedy="give a config of ridge regression, such as configs/train/ridge.yaml",
+            )
+        if config.data.eeg_scale == "auto":
+            raise ConfigError(
+                "auto would let every line of the table choose anew",
+                where="data.eeg_scale",
+                remedy="choose log or power",
             )
         self._config, self._truth, self._store = config, truth, Store(config.store)
         self._split = make_split(self._store.recordings, config.split)

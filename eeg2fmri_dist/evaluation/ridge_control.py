@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from eeg2fmri_dist.models.least_squares import solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, response_trs
 from eeg2fmri_dist.normalise import Scaling, normalise_eeg, to_volumes
 from eeg2fmri_dist.training.closed_form import make_ridge, sum_recordings
+from eeg2fmri_dist.training.eeg_scale import EEG_SCALES, EegScale
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ def fit_ridge_control(test_set: TestSet) -> RidgeControl:
 
     The penalty is theirs to choose as well.
     """
-    scales: tuple[Literal["log", "power"], ...] = ("log", "power")
-    best = min((_fit(test_set, scale) for scale in scales), key=lambda control: control.error)
+    fits = (_fit(test_set, scale) for scale in EEG_SCALES)
+    best = min(fits, key=lambda control: control.error)
     logger.info("  ridge regression: EEG scale %s", best.config.eeg_scale)
     return best
 
 
-def _fit(test_set: TestSet, scale: Literal["log", "power"]) -> RidgeControl:
+def _fit(test_set: TestSet, scale: EegScale) -> RidgeControl:
     store, split = test_set.store, test_set.split
     config = DataConfig(
         eeg_scale=scale,

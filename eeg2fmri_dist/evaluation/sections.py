@@ -53,7 +53,7 @@ def describe_run(
         facts={
             "Target": f"{config.data.normalise} normalisation",
             "Predicted volume": reference,
-            "EEG": f"{_SCALES[config.data.eeg_scale]}, z-scored by {config.data.eeg_normalise}, "
+            "EEG": f"{_SCALES[trained.data.eeg_scale]}, z-scored by {config.data.eeg_normalise}, "
             f"{config.data.context} TRs of context",
             **_training_facts(config, summary),
         },

@@ -29,6 +29,7 @@ from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import add_up
 from eeg2fmri_dist.training.checkpoint import Checkpoints
+from eeg2fmri_dist.training.eeg_scale import on_scale, possible_scales
 from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress
@@ -81,22 +82,21 @@ def fit_in_closed_form(
     store = Store(staged_copy(config.store))
     if ranks.is_first:
         check_folder(config, fingerprint_inputs(config))
-    # Volumes are read once: no use in keeping them.
-    streamed = config.model_copy(
-        update={"data": config.data.model_copy(update={"cache": "mapped"})}
-    )
-    data = open_data(streamed, store, ranks)
-    stop.agree()
     assert isinstance(config.model, RidgeConfig)
     model = make_ridge(store, config.data.context, config.model).to(device)
+    fits = []
+    for scale in possible_scales(config):
+        scaled = on_scale(config, scale)
+        fits.append(_Fit(scaled, store, _open(scaled, store, ranks), model, ranks, stop, heartbeat))
+        stop.agree()
     if ranks.is_first:  # not before: what cannot be started must leave the folder free
         claim_run(config, fingerprint_inputs(config))
-    fit = _Fit(config, store, data, model, ranks, stop, heartbeat)
-    fit.announce()
+    fits[0].announce()
     monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
     monitor.start(0)
     try:
-        solution = fit.solve()
+        fit, solution = _choose([(fit, fit.solve()) for fit in fits])
+        model.take(solution)
         progress = fit.score(solution, monitor)
         fit.save(solution, progress)
     finally:
@@ -137,9 +137,29 @@ def plan_closed_form(config: TrainConfig) -> list[str]:
         *(f"  {part}: {len(who)} recordings ({', '.join(who)})" for part, who in parts.items()),
         f"  {features} features x {targets} {config.model.targets}: "
         f"{count_parameters(model):,} weights",
+        f"  EEG: {' and '.join(possible_scales(config))}",
         f"  sums over recordings: {sums_bytes / _MIB:.0f} MiB per rank, however many recordings",
         f"  checkpoint: about {4 * count_parameters(model) / _MIB:.0f} MiB",
     ]
+
+
+def _open(config: TrainConfig, store: Store, ranks: Ranks) -> SplitData:
+    """Volumes are read once: no use in keeping them."""
+    mapped = config.data.model_copy(update={"cache": "mapped"})
+    return open_data(config.model_copy(update={"data": mapped}), store, ranks)
+
+
+def _choose(solved: list[tuple[_Fit, RidgeSolution]]) -> tuple[_Fit, RidgeSolution]:
+    """Return the scale of the EEG that suits validation subjects better."""
+    best = min(solved, key=lambda pair: float(pair[1].errors.min()))
+    if len(solved) > 1:
+        logger.info(
+            "EEG scale: %s, by the squared error on validation subjects beside that of the mean "
+            "(%s)",
+            best[0].config.data.eeg_scale,
+            ", ".join(f"{fit.config.data.eeg_scale} {s.errors.min():.4g}" for fit, s in solved),
+        )
+    return best
 
 
 @dataclass(frozen=True)
@@ -169,10 +189,8 @@ class _Fit:
         )
 
     def solve(self) -> RidgeSolution:
-        """Sum over recordings and ranks, solve, give the model its weights."""
-        solution = solve_ridge(self._sums(self.data.train), self._sums(self.data.validation))
-        self.model.take(solution)
-        return solution
+        """Sum over recordings and ranks, and solve."""
+        return solve_ridge(self._sums(self.data.train), self._sums(self.data.validation))
 
     def score(self, solution: RidgeSolution, monitor: Monitor) -> Progress:
         """Score validation subjects, as of any other model; log it as the one epoch that it is."""

@@ -29,6 +29,7 @@ from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints, SavedCheckpoint
 from eeg2fmri_dist.training.closed_form import fit_in_closed_form
 from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
+from eeg2fmri_dist.training.eeg_scale import settle_eeg_scale
 from eeg2fmri_dist.training.engine import leave_process_group, start_engine, start_process_group
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
@@ -135,9 +136,11 @@ def assemble(
     heartbeat: Heartbeat,
 ) -> Trainer:
     """Build everything that a training is made of, as the newest checkpoint left it."""
+    asked = config
     store = Store(staged_copy(config.store))
     if ranks.is_first:
-        check_folder(config, fingerprint_inputs(config))
+        check_folder(asked, fingerprint_inputs(asked))
+    config = settle_eeg_scale(asked)
     data = open_data(config, store, ranks)
     stop.agree()
     optimisation = config.optimisation
@@ -157,7 +160,7 @@ def assemble(
     monitor = _make_monitor(config, objective, data.train, ranks, device, total_steps)
     engine = start_engine(objective, config, ranks.world_size, total_steps)
     if ranks.is_first:  # not before: what cannot be started must leave the folder free
-        claim_run(config, fingerprint_inputs(config))
+        claim_run(asked, fingerprint_inputs(asked))
     scored = ScoredModel(engine, scored_copy, optimisation.ema_decay)
     progress = Progress() if saved is None else _go_on(saved, engine, scored, sampler)
     source = _make_source(config, data.train, objective, device)

@@ -200,3 +200,46 @@ def test_ridge_of_other_subjects_is_refused(folder, run):
     assert codes == [3]
     assert "model.skip_from does not fit: its training subjects" in output
     assert not (folder / "other").exists()
+
+
+@pytest.fixture(scope="module", params=["log", "power"])
+def either(request, tmp_path_factory):
+    """A scale of power that BOLD follows, and a folder with a store in which it does."""
+    folder = tmp_path_factory.mktemp(request.param)
+    make_store(folder / "store.h5", n_subjects=12, n_volumes=100, scale=request.param)
+    return request.param, folder
+
+
+def test_validation_subjects_choose_the_scale_of_the_eeg(either):
+    scale, folder = either
+    output = run_ranks(command(folder, "chosen"), 2)
+    assert f"EEG scale: {scale}" in output
+    run_ranks(command(folder, "given", f"data.eeg_scale={scale}"), 1)
+    chosen, given = (load_model(resolve_weights(folder / n, "best")) for n in ("chosen", "given"))
+    assert chosen.data.eeg_scale == scale
+    torch.testing.assert_close(
+        chosen.model.state_dict(), given.model.state_dict(), rtol=1e-5, atol=1e-7
+    )
+    assert "up to date" in run_ranks(command(folder, "chosen"), 1)
+
+
+def test_a_transformer_takes_the_scale_of_the_ridge_that_it_starts_at(either):
+    scale, folder = either
+    run_ranks(command(folder, "first"), 1)
+    ridge = json.loads((folder / "first" / "log.jsonl").read_text())["validation/r_region"]
+    start = start_at_ridge(folder, folder / "first", "second", "data.eeg_scale=auto")
+    run_ranks(start, 1)
+    assert scores_by_epoch(folder / "second")[0] == pytest.approx(ridge, abs=0.01)
+    assert load_model(resolve_weights(folder / "second", "best")).data.eeg_scale == scale
+    assert "up to date" in run_ranks(start, 1)
+    evaluate(EvaluateConfig(runs=[folder / "second"], output=folder / "evaluation"))
+    text = (folder / "evaluation" / "report.html").read_text()
+    assert "power, z-scored by recording" in text
+    assert ("log power, z-scored" in text) == (scale == "log")
+
+
+def test_without_ridge_regression_nothing_chooses_the_scale(folder):
+    without = ["launch/train.py", "configs/train/unet.yaml", f"store={folder / 'store.h5'}"]
+    codes, output = finish(start_ranks([*without, "data.eeg_scale=auto"], 1))
+    assert codes == [2]
+    assert "set model.skip_from to such a run, or choose log or power" in output

@@ -47,8 +47,12 @@ def folder(tmp_path_factory):
     return folder
 
 
+def given(folder):
+    return [f"store={folder / 'store.h5'}", "data.eeg_scale=log"]
+
+
 def config_of(folder, *overrides):
-    return load_config(TrainConfig, RIDGE, [f"store={folder / 'store.h5'}", *overrides])
+    return load_config(TrainConfig, RIDGE, [*given(folder), *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +72,9 @@ def test_sources_learnt_without_noise_predict_what_they_drive(ladder):
 
 
 def test_the_command_prints_a_table_and_writes_numbers(folder, tmp_path, capsys):
-    given = [str(RIDGE), f"store={folder / 'store.h5'}", "--truth", str(folder)]
+    command = [str(RIDGE), *given(folder), "--truth", str(folder)]
     output = tmp_path / "oracle.json"
-    assert main([*given, "--train-subjects", "4", "--output", str(output)]) == 0
+    assert main([*command, "--train-subjects", "4", "--output", str(output)]) == 0
     table = capsys.readouterr().out
     assert "of ceiling" in table
     written = json.loads(output.read_text())
@@ -85,6 +89,8 @@ def test_what_cannot_be_climbed_is_refused(folder, ladder, capsys):
         ladder.climb([40])
     with pytest.raises(ConfigError, match="the model is unet, not ridge"):
         Ladder(config_of(folder, "model={name: unet}"), folder)
-    missing = [str(RIDGE), f"store={folder / 'store.h5'}", "--truth", str(folder / "nowhere")]
+    with pytest.raises(ConfigError, match="choose log or power"):
+        Ladder(config_of(folder, "data.eeg_scale=auto"), folder)
+    missing = [str(RIDGE), *given(folder), "--truth", str(folder / "nowhere")]
     assert main(missing) == 3
     assert "not a whole truth file" in capsys.readouterr().err

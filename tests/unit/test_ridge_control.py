@@ -1,32 +1,22 @@
 """The ridge regression that networks are compared with: on the scale of power that suits it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from stores import make_layout, make_recording
+from stores import make_store
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.evaluation.ridge_control import fit_ridge_control
 from eeg2fmri_dist.evaluation.scored_set import read_test_set
 from eeg2fmri_dist.splits import make_split
-from eeg2fmri_dist.store import RecordingEntry, Store, merge, write_shard
+from eeg2fmri_dist.store import Store
 
 
 @pytest.fixture(params=["log", "power"])
 def coupled(request, tmp_path):
     """A scale of power that BOLD follows, and recordings in which it does."""
-    rng, layout, shards = np.random.default_rng(0), make_layout(), []
-    entry = RecordingEntry("", "", "", 2.0, 0, 60, sources=(), quality={})
-    for number in range(8):
-        power, bold = make_recording(rng, layout, 60, 1.0)  # follows log power
-        if request.param == "power":
-            power = np.maximum(np.log(power) + 4, 0.01)
-        shards.append(tmp_path / f"{number}.h5")
-        write_shard(shards[-1], layout, replace(entry, subject=f"{number:02d}"), power, bold)
-    merge(shards, tmp_path / "store.h5")
-    store = Store(tmp_path / "store.h5")
+    path = make_store(tmp_path / "store.h5", n_subjects=8, n_volumes=60, scale=request.param)
+    store = Store(path)
     split = make_split(store.recordings, SplitConfig())
     return request.param, read_test_set(store, split, EvaluateConfig(runs=["run"], output="out"))
 

@@ -1,0 +1,52 @@
+"""Log power or power of the EEG, where a config leaves that to ridge regression."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from eeg2fmri_dist.config.model import TransformerConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.export import load_model
+from eeg2fmri_dist.training.manifest import resolve_weights
+
+EegScale = Literal["log", "power"]
+EEG_SCALES: tuple[EegScale, ...] = get_args(EegScale)
+
+
+def on_scale(config: TrainConfig, scale: EegScale) -> TrainConfig:
+    """Return a config with one EEG scale."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"eeg_scale": scale})})
+
+
+def possible_scales(config: TrainConfig) -> tuple[EegScale, ...]:
+    """Return the EEG scales that ridge regression is to be fitted on."""
+    scale = config.data.eeg_scale
+    return EEG_SCALES if scale == "auto" else (scale,)
+
+
+def settle_eeg_scale(config: TrainConfig) -> TrainConfig:
+    """Give a Transformer the EEG scale of the ridge regression that it starts at.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Of any model but ridge regression.
+
+    Returns
+    -------
+    TrainConfig
+        The same, where its scale is not ``auto``.
+
+    Raises
+    ------
+    CheckpointError
+        If that run has no weights, or they cannot be used.
+    """
+    if config.data.eeg_scale != "auto":
+        return config
+    assert isinstance(config.model, TransformerConfig)
+    assert config.model.skip_from is not None
+    ridge = load_model(resolve_weights(config.model.skip_from, "best"))
+    scale = ridge.data.eeg_scale
+    # A misfit is told when the skip is made.
+    return config if scale == "auto" else on_scale(config, scale)
