@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.models.ensemble import Ensemble
 from eeg2fmri_dist.models.shapes import describe_misfit
 from eeg2fmri_dist.normalise import Scaling
 
@@ -37,7 +38,8 @@ class ModelCard:
     recipe : str
         own or paper.
     model, tokeniser, data : dict
-        Config sections; `tokeniser` is None but for a Transformer.
+        Config sections; `tokeniser` is None but for a Transformer. `model` of an ensemble has
+        both of each of its members.
     preprocessing : dict
         Resolved preprocessing config of the store.
     channel_names, frequencies_hz : list
@@ -190,6 +192,29 @@ def _check_card(card: ModelCard, scaling: Scaling, mask: np.ndarray) -> None:
 
 def _build(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """Model of a card, without its weights."""
+    if card.model["name"] != "ensemble":
+        return _build_one(card, mask, tensors)
+    members = [replace(card, **member) for member in card.model["members"]]
+    if any(member.model["name"] == "ensemble" for member in members):
+        raise ValueError("an ensemble of ensembles")
+    return Ensemble(
+        [
+            _build_one(member, mask, _of_member(tensors, number))
+            for number, member in enumerate(members)
+        ]
+    )
+
+
+def _of_member(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    prefix = f"members.{number}."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _build_one(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     x, y, z = mask.shape
     num_targets = len(tensors["intercept"]) if card.model["name"] == "ridge" else None
     return build_model(

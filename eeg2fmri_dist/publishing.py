@@ -115,10 +115,19 @@ def without_places(card: ModelCard) -> ModelCard:
             preprocessing[section] = {
                 key: value for key, value in preprocessing[section].items() if key != "path"
             }
-    model = dict(card.model)
+    return replace(card, model=_without_paths(card.model), preprocessing=preprocessing)
+
+
+def _without_paths(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model section, or that of each member, with the names of run folders alone."""
+    model = dict(model)
     if model.get("skip_from"):
         model["skip_from"] = PurePath(model["skip_from"]).name
-    return replace(card, model=model, preprocessing=preprocessing)
+    if "members" in model:
+        model["members"] = [
+            member | {"model": _without_paths(member["model"])} for member in model["members"]
+        ]
+    return model
 
 
 def _of_these_weights(standing: Standing, sha256: str) -> Standing:

@@ -104,6 +104,10 @@ def _comparable(config: TrainConfig) -> dict[str, Any]:
             values[key] = str(Path(values[key]).resolve())
     if values["model"].get("skip_from"):
         values["model"]["skip_from"] = str(Path(values["model"]["skip_from"]).resolve())
+    if values["model"].get("members"):
+        values["model"]["members"] = [
+            str(Path(run).resolve()) for run in values["model"]["members"]
+        ]
     return values
 
 

@@ -41,7 +41,7 @@ def plan(config: TrainConfig) -> list[str]:
 
 def derive(config: TrainConfig) -> str:
     """Show what DeepSpeed is told, where it has a part."""
-    if config.model.name == "ridge":
+    if config.model.name in ("ridge", "ensemble"):
         return ""
     import yaml
 

@@ -124,7 +124,22 @@ class RidgeConfig(Schema):
     )
 
 
+class EnsembleConfig(Schema):
+    """Mean of the predictions of trained models, such as one recipe with several seeds.
+
+    Nothing is trained: of `optimisation` it uses what is said of validation alone.
+    """
+
+    name: Literal["ensemble"] = Field("ensemble", description="kind of model")
+    members: list[Path] = Field(
+        min_length=2,
+        description="run folders of transformers, U-Nets or ridge regressions of the same store, "
+        "split and data section",
+    )
+
+
 TokeniserConfig = Annotated[CaeConfig | PrincipalComponentsConfig, Field(discriminator="name")]
 ModelConfig = Annotated[
-    CaeConfig | TransformerConfig | UNetConfig | RidgeConfig, Field(discriminator="name")
+    CaeConfig | TransformerConfig | UNetConfig | RidgeConfig | EnsembleConfig,
+    Field(discriminator="name"),
 ]

@@ -38,7 +38,8 @@ class DataConfig(Schema):
     eeg_scale: Literal["log", "power", "auto"] = Field(
         "log",
         description="EEG features: log power, or power as stored; auto = the one from which ridge "
-        "regression predicts validation subjects better (ridge, and a Transformer with skip_from)",
+        "regression predicts validation subjects better (ridge, a Transformer with skip_from, "
+        "an ensemble of them)",
     )
     eeg_normalise: Literal["recording", "global"] = Field(
         "recording",
@@ -234,7 +235,9 @@ class TrainConfig(Schema):
     recipe: Literal["own", "paper"] = Field(
         "own", description="name of the recipe in reports; the keys below make it"
     )
-    model: ModelConfig = Field(description="architecture: cae, transformer, unet or ridge, with")
+    model: ModelConfig = Field(
+        description="architecture: cae, transformer, unet, ridge or ensemble, with"
+    )
     tokeniser: Path | PrincipalComponentsConfig | None = Field(
         None,
         description="Transformer: run folder of the CAE whose tokens it learns, or principal "
@@ -280,8 +283,8 @@ class TrainConfig(Schema):
 
     @model_validator(mode="after")
     def _eeg_scale_can_be_chosen(self) -> TrainConfig:
-        chooses = self.model.name == "ridge" or getattr(self.model, "skip_from", None) is not None
-        if self.data.eeg_scale == "auto" and not chooses:
+        known = self.model.name in ("ridge", "ensemble") or getattr(self.model, "skip_from", None)
+        if self.data.eeg_scale == "auto" and not known:
             raise ValueError(
                 "data.eeg_scale: auto is the choice of ridge regression: set model.skip_from to "
                 "such a run, or choose log or power"

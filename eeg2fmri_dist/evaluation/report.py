@@ -57,7 +57,13 @@ _TIME_SCORES = (
 )
 _SUBJECT_SCORES = ("std_ratio", "psnr_paper_db", "ssim2d_peer")
 _OVERVIEW_LABEL = "r of regional means with the truth"
-MODELS = {"transformer": "Transformer", "unet": "U-Net", "cae": "CAE", "ridge": "Ridge regression"}
+MODELS = {
+    "transformer": "Transformer",
+    "unet": "U-Net",
+    "cae": "CAE",
+    "ridge": "Ridge regression",
+    "ensemble": "Ensemble",
+}
 _RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
 
 

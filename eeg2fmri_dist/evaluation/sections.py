@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eeg2fmri_dist.config.model import EnsembleConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.network_figure import FEWEST_REGIONS, network_figure
@@ -66,6 +67,8 @@ def _training_facts(config: TrainConfig, summary: dict[str, Any]) -> dict[str, s
             "Training": f"closed form, for each of the {config.model.targets}",
             "Penalty chosen by": "squared error of validation subjects",
         }
+    if isinstance(config.model, EnsembleConfig):
+        return {"Mean of": ", ".join(run.name for run in config.model.members)}
     optimisation = config.optimisation
     return {
         "Training": f"{summary.get('steps', '?')} steps, batch {optimisation.batch_size}, "

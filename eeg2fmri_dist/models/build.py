@@ -8,6 +8,7 @@ from torch import nn
 
 from eeg2fmri_dist.config.model import (
     CaeConfig,
+    EnsembleConfig,
     ModelConfig,
     RidgeConfig,
     TokeniserConfig,
@@ -65,8 +66,11 @@ def build_model(
     Raises
     ------
     ConfigError
-        If a Transformer has no tokeniser, or ridge regression too short a context.
+        If a Transformer has no tokeniser, ridge regression too short a context, or it is an
+        ensemble.
     """
+    if isinstance(config, EnsembleConfig):
+        raise ConfigError("an ensemble is made of models that are trained", where="model.name")
     if isinstance(config, CaeConfig):
         return ConvolutionalAutoencoder(sizes.grid, config)
     size_of_tr = sizes.num_channels, sizes.num_frequencies

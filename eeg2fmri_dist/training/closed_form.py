@@ -8,17 +8,13 @@ scores of validation subjects keep about four volumes of each recording.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.export import save_model
-from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.models.build import build_model, count_parameters
 from eeg2fmri_dist.models.least_squares import RidgeSolution, Sums, solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, band_average
@@ -28,19 +24,16 @@ from eeg2fmri_dist.splits import PARTS, make_split
 from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import add_up
-from eeg2fmri_dist.training.checkpoint import Checkpoints
 from eeg2fmri_dist.training.eeg_scale import on_scale, possible_scales
 from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress
-from eeg2fmri_dist.training.manifest import STATE, WEIGHTS, training_file
-from eeg2fmri_dist.training.model import make_card, number_targets, store_regions, store_sizes
+from eeg2fmri_dist.training.model import make_card, number_targets, store_sizes
 from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.objectives import make_objective
+from eeg2fmri_dist.training.one_epoch import OneEpoch
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.ridge_sums import add_recording
 from eeg2fmri_dist.training.split_data import SplitData, open_data
-from eeg2fmri_dist.training.validation import Validator
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +90,11 @@ def fit_in_closed_form(
     try:
         fit, solution = _choose([(fit, fit.solve()) for fit in fits])
         model.take(solution)
-        progress = fit.score(solution, monitor)
-        fit.save(solution, progress)
+        made = OneEpoch(fit.config, store, fit.data, model, ranks, device)
+        penalty = {"ridge/penalty": solution.penalty}
+        progress = made.score(monitor, stop, heartbeat, penalty)
+        tried = {"penalties": solution.penalties, "validation_errors": solution.errors}
+        made.save(make_card(fit.config, store, fit.data.split, None), progress, tried)
     finally:
         monitor.close()
     return progress
@@ -191,42 +187,6 @@ class _Fit:
     def solve(self) -> RidgeSolution:
         """Sum over recordings and ranks, and solve."""
         return solve_ridge(self._sums(self.data.train), self._sums(self.data.validation))
-
-    def score(self, solution: RidgeSolution, monitor: Monitor) -> Progress:
-        """Score validation subjects, as of any other model; log it as the one epoch that it is."""
-        config, device = self.config, self.model.bands.device
-        mask = torch.from_numpy(self.store.layout.mask.copy())
-        counted = mask if config.data.normalise == "voxelwise" else None
-        objective = make_objective(self.model, counted, config.optimisation).to(device).eval()
-        regions = store_regions(self.store)
-        validator = Validator(
-            self.data.train, self.data.validation, regions, config.optimisation, self.ranks, device
-        )
-        scores = validator.score(objective, self.stop, self.heartbeat)
-        best = validator.selection_score(scores)
-        scores["ridge/penalty"] = solution.penalty
-        monitor.pictures(1, validator.example)
-        monitor.epoch(1, 1, scores)
-        monitor.hparams(config.model_dump(mode="json"), scores)
-        return Progress(step=1, validated_epoch=1, best_score=best)
-
-    def save(self, solution: RidgeSolution, progress: Progress) -> None:
-        """Write the one checkpoint of a fit."""
-        from safetensors.torch import save_file
-
-        config = self.config
-        card = replace(make_card(config, self.store, self.data.split, None), epoch=1, step=1)
-        weights, scaling = self.model.state_dict(), self.data.scaling
-        tried = {"penalties": solution.penalties, "validation_errors": solution.errors}
-        state = {"step": 1, "progress": asdict(progress)}
-        files: dict[str, Callable[[Path], None]] = {
-            WEIGHTS: lambda path: save_model(path, weights, card, scaling, self.store.layout.mask),
-            training_file(0, 1): lambda path: save_file(tried, path),
-            STATE: lambda path: write_json(path, state),
-        }
-        folder, keep = config.output / "checkpoints", config.checkpoints.keep
-        checkpoints = Checkpoints(folder, keep, asynchronous=False, ranks=self.ranks)
-        checkpoints.save_files(1, files if self.ranks.is_first else {}, is_best=True)
 
     def _sums(self, data: WindowData) -> Sums:
         """Sums over all segments; each rank reads its own."""

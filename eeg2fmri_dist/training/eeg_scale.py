@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, get_args
 
-from eeg2fmri_dist.config.model import TransformerConfig
+from eeg2fmri_dist.config.model import EnsembleConfig, ModelConfig, TransformerConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.export import load_model
 from eeg2fmri_dist.training.manifest import resolve_weights
@@ -27,6 +28,8 @@ def possible_scales(config: TrainConfig) -> tuple[EegScale, ...]:
 def settle_eeg_scale(config: TrainConfig) -> TrainConfig:
     """Give a Transformer the EEG scale of the ridge regression that it starts at.
 
+    And an ensemble that of its first member.
+
     Parameters
     ----------
     config : TrainConfig
@@ -40,13 +43,20 @@ def settle_eeg_scale(config: TrainConfig) -> TrainConfig:
     Raises
     ------
     CheckpointError
-        If that run has no weights, or they cannot be used.
+        If the other run has no weights, or they cannot be used.
     """
     if config.data.eeg_scale != "auto":
         return config
-    assert isinstance(config.model, TransformerConfig)
-    assert config.model.skip_from is not None
-    ridge = load_model(resolve_weights(config.model.skip_from, "best"))
-    scale = ridge.data.eeg_scale
-    # A misfit is told when the skip is made.
+    known = load_model(resolve_weights(_who_knows(config.model), "best"))
+    scale = known.data.eeg_scale
+    # Models that do not fit are refused later.
     return config if scale == "auto" else on_scale(config, scale)
+
+
+def _who_knows(model: ModelConfig) -> Path:
+    """Return the run folder whose EEG scale is taken over."""
+    if isinstance(model, EnsembleConfig):
+        return model.members[0]
+    assert isinstance(model, TransformerConfig)
+    assert model.skip_from is not None
+    return model.skip_from

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eeg2fmri_dist.config.model import TransformerConfig
+from eeg2fmri_dist.config.model import EnsembleConfig, TransformerConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
@@ -17,4 +17,7 @@ def fingerprint_inputs(config: TrainConfig) -> dict[str, str]:
         inputs["tokeniser"] = weights_sha256(resolve_weights(config.tokeniser, "best"))
     if isinstance(config.model, TransformerConfig) and config.model.skip_from is not None:
         inputs["ridge regression"] = weights_sha256(resolve_weights(config.model.skip_from, "best"))
+    if isinstance(config.model, EnsembleConfig):
+        for number, run in enumerate(config.model.members, start=1):
+            inputs[f"member {number}"] = weights_sha256(resolve_weights(run, "best"))
     return inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
 from eeg2fmri_dist.training.ridge_start import start_at_ridge
 from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
+
+# Of the data section: how the EEG looks that a model was made for.
+_EEG_KEYS = ("eeg_scale", "eeg_normalise")
 
 
 def make_model(
@@ -114,9 +118,28 @@ def load_ridge(run: Path, config: TrainConfig, store: Store) -> RidgeRegression:
         If it is another model, or was fitted on another store, split or normalisation.
     """
     trained = load_model(resolve_weights(run, "best"))
-    _refuse_misfit(run, trained, config, store, as_part="model.skip_from", wanted="ridge")
+    _refuse_misfit(
+        run, trained, config, store, as_part="model.skip_from", wanted="ridge", keys=_EEG_KEYS
+    )
     assert isinstance(trained.model, RidgeRegression)
     return trained.model
+
+
+def load_member(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
+    """Load a model of an ensemble; refuse one that does not predict what the others do.
+
+    Raises
+    ------
+    CheckpointError
+        If it does not predict from EEG, is an ensemble, or was trained on another store, split or
+        data section.
+    """
+    trained = load_model(resolve_weights(run, "best"))
+    kind = trained.card.model["name"]
+    wanted = kind if kind in ("transformer", "unet", "ridge") else "transformer, unet or ridge"
+    keys = (*_EEG_KEYS, "window", "context")
+    _refuse_misfit(run, trained, config, store, as_part="member", wanted=wanted, keys=keys)
+    return trained
 
 
 def _refuse_misfit(
@@ -127,12 +150,11 @@ def _refuse_misfit(
     *,
     as_part: str,
     wanted: str,
+    keys: Sequence[str] = (),
 ) -> None:
     """Refuse another kind of model, or one of other data than those of this training."""
     card, theirs, ours = trained.card, trained.data, config.data
-    keys = ["normalise", "detrend_order"]
-    if wanted == "ridge":
-        keys += ["eeg_scale", "eeg_normalise"]
+    keys = ("normalise", "detrend_order", *keys)
     split = make_split(store.recordings, config.split)
     subjects = make_card(config, store, split, None).subjects["train"]
     differences = {

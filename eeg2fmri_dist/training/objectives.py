@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data import Field
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
+from eeg2fmri_dist.models.ensemble import Ensemble
 from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.models.unet import UNet
@@ -178,12 +179,44 @@ class TokenGeneration(Objective):
         return torch.randperm(n_volumes)[:wanted].sort().values
 
 
+class Averaging(Objective):
+    """Ensemble: the mean of what its members predict.
+
+    Parameters
+    ----------
+    model : Ensemble
+        With its members.
+    mask : Tensor or None
+        See `Objective`.
+    optimisation : OptimisationConfig
+        Of the members' objectives.
+    """
+
+    fields = ("eeg", "bold")
+    model: Ensemble
+
+    def __init__(self, model: Ensemble, mask: Tensor | None, optimisation: OptimisationConfig):
+        super().__init__(model, mask)
+        # Not as modules: their models are those of the ensemble.
+        self._members = [make_objective(member, None, optimisation) for member in model.members]
+
+    def error(self, batch: Batch) -> Tensor:
+        """See `Objective`."""
+        return self.volume_error(self.predict(batch), batch["bold"])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Volumes from EEG alone."""
+        return torch.stack([member.predict(batch) for member in self._members]).mean(dim=0)
+
+
 def make_objective(
     model: nn.Module, mask: Tensor | None, optimisation: OptimisationConfig
 ) -> Objective:
     """Return the objective that belongs to a model."""
     if isinstance(model, TransformerCNN):
         return TokenGeneration(model, mask, optimisation)
+    if isinstance(model, Ensemble):
+        return Averaging(model, mask, optimisation)
     if isinstance(model, UNet | RidgeRegression):
         return Translation(model, mask)
     assert isinstance(model, ConvolutionalAutoencoder)

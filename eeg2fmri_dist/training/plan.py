@@ -9,7 +9,12 @@ from pathlib import Path
 
 import torch
 
-from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, RidgeConfig
+from eeg2fmri_dist.config.model import (
+    CaeConfig,
+    EnsembleConfig,
+    PrincipalComponentsConfig,
+    RidgeConfig,
+)
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.errors import CheckpointError
@@ -21,6 +26,7 @@ from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.closed_form import plan_closed_form
+from eeg2fmri_dist.training.combining import plan_ensemble
 from eeg2fmri_dist.training.deepspeed_config import (
     compute_dtype,
     effective_precision,
@@ -51,6 +57,8 @@ def plan_training(config: TrainConfig) -> list[str]:
     """Return the lines of ``--dry-run``; measures a few steps, writes nothing."""
     if isinstance(config.model, RidgeConfig):
         return plan_closed_form(config)
+    if isinstance(config.model, EnsembleConfig):
+        return plan_ensemble(config)
     plan = TrainingPlan(config)
     return [
         f"{config.model.name}, {config.recipe} recipe, into {config.output}",

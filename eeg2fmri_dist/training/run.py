@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from eeg2fmri_dist.config.model import RidgeConfig
+from eeg2fmri_dist.config.model import EnsembleConfig, RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import DivergedError, LaunchError
@@ -28,6 +28,7 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.agreement import wait_for_all
 from eeg2fmri_dist.training.checkpoint import Checkpoints, SavedCheckpoint
 from eeg2fmri_dist.training.closed_form import fit_in_closed_form
+from eeg2fmri_dist.training.combining import combine_members
 from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
 from eeg2fmri_dist.training.eeg_scale import settle_eeg_scale
 from eeg2fmri_dist.training.engine import leave_process_group, start_engine, start_process_group
@@ -49,6 +50,14 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 logger = logging.getLogger(__name__)
+
+
+_Make = Callable[[TrainConfig, Ranks, torch.device, StopRequest, Heartbeat], Progress]
+# What makes models that no optimiser trains.
+_WITHOUT_STEPS: dict[type, _Make] = {
+    RidgeConfig: fit_in_closed_form,
+    EnsembleConfig: combine_members,
+}
 
 
 def train(config: TrainConfig, stop: StopRequest) -> None:
@@ -76,9 +85,8 @@ def train(config: TrainConfig, stop: StopRequest) -> None:
         raise stopped_before_start(stop) from None
     heartbeat = Heartbeat(ranks, config.watchdog.stall_timeout_s)
     try:
-        closed = isinstance(config.model, RidgeConfig)
-        train_model = fit_in_closed_form if closed else _train_with_rewinds
-        progress = train_model(config, ranks, device, stop, heartbeat)
+        make = _WITHOUT_STEPS.get(type(config.model), _train_with_rewinds)
+        progress = make(config, ranks, device, stop, heartbeat)
         if ranks.is_first:
             mark_finished(config.output, {"steps": progress.step, "best": progress.best_score})
             logger.info("%s is done after %d steps", config.output, progress.step)

@@ -1,0 +1,117 @@
+"""An ensemble of trained runs as a run of its own: nothing is trained, predictions are averaged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from eeg2fmri_dist.config.model import EnsembleConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.export import ModelCard, TrainedModel
+from eeg2fmri_dist.models.build import count_parameters
+from eeg2fmri_dist.models.ensemble import Ensemble
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.runs import check_folder, claim_run
+from eeg2fmri_dist.staging import staged_copy
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.eeg_scale import settle_eeg_scale
+from eeg2fmri_dist.training.heartbeat import Heartbeat
+from eeg2fmri_dist.training.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.loop import Progress
+from eeg2fmri_dist.training.model import load_member, make_card
+from eeg2fmri_dist.training.monitor import Monitor
+from eeg2fmri_dist.training.one_epoch import OneEpoch
+from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.split_data import open_data
+
+logger = logging.getLogger(__name__)
+
+_MIB = 2**20
+
+
+def combine_members(
+    config: TrainConfig,
+    ranks: Ranks,
+    device: torch.device,
+    stop: StopRequest,
+    heartbeat: Heartbeat,
+) -> Progress:
+    """Put trained models into one, score validation subjects, log and save (collective).
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Its model is an `EnsembleConfig`.
+    ranks : Ranks
+        This process among the others.
+    device : torch.device
+        Where validation subjects are predicted.
+    stop : StopRequest
+        Listening for signals.
+    heartbeat : Heartbeat
+        Told of every recording.
+
+    Raises
+    ------
+    StopAskedError
+        If a rank was asked to stop.
+    CheckpointError
+        If a member has no weights, or does not fit store, split and data section.
+    """
+    store = Store(staged_copy(config.store))
+    if ranks.is_first:
+        check_folder(config, fingerprint_inputs(config))
+    settled = settle_eeg_scale(config)
+    data = open_data(settled, store, ranks)
+    stop.agree()
+    members = _load(settled, store)
+    model = Ensemble([member.model for member in members]).to(device)
+    card = make_card(settled, store, data.split, None)
+    if ranks.is_first:  # not before: what cannot be started must leave the folder free
+        claim_run(config, fingerprint_inputs(config))
+    logger.info("ensemble of %d: %s", len(members), ", ".join(map(str, _runs(config))))
+    monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
+    monitor.start(0)
+    try:
+        made = OneEpoch(settled, store, data, model, ranks, device)
+        progress = made.score(monitor, stop, heartbeat, {})
+        made.save(_with_members(card, members), progress, {"members": torch.tensor(len(members))})
+    finally:
+        monitor.close()
+    return progress
+
+
+def plan_ensemble(config: TrainConfig) -> list[str]:
+    """Return the lines of ``--dry-run``; members that do not fit are refused."""
+    settled = settle_eeg_scale(config)
+    members = _load(settled, Store(config.store))
+    size = sum(4 * count_parameters(member.model) for member in members)
+    return [
+        f"ensemble of {len(members)}, without training, into {config.output}",
+        *(
+            f"  {run}: {member.card.model['name']}, epoch {member.card.epoch}"
+            for run, member in zip(_runs(config), members, strict=True)
+        ),
+        f"  checkpoint: about {size / _MIB:.0f} MiB",
+    ]
+
+
+def _runs(config: TrainConfig) -> Sequence[Path]:
+    assert isinstance(config.model, EnsembleConfig)
+    return config.model.members
+
+
+def _load(config: TrainConfig, store: Store) -> list[TrainedModel]:
+    return [load_member(run, config, store) for run in _runs(config)]
+
+
+def _with_members(card: ModelCard, members: Sequence[TrainedModel]) -> ModelCard:
+    """Say what the members are in place of where they lay."""
+    described = [
+        {"model": member.card.model, "tokeniser": member.card.tokeniser} for member in members
+    ]
+    return replace(card, model={"name": card.model["name"], "members": described})

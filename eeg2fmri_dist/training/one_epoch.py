@@ -1,0 +1,125 @@
+"""A model that is made in one go, without optimiser steps: scored once, saved once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.export import ModelCard, save_model
+from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.checkpoint import Checkpoints
+from eeg2fmri_dist.training.heartbeat import Heartbeat
+from eeg2fmri_dist.training.loop import Progress
+from eeg2fmri_dist.training.manifest import STATE, WEIGHTS, training_file
+from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.monitor import Monitor
+from eeg2fmri_dist.training.objectives import make_objective
+from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.split_data import SplitData
+from eeg2fmri_dist.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class OneEpoch:
+    """The one epoch of such a model; its methods are collective.
+
+    Attributes
+    ----------
+    config : TrainConfig
+        What was asked for.
+    store : Store
+        What it was made from.
+    data : SplitData
+        Of the split.
+    model : nn.Module
+        Complete.
+    ranks : Ranks
+        This process among the others.
+    device : torch.device
+        Of the model.
+    """
+
+    config: TrainConfig
+    store: Store
+    data: SplitData
+    model: nn.Module
+    ranks: Ranks
+    device: torch.device
+
+    def score(
+        self,
+        monitor: Monitor,
+        stop: StopRequest,
+        heartbeat: Heartbeat,
+        also: Mapping[str, float],
+    ) -> Progress:
+        """Score validation subjects, as of any other model, and log it.
+
+        Parameters
+        ----------
+        monitor : Monitor
+            Started.
+        stop : StopRequest
+            Listening for signals.
+        heartbeat : Heartbeat
+            Told of every recording.
+        also : mapping of str to float
+            Logged beside the scores.
+
+        Raises
+        ------
+        StopAskedError
+            If a rank was asked to stop.
+        """
+        config, data = self.config, self.data
+        mask = torch.from_numpy(self.store.layout.mask.copy())
+        counted = mask if config.data.normalise == "voxelwise" else None
+        objective = make_objective(self.model, counted, config.optimisation)
+        validator = Validator(
+            data.train,
+            data.validation,
+            store_regions(self.store),
+            config.optimisation,
+            self.ranks,
+            self.device,
+        )
+        scores = validator.score(objective.to(self.device).eval(), stop, heartbeat)
+        best = validator.selection_score(scores)
+        scores.update(also)
+        monitor.pictures(1, validator.example)
+        monitor.epoch(1, 1, scores)
+        monitor.hparams(config.model_dump(mode="json"), scores)
+        return Progress(step=1, validated_epoch=1, best_score=best)
+
+    def save(self, card: ModelCard, progress: Progress, also: Mapping[str, Tensor]) -> None:
+        """Write the one checkpoint.
+
+        Parameters
+        ----------
+        card : ModelCard
+            Of the model.
+        progress : Progress
+            Of `score`.
+        also : mapping of str to Tensor
+            What else is known of how the model was made.
+        """
+        from safetensors.torch import save_file
+
+        card, scaling = replace(card, epoch=1, step=1), self.data.scaling
+        weights, mask = self.model.state_dict(), self.store.layout.mask
+        state = {"step": 1, "progress": asdict(progress)}
+        files: dict[str, Callable[[Path], None]] = {
+            WEIGHTS: lambda path: save_model(path, weights, card, scaling, mask),
+            training_file(0, 1): lambda path: save_file(dict(also), path),
+            STATE: lambda path: write_json(path, state),
+        }
+        folder, keep = self.config.output / "checkpoints", self.config.checkpoints.keep
+        checkpoints = Checkpoints(folder, keep, asynchronous=False, ranks=self.ranks)
+        checkpoints.save_files(1, files if self.ranks.is_first else {}, is_best=True)
