@@ -18,6 +18,9 @@ from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.models.eeg_features import EegFeatures
 from eeg2fmri_dist.models.ridge import band_average, response_trs
 
+# How large weights of an earlier or a wider response are expected to be beside the others.
+_SHAPE_WEIGHT = 0.3
+
 
 @dataclass(frozen=True)
 class PersonalStep:
@@ -80,6 +83,7 @@ def person_features(trained: TrainedModel, eeg: np.ndarray) -> np.ndarray:
     card = trained.card
     bands = torch.from_numpy(band_average(np.asarray(card.frequencies_hz)))
     filters = EegFeatures(len(card.channel_names), bands.shape[1], tr_s=card.tr_s)
+    filters.kernels[1:] *= _SHAPE_WEIGHT
     context = response_trs(card.tr_s)
     power = torch.from_numpy(with_context(eeg, context)) @ bands
     return filters(power[None])[0, context:].double().numpy()

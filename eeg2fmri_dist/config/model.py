@@ -65,6 +65,11 @@ class TransformerConfig(Schema):
         description="run folder of ridge regression, trained on the same subjects, that the linear "
         "skip starts at; the rest starts at 0, so that training starts at ridge's prediction",
     )
+    skip_products: bool = Field(
+        False,
+        description="the skip has the squares and products of band power, too, of a ridge run "
+        "with model.products",
+    )
     positions: Literal["relative", "sinusoidal"] = Field(
         "relative", description="learned bias per distance in TRs, or sinusoids as in the paper"
     )
@@ -91,6 +96,8 @@ class TransformerConfig(Schema):
             raise ValueError(
                 "skip_from needs linear_skip and hrf_front_end, which ridge is made of"
             )
+        if self.skip_products and self.skip_from is None:
+            raise ValueError("skip_products needs skip_from, a ridge run with model.products")
         return self
 
 
@@ -121,6 +128,11 @@ class RidgeConfig(Schema):
         "voxels",
         description="weights for each voxel of the mask, or for each region of the store's first "
         "atlas, whose voxels then all get its mean",
+    )
+    products: bool = Field(
+        False,
+        description="also squares of each channel's band power and products of its bands, after "
+        "the haemodynamic response; validation subjects choose how much they may count, if at all",
     )
 
 

@@ -33,7 +33,11 @@ class DataConfig(Schema):
         "mean and deviation of all training volumes",
     )
     detrend_order: int = Field(
-        1, ge=0, le=5, description="voxelwise: polynomial removed from each voxel's time course"
+        2,
+        ge=0,
+        le=5,
+        description="voxelwise: degree of the polynomial that is removed from each voxel's time "
+        "course, about one for every two minutes",
     )
     eeg_scale: Literal["log", "power", "auto"] = Field(
         "log",

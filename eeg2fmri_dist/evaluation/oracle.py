@@ -32,7 +32,8 @@ from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.models.eeg_features import EegFeatures
 from eeg2fmri_dist.models.least_squares import Sums, solve_ridge
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
-from eeg2fmri_dist.normalise import fit_scaling
+from eeg2fmri_dist.models.ridge import shape_weightings
+from eeg2fmri_dist.normalise import fit_scaling, polynomial_basis
 from eeg2fmri_dist.scores.networks import regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
 from eeg2fmri_dist.splits import PARTS, Segment, make_split
@@ -114,6 +115,12 @@ class Ladder:
         self._scaling = fit_scaling(self._store, self._split.train, config.data)
         self._regions = store_regions(self._store)
         self._components = self._fit_components()
+        ridge = make_ridge(self._store, config.data.context, config.model)
+        self._ridge, self._source_filters = ridge, self._filter_sources()
+        self._weightings = {
+            "EEG": ridge.weightings(),
+            "sources": shape_weightings(self._source_filters),
+        }
         self._people = {part: self._read(self._split.part(part)) for part in PARTS}
 
     def climb(self, counts: Sequence[int]) -> list[Rung]:
@@ -153,11 +160,15 @@ class Ladder:
             shape = people[0].features[features].shape[1], people[0].targets[target].shape[1]
             total = Sums.empty_for(torch.zeros(shape))
             for person in people:
-                total.add_recording(person.features[features], [person.targets[target]])
+                seen, wanted = person.features[features], person.targets[target]
+                basis = polynomial_basis(len(seen), self._config.data.detrend_order)
+                total.add_recording(seen, [wanted], trend=torch.from_numpy(basis))
             return total
 
         train = [person for person in self._people["train"] if person.subject in subjects]
-        weights = solve_ridge(sums(train), sums(self._people["validation"])).coefficients
+        weights = solve_ridge(
+            sums(train), sums(self._people["validation"]), self._weightings[features]
+        ).coefficients
         return [person.features[features] @ weights for person in self._people["test"]]
 
     def _score(self, name: str, count: int | None, series: Sequence[Tensor]) -> Rung:
@@ -187,11 +198,9 @@ class Ladder:
         return components
 
     def _read(self, segments: Sequence[Segment]) -> list[_Person]:
-        assert isinstance(self._config.model, RidgeConfig)
         data = self._windows(segments)
-        ridge = make_ridge(self._store, self._config.data.context, self._config.model)
         return [
-            self._read_one(segment, segment_features(ridge, data, number))
+            self._read_one(segment, segment_features(self._ridge, data, number))
             for number, segment in enumerate(segments)
         ]
 
@@ -213,9 +222,14 @@ class Ladder:
         """Band power (volume, feature) of the simulated sources, through the filters of ridge."""
         power = read_truth(self._truth / f"sub-{subject}.npz", ("band_power",))["band_power"]
         standard = torch.from_numpy((power - power.mean(axis=0)) / power.std(axis=0)).float()
-        filters = EegFeatures(*power.shape[1:], tr_s=self._store.recordings[0].tr_s)
         first = int(self._store.layout.preprocessing.get("drop_volumes", 0))
-        return filters(standard[None])[0, first : first + n_volumes]
+        return self._source_filters(standard[None])[0, first : first + n_volumes]
+
+    def _filter_sources(self) -> EegFeatures:
+        """Return the filters of ridge for the sources of any subject."""
+        subject = self._store.recordings[0].subject
+        shape = read_truth(self._truth / f"sub-{subject}.npz", ("band_power",))["band_power"].shape
+        return EegFeatures(*shape[1:], tr_s=self._store.recordings[0].tr_s)
 
     def _through_tokens(self, volumes: np.ndarray) -> np.ndarray:
         """Encode and decode volumes as targets of a Transformer are."""

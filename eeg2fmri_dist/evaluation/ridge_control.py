@@ -73,6 +73,6 @@ def _fit(test_set: TestSet, scale: EegScale) -> RidgeControl:
         sum_recordings(model, WindowData(store, segments, config, test_set.scaling))
         for segments in (split.train, split.validation)
     )
-    solution = solve_ridge(train, validation)
+    solution = solve_ridge(train, validation, model.weightings())
     model.take(solution)
     return RidgeControl(model, config, test_set.scaling, float(solution.errors.min()))

@@ -84,6 +84,7 @@ def build_model(
             context=sizes.context,
             tr_s=sizes.tr_s,
             num_targets=sizes.num_targets,
+            products=config.products,
         )
     if tokeniser is None:
         raise ConfigError("a transformer needs a volume tokeniser", where="tokeniser")

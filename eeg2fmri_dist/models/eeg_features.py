@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.models.hrf import hrf_basis
+from eeg2fmri_dist.models.hrf import hrf_basis, hrf_shapes
 
 
 class EegFeatures(nn.Module):
     """Flatten channel and frequency, and filter each feature by each of three HRF kernels.
 
-    The filters are causal: the canonical HRF and two shifted copies, scaled to unit energy, so
-    that white input keeps its variance.
+    The filters are causal and orthonormal, so that white input keeps its variance: the canonical
+    HRF, and what makes it earlier or wider (`hrf_shapes`).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class EegFeatures(nn.Module):
     def __init__(self, num_channels: int, num_frequencies: int, *, tr_s: float):
         super().__init__()
         self.shape = (num_channels, num_frequencies)
-        self.register_buffer("kernels", _unit_kernels(tr_s))
+        self.register_buffer("kernels", torch.tensor(hrf_shapes(tr_s), dtype=torch.float32))
         self.size = len(self.kernels) * num_channels * num_frequencies
 
     def forward(self, eeg: Tensor) -> Tensor:
@@ -49,12 +49,45 @@ class EegFeatures(nn.Module):
         return (filters @ eeg.flatten(2)).unflatten(1, (num_trs, -1)).flatten(2)
 
 
+class BandProducts(nn.Module):
+    """Squares of each channel's band power, and products of its bands, through the canonical HRF.
+
+    Power is filtered first, then multiplied. Features are ordered by pair of bands (0-0, 0-1, ...,
+    1-1, ...), then channel.
+
+    Parameters
+    ----------
+    num_channels, num_bands : int
+        Size of one TR of band power.
+    tr_s : float
+        Repetition time in s.
+
+    Notes
+    -----
+    That bands interact in what BOLD follows: de Munck et al., NeuroImage 47, 2009.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, num_channels: int, num_bands: int, *, tr_s: float):
+        super().__init__()
+        self.register_buffer("kernel", torch.tensor(hrf_shapes(tr_s)[:1], dtype=torch.float32))
+        self._first, self._second = np.triu_indices(num_bands)
+        self.size = len(self._first) * num_channels
+
+    def forward(self, power: Tensor) -> Tensor:
+        """(batch, tr, channel, band) -> (batch, tr, size)."""
+        (filters,) = _convolution_matrices(self.kernel, power.shape[1])
+        filtered = (filters @ power.flatten(2)).unflatten(2, power.shape[2:]).transpose(2, 3)
+        return (filtered[:, :, self._first] * filtered[:, :, self._second]).flatten(2)
+
+
 class EegProjection(nn.Module):
     """Linear maps of EEG features, each filtered over time by trainable HRF kernels.
 
-    Equal to linear layers over `EegFeatures`: three numbers per channel, frequency and output
-    choose the response, which needs far less data than a kernel each. Since the kernels are
-    shared by all features, the few outputs are filtered here instead of the many inputs.
+    Equal to linear layers over features that each kernel has filtered: three numbers per channel,
+    frequency and output choose the response, which needs far less data than a kernel each. Since
+    the kernels are shared by all features, the few outputs are filtered instead of the many inputs.
 
     Parameters
     ----------

@@ -58,6 +58,27 @@ def hrf_basis(tr_s: float, *, duration_s: float = 24.0) -> np.ndarray:
     )
 
 
+def hrf_shapes(tr_s: float) -> np.ndarray:
+    """Return the canonical HRF and the ways in which it may differ, shape (3, lag), orthonormal.
+
+    The second row makes the response earlier, the third changes its width: what is left of the
+    two shifted copies of `hrf_basis` once the rows before have been taken off.
+
+    Parameters
+    ----------
+    tr_s : float
+        Repetition time in s.
+
+    Notes
+    -----
+    The informed basis set of SPM (Friston et al., NeuroImage 7, 1998), by differences in place of
+    derivatives.
+    """
+    canonical, early, late = hrf_basis(tr_s)
+    q, r = np.linalg.qr(np.stack([canonical, early - late, early + late], axis=1))
+    return (q * np.sign(np.diag(r))).T
+
+
 def _gamma_density(times_s: np.ndarray, shape: float) -> np.ndarray:
     """Density of the gamma distribution with rate 1 per s."""
     return times_s ** (shape - 1) * np.exp(-times_s) / math.gamma(shape)

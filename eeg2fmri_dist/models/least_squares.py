@@ -20,7 +20,11 @@ _SMALLEST_EIGENVALUE = 1e-9
 
 @dataclass
 class Sums:
-    """Sums over time points in float64; those of products are of features centred per recording.
+    """Sums over time points in float64; those of products are of features without their trend.
+
+    The trend of a recording is its mean, or a polynomial over its time: what targets have been
+    freed from must not be in the features, or weights would be fitted to it (Frisch and Waugh,
+    Econometrica 1, 1933).
 
     Attributes
     ----------
@@ -58,7 +62,14 @@ class Sums:
             count=zeros(),
         )
 
-    def add_recording(self, features: Tensor, blocks: Iterable[Tensor], where: Any = None) -> None:
+    def add_recording(
+        self,
+        features: Tensor,
+        blocks: Iterable[Tensor],
+        where: Any = None,
+        *,
+        trend: Tensor | None = None,
+    ) -> None:
         """Add one recording.
 
         Parameters
@@ -69,6 +80,9 @@ class Sums:
             Its targets, in order, some volumes at a time.
         where : object, optional
             The recording, for messages.
+        trend : Tensor, shape (volume, k), optional
+            Orthonormal columns that features are freed from, a constant one among them; None = a
+            constant alone.
 
         Raises
         ------
@@ -76,15 +90,15 @@ class Sums:
             If a value is not finite.
         """
         features = features.double()
-        centred = features - features.mean(0)
+        straight = features - _trend(features, trend)
         start = 0
         for block in blocks:
             targets = block.double()
-            # Features are centred, so the mean of the targets drops out of the product.
-            self.xy.addmm_(centred[start : start + len(block)].T, targets)
+            # The trend of the targets drops out of the product.
+            self.xy.addmm_(straight[start : start + len(block)].T, targets)
             self.y += targets.sum(0)
             start += len(block)
-        self.xx.addmm_(centred.T, centred)
+        self.xx.addmm_(straight.T, straight)
         self.x += features.sum(0)
         self.count += len(features)
         if not (self.xx.isfinite().all() and self.y.isfinite().all()):
@@ -114,6 +128,8 @@ class RidgeSolution:
     penalties, errors : Tensor, shape (penalty,), float64
         All that were tried, and their summed squared error on validation recordings, less the sum
         of squares of the targets: 0 is the error of each recording's mean.
+    weighting : int
+        Which of the weightings was chosen.
     """
 
     coefficients: Tensor
@@ -121,15 +137,22 @@ class RidgeSolution:
     penalty: float
     penalties: Tensor
     errors: Tensor
+    weighting: int = 0
 
 
-def solve_ridge(train: Sums, validation: Sums) -> RidgeSolution:
+def solve_ridge(
+    train: Sums, validation: Sums, weightings: Iterable[Tensor] | None = None
+) -> RidgeSolution:
     """Solve for the penalty that suits validation recordings best; one for all targets.
 
     Parameters
     ----------
     train, validation : Sums
         Over training and validation recordings.
+    weightings : iterable of Tensor, each (feature,), optional
+        What features are multiplied by before the penalty counts: small = their coefficients are
+        expected to be small, 0 = left out. The one that suits validation recordings best is chosen,
+        too; None = all features alike.
 
     Raises
     ------
@@ -141,28 +164,66 @@ def solve_ridge(train: Sums, validation: Sums) -> RidgeSolution:
             "ridge regression needs training and validation recordings, one has none",
             remedy="check the split",
         )
-    eigenvalues, vectors = torch.linalg.eigh(train.xx)
-    if not eigenvalues[-1] > 0:
-        raise DataError(
-            "no EEG feature changes over time in the training recordings",
-            remedy="check the EEG of the store",
+    weightings = [torch.ones_like(train.x)] if weightings is None else list(weightings)
+    products = _Products(train.xy @ train.xy.T, train.xy @ validation.xy.T)
+    tried = [
+        _Path.through(train, validation, products, weights.to(train.x)) for weights in weightings
+    ]
+    best = min(range(len(tried)), key=lambda number: float(tried[number].errors.min()))
+    return tried[best].solve(train, best)
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Products of features and targets with each other, which no weighting changes."""
+
+    train: Tensor  # (feature, feature)
+    across: Tensor  # of training with validation recordings
+
+
+@dataclass(frozen=True)
+class _Path:
+    """Ridge regression with one weighting of the features and every penalty."""
+
+    directions: Tensor  # (feature, direction): weighted eigenvectors
+    shrinkage: Tensor  # (penalty, direction)
+    penalties: Tensor
+    errors: Tensor
+
+    @classmethod
+    def through(cls, train: Sums, validation: Sums, products: _Products, weights: Tensor) -> _Path:
+        """Score every penalty on validation recordings."""
+        kept = weights.nonzero()[:, 0]
+        inside = weights[kept, None] * train.xx[kept[:, None], kept] * weights[kept]
+        eigenvalues, vectors = torch.linalg.eigh(inside)
+        if not eigenvalues[-1] > 0:
+            raise DataError(
+                "no EEG feature changes over time in the training recordings",
+                remedy="check the EEG of the store",
+            )
+        directions = train.xx.new_zeros(len(weights), len(kept))
+        directions[kept] = weights[kept, None] * vectors
+        penalties = PENALTIES.to(eigenvalues) * eigenvalues.mean()
+        shrinkage = 1 / (eigenvalues.clamp(min=0) + penalties[:, None])
+        errors = _squared_errors(shrinkage, directions, products, validation.xx)
+        return cls(directions, shrinkage, penalties, errors)
+
+    def solve(self, train: Sums, weighting: int) -> RidgeSolution:
+        """Return the weights with the best penalty."""
+        best = int(self.errors.argmin())
+        inverse = self.directions * self.shrinkage[best] @ self.directions.T
+        # Some targets at a time, so that there is no second matrix of all in float64.
+        coefficients = torch.cat(
+            [(inverse @ xy).float() for xy in train.xy.split(_TARGETS_AT_ONCE, dim=1)], dim=1
         )
-    penalties = PENALTIES.to(eigenvalues) * eigenvalues.mean()
-    shrinkage = 1 / (eigenvalues.clamp(min=0) + penalties[:, None])  # (penalty, feature)
-    errors = _squared_errors(shrinkage, vectors, train.xy, validation)
-    best = int(errors.argmin())
-    inverse = vectors * shrinkage[best] @ vectors.T
-    # Some targets at a time, so that there is no second matrix of all in float64.
-    coefficients = torch.cat(
-        [(inverse @ xy).float() for xy in train.xy.split(_TARGETS_AT_ONCE, dim=1)], dim=1
-    )
-    return RidgeSolution(
-        coefficients=coefficients,
-        intercept=_intercept(train, inverse),
-        penalty=float(penalties[best]),
-        penalties=penalties.cpu(),
-        errors=errors.cpu(),
-    )
+        return RidgeSolution(
+            coefficients=coefficients,
+            intercept=_intercept(train, inverse),
+            penalty=float(self.penalties[best]),
+            penalties=self.penalties.cpu(),
+            errors=self.errors.cpu(),
+            weighting=weighting,
+        )
 
 
 def solve_least_squares(sums: Sums, penalty: float) -> tuple[Tensor, Tensor]:
@@ -182,14 +243,22 @@ def _intercept(sums: Sums, inverse: Tensor) -> Tensor:
 
 
 def _squared_errors(
-    shrinkage: Tensor, vectors: Tensor, train_xy: Tensor, validation: Sums
+    shrinkage: Tensor, directions: Tensor, products: _Products, validation_xx: Tensor
 ) -> Tensor:
     """Summed squared validation error per penalty, less the constant sum of squares of y.
 
     With weights W = V D V'X'Y the error is tr(W' Xv'Xv W) - 2 tr(W' Xv'Yv): matrices of features
     squared, whatever the number of targets and time points.
     """
-    gram = vectors.T @ validation.xx @ vectors
-    products = vectors.T @ (train_xy @ train_xy.T) @ vectors
-    cross = ((train_xy @ validation.xy.T @ vectors) * vectors).sum(0)
-    return ((shrinkage @ (gram * products)) * shrinkage).sum(1) - 2 * shrinkage @ cross
+    gram = directions.T @ validation_xx @ directions
+    explained = directions.T @ products.train @ directions
+    cross = ((products.across @ directions) * directions).sum(0)
+    return ((shrinkage @ (gram * explained)) * shrinkage).sum(1) - 2 * shrinkage @ cross
+
+
+def _trend(features: Tensor, basis: Tensor | None) -> Tensor:
+    """Part of features (volume, feature) that lies in orthonormal columns (volume, k)."""
+    if basis is None:
+        return features.mean(0)
+    basis = basis.to(features)
+    return basis @ (basis.T @ features)

@@ -59,7 +59,7 @@ class PrincipalComponents(nn.Module):
         return (self.mean + (tokens * self.scale) @ self.components).unflatten(1, self.grid)
 
     @torch.no_grad()
-    def fit(self, blocks: Iterable[Tensor]) -> None:
+    def fit(self, blocks: Iterable[Tensor], mask: Tensor | None = None) -> None:
         """Find mean and components of all volumes, block by block.
 
         Each block is merged into a truncated basis of twice the components asked for, as in
@@ -70,6 +70,9 @@ class PrincipalComponents(nn.Module):
         ----------
         blocks : iterable of Tensor, each (n, x, y, z)
             Training volumes, for example one block a recording.
+        mask : Tensor of bool, shape (x, y, z), optional
+            Voxels that may change; the others are taken to be the same in all volumes, which
+            saves most of the work. None = all.
 
         Raises
         ------
@@ -77,19 +80,21 @@ class PrincipalComponents(nn.Module):
             If there are fewer independent volumes than components, or values are not finite.
         """
         count, mean = 0, torch.zeros_like(self.mean)
-        basis = mean.new_zeros(0, mean.numel())  # rows: components times singular values
+        inside = torch.ones_like(mean) if mask is None else mask.flatten().to(mean)
+        voxels = inside.nonzero()[:, 0]
+        basis = mean.new_zeros(0, len(voxels))  # rows: components times singular values
         for block in blocks:
             volumes = block.flatten(1).to(mean)
             merged = count + len(volumes)
             shift = volumes.mean(0) - mean
-            between = shift * math.sqrt(count * len(volumes) / merged)
-            rows = torch.cat([basis, volumes - volumes.mean(0), between[None]])
+            between = shift[voxels] * math.sqrt(count * len(volumes) / merged)
+            rows = torch.cat([basis, (volumes - volumes.mean(0))[:, voxels], between[None]])
             basis = _leading_rows(rows, 2 * self.d_token)
             mean += shift * (len(volumes) / merged)
             count = merged
-        self._keep(mean, basis, count)
+        self._keep(mean, basis, voxels, count)
 
-    def _keep(self, mean: Tensor, basis: Tensor, count: int) -> None:
+    def _keep(self, mean: Tensor, basis: Tensor, voxels: Tensor, count: int) -> None:
         if len(basis) < self.d_token:
             raise DataError(
                 f"{count} training volumes span {len(basis)} dimensions, fewer than the "
@@ -99,7 +104,8 @@ class PrincipalComponents(nn.Module):
         singular_values = basis[: self.d_token].norm(dim=1)
         components = torch.linalg.qr(basis[: self.d_token].T).Q.T  # rows are near orthogonal
         largest = components.abs().argmax(1, keepdim=True)
-        self.components.copy_(components * components.gather(1, largest).sign())
+        self.components.zero_()
+        self.components[:, voxels] = components * components.gather(1, largest).sign()
         self.mean.copy_(mean)
         self.scale.copy_(singular_values / math.sqrt(count))
 

@@ -10,17 +10,24 @@ from torch.nn import functional
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.models.blocks import Grid
-from eeg2fmri_dist.models.eeg_features import EegFeatures
+from eeg2fmri_dist.models.eeg_features import BandProducts, EegFeatures
 from eeg2fmri_dist.models.hrf import hrf_basis
 from eeg2fmri_dist.models.least_squares import RidgeSolution
+
+# How large weights of the other filters, and of products, are expected to be beside those of the
+# canonical HRF: validation subjects choose. 0.1 and 0.3 allow the response to come about 0.3 s and
+# 1 s earlier or later than the canonical one.
+_SHAPE_WEIGHTS = (0.1, 0.3, 1.0)
+_PRODUCT_WEIGHTS = (0.0, 0.1, 0.3)
 
 
 class RidgeRegression(nn.Module):
     """Linear map from normalised EEG to volumes, fitted in closed form.
 
-    Features are band averages of the normalised spectra, filtered by the canonical HRF and two
-    shifted copies. They are a linear function of what the networks read, so that a network with
-    these filters can start at this very prediction.
+    Features are band averages of the normalised spectra, filtered by the canonical HRF and by two
+    filters that make it earlier or wider. They are a linear function of what the networks read, so
+    that a network with such filters can start at this very prediction. Products of bands, which
+    are not, can be added (`BandProducts`).
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ class RidgeRegression(nn.Module):
         Repetition time in s.
     num_targets : int
         Voxels or regions, each with weights of its own.
+    products : bool
+        Whether squares and products of band power are features, too.
 
     Attributes
     ----------
@@ -42,7 +51,7 @@ class RidgeRegression(nn.Module):
     targets : Tensor of int, shape (x, y, z)
         Number of each voxel's target, from 1; 0 = none, predicted as 0.
     coefficients : Parameter, shape (feature, target)
-        Features are ordered by HRF, channel, band.
+        Features are ordered by filter, channel, band; products come last.
     intercept : Parameter, shape (target,)
     penalty : Tensor, shape ()
         That was chosen.
@@ -66,16 +75,40 @@ class RidgeRegression(nn.Module):
         context: int,
         tr_s: float,
         num_targets: int,
+        products: bool = False,
     ):
         super().__init__()
         check_context(context, tr_s)
         self.context = context
         self.features = EegFeatures(num_channels, len(BANDS_HZ), tr_s=tr_s)
+        self.products = BandProducts(num_channels, len(BANDS_HZ), tr_s=tr_s) if products else None
         self.register_buffer("bands", torch.zeros(num_frequencies, len(BANDS_HZ)))
         self.register_buffer("targets", torch.zeros(grid, dtype=torch.int32))
         self.register_buffer("penalty", torch.zeros((), dtype=torch.float64))
-        self.coefficients = nn.Parameter(torch.zeros(self.features.size, num_targets))
+        self.coefficients = nn.Parameter(torch.zeros(self.num_features, num_targets))
         self.intercept = nn.Parameter(torch.zeros(num_targets))
+
+    @property
+    def num_features(self) -> int:
+        """Rows of the coefficients."""
+        return self.features.size + (self.products.size if self.products else 0)
+
+    def weightings(self) -> list[Tensor]:
+        """Return the choices of how much features may count, each (feature,); see `solve_ridge`."""
+        shapes = shape_weightings(self.features)
+        if self.products is None:
+            return shapes
+        return [
+            functional.pad(weights, (0, self.products.size), value=share)
+            for weights in shapes
+            for share in _PRODUCT_WEIGHTS
+        ]
+
+    def describe_weighting(self, number: int) -> str:
+        """Say which of the weightings was chosen."""
+        weights = self.weightings()[number]
+        words = f"earlier and wider responses x {weights[self.features.size - 1]:g}"
+        return words if self.products is None else f"{words}, products x {weights[-1]:g}"
 
     def forward(self, eeg: Tensor) -> Tensor:
         """EEG (batch, context + T, channel, frequency) -> volumes (batch, T, x, y, z)."""
@@ -94,7 +127,11 @@ class RidgeRegression(nn.Module):
                 f"EEG has {eeg.shape[3]} frequencies, the model was made for {len(self.bands)}",
                 remedy="use EEG features with the channels and frequencies of the training data",
             )
-        return self.features(eeg @ self.bands)
+        power = eeg @ self.bands
+        features = self.features(power)
+        if self.products is None:
+            return features
+        return torch.cat([features, self.products(power)], dim=2)
 
     def from_features(self, features: Tensor) -> Tensor:
         """Features (..., feature) -> volumes (..., x, y, z)."""
@@ -118,6 +155,12 @@ class RidgeRegression(nn.Module):
         self.coefficients.copy_(solution.coefficients)
         self.intercept.copy_(solution.intercept)
         self.penalty.fill_(solution.penalty)
+
+
+def shape_weightings(features: EegFeatures) -> list[Tensor]:
+    """Return how much the response may differ from the canonical one, each (feature,)."""
+    canonical = torch.arange(features.size) < features.size // len(features.kernels)
+    return [torch.where(canonical, 1.0, weight).double() for weight in _SHAPE_WEIGHTS]
 
 
 def response_trs(tr_s: float) -> int:

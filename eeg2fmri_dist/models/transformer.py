@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eeg2fmri_dist.config.model import TransformerConfig
+from eeg2fmri_dist.config.preprocess import BANDS_HZ
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.models.attention import (
     DecoderLayer,
@@ -18,7 +19,7 @@ from eeg2fmri_dist.models.attention import (
     PositionBias,
     sinusoids,
 )
-from eeg2fmri_dist.models.eeg_features import EegProjection
+from eeg2fmri_dist.models.eeg_features import BandProducts, EegProjection
 from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
 
 START, DROPPED = 0, 1  # rows of the embedding of special decoder inputs
@@ -28,11 +29,43 @@ START, DROPPED = 0, 1  # rows of the embedding of special decoder inputs
 class _Window:
     """What the decoder needs of the EEG of a window."""
 
-    linear: Tensor  # prediction of the linear skip (batch, T, d_token); (1, T, 1) zeros without
+    skip: Tensor  # what the skip predicts (batch, T, d_token); (1, T, 1) zeros without
     keys_values: list[tuple[Tensor, Tensor]]  # per layer, each (batch, head, context + T, d_head)
     self_bias: Tensor  # (head, T, T)
     cross_bias: Tensor  # (head, T, context + T)
     absolute: Tensor  # (T, d_model), or (T, 1) of zeros
+
+
+class ProductSkip(nn.Module):
+    """Linear map from squares and products of band power to tokens; starts at 0.
+
+    Parameters
+    ----------
+    num_channels, num_frequencies : int
+        Size of one TR of EEG.
+    tr_s : float
+        Repetition time in s.
+    d_token : int
+        Numbers per volume token.
+
+    Attributes
+    ----------
+    bands : Tensor, shape (frequency, band)
+        Averages frequencies to bands; `training.ridge_start` fills it.
+    """
+
+    bands: Tensor
+
+    def __init__(self, num_channels: int, num_frequencies: int, *, tr_s: float, d_token: int):
+        super().__init__()
+        self.register_buffer("bands", torch.zeros(num_frequencies, len(BANDS_HZ)))
+        self.products = BandProducts(num_channels, len(BANDS_HZ), tr_s=tr_s)
+        self.linear = nn.Linear(self.products.size, d_token, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, eeg: Tensor) -> Tensor:
+        """EEG (batch, tr, channel, frequency) -> tokens (batch, tr, d_token)."""
+        return self.linear(self.products(eeg @ self.bands))
 
 
 class EegToTokens(nn.Module):
@@ -86,6 +119,11 @@ class EegToTokens(nn.Module):
             tr_s=tr_s if config.hrf_front_end else None,
             dropout=config.eeg_dropout,
         )
+        self.product_skip = (
+            ProductSkip(num_channels, num_frequencies, tr_s=tr_s, d_token=d_token)
+            if config.skip_products
+            else None
+        )
         layer_sizes = d_model, config.num_heads, config.dropout
         self.encoder = nn.ModuleList(EncoderLayer(*layer_sizes) for _ in range(config.layers))
         self.encoder_norm = nn.LayerNorm(d_model)
@@ -138,7 +176,7 @@ class EegToTokens(nn.Module):
         x = inputs[:, :-1] + window.absolute
         for layer, eeg_keys_values in zip(self.decoder, window.keys_values, strict=True):
             x = layer(x, eeg_keys_values, window.self_bias, window.cross_bias)
-        return self._emit(x) + window.linear
+        return self._emit(x) + window.skip
 
     @torch.no_grad()
     def generate(self, eeg: Tensor, num_volumes: int) -> Tensor:
@@ -172,7 +210,7 @@ class EegToTokens(nn.Module):
         step_in = self._special(START, tokens[:, :1])
         for t in range(num_volumes):
             x = self._step(step_in, t, window, caches)
-            tokens[:, t] = self._emit(x)[:, 0] + window.linear[:, t]
+            tokens[:, t] = self._emit(x)[:, 0] + window.skip[:, t]
             step_in = self.token_in(tokens[:, t : t + 1])
         return tokens
 
@@ -193,14 +231,16 @@ class EegToTokens(nn.Module):
             )
         eeg_trs = torch.arange(eeg.shape[1], device=eeg.device)
         volume_trs = eeg_trs[self.context :]
-        memory, *linear = self.eeg_in(eeg)
+        memory, *skips = self.eeg_in(eeg)
+        if self.product_skip is not None:
+            skips.append(self.product_skip(eeg))
         memory = memory + self._absolute(eeg_trs)
         encoder_bias = self.encoder_bias(eeg_trs, eeg_trs)
         for layer in self.encoder:
             memory = layer(memory, encoder_bias)
         memory = self.encoder_norm(memory)
         return _Window(
-            linear=linear[0][:, self.context :] if linear else memory.new_zeros(1, num_volumes, 1),
+            skip=sum(skips)[:, self.context :] if skips else memory.new_zeros(1, num_volumes, 1),
             keys_values=[layer.cross_attention.keys_values(memory) for layer in self.decoder],
             self_bias=self.self_bias(volume_trs, volume_trs),
             cross_bias=self.cross_bias(volume_trs, eeg_trs),

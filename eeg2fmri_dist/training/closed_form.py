@@ -90,6 +90,11 @@ def fit_in_closed_form(
     try:
         fit, solution = _choose([(fit, fit.solve()) for fit in fits])
         model.take(solution)
+        logger.info(
+            "chosen by validation subjects: penalty %.3g, %s",
+            solution.penalty,
+            model.describe_weighting(solution.weighting),
+        )
         made = OneEpoch(fit.config, store, fit.data, model, ranks, device)
         penalty = {"ridge/penalty": solution.penalty}
         progress = made.score(monitor, stop, heartbeat, penalty)
@@ -186,7 +191,8 @@ class _Fit:
 
     def solve(self) -> RidgeSolution:
         """Sum over recordings and ranks, and solve."""
-        return solve_ridge(self._sums(self.data.train), self._sums(self.data.validation))
+        train, validation = self._sums(self.data.train), self._sums(self.data.validation)
+        return solve_ridge(train, validation, self.model.weightings())
 
     def _sums(self, data: WindowData) -> Sums:
         """Sums over all segments; each rank reads its own."""

@@ -14,6 +14,7 @@ from eeg2fmri_dist.config.model import (
     ModelConfig,
     PrincipalComponentsConfig,
     RidgeConfig,
+    TransformerConfig,
 )
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
@@ -115,14 +116,29 @@ def load_ridge(run: Path, config: TrainConfig, store: Store) -> RidgeRegression:
     Raises
     ------
     CheckpointError
-        If it is another model, or was fitted on another store, split or normalisation.
+        If it is another model, or was fitted on another store, split or normalisation, or with
+        products that the skip does not have.
     """
     trained = load_model(resolve_weights(run, "best"))
     _refuse_misfit(
         run, trained, config, store, as_part="model.skip_from", wanted="ridge", keys=_EEG_KEYS
     )
     assert isinstance(trained.model, RidgeRegression)
+    assert isinstance(config.model, TransformerConfig)
+    found, needed = trained.model.products is not None, config.model.skip_products
+    if found != needed:
+        raise CheckpointError(
+            f"the model.skip_from does not fit: it was fitted {_with(found)} products of bands, "
+            f"the skip is {_with(needed)} them",
+            where=run,
+            remedy=f"set model.skip_products={str(found).lower()}, or name a ridge run with "
+            f"model.products={str(needed).lower()}",
+        )
     return trained.model
+
+
+def _with(products: bool) -> str:
+    return "with" if products else "without"
 
 
 def load_member(run: Path, config: TrainConfig, store: Store) -> TrainedModel:

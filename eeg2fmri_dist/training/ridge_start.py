@@ -9,7 +9,7 @@ from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.models.least_squares import Sums, solve_least_squares
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
 from eeg2fmri_dist.models.ridge import RidgeRegression, check_context
-from eeg2fmri_dist.models.transformer import TransformerCNN
+from eeg2fmri_dist.models.transformer import EegToTokens, TransformerCNN
 from eeg2fmri_dist.training.ridge_sums import add_predictions
 
 # With a CAE: of ridge's own penalty. On simulated subjects a tenth and a thousandth were no nearer
@@ -21,7 +21,8 @@ SHARE_OF_PENALTY = 0.01
 def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowData) -> None:
     """Give the linear skip ridge's weights, in token space, and let the head start at 0.
 
-    The skip reads the same features, by frequency instead of by band. Its weights bring it nearest
+    The skip reads the same features, by frequency instead of by band, through its own filters,
+    and products of bands where ridge does. Its weights bring it nearest
     (least squares over the training recordings) to the tokens of the volumes that ridge predicts.
     Tokens of principal components are linear in volumes: with them it predicts what ridge does,
     projected onto the components. Those of the CAE are not: with them it comes near, and a small
@@ -48,14 +49,30 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
     def encode(volumes: Tensor) -> Tensor:
         return model.encode_volumes(volumes[None])[0]
 
-    sums = Sums.empty_for(ridge.coefficients.new_zeros(ridge.features.size, network.d_token))
+    sums = Sums.empty_for(ridge.coefficients.new_zeros(ridge.num_features, network.d_token))
     for number in range(len(data.lengths)):
         add_predictions(sums, ridge, encode, data, number)
     linear = isinstance(model.tokeniser, PrincipalComponents)
     penalty = 0.0 if linear else SHARE_OF_PENALTY * float(ridge.penalty)
     coefficients, intercept = solve_least_squares(sums, penalty)
-    by_band = coefficients.unflatten(0, (-1, *ridge.features.shape))  # HRF, channel, band, token
-    by_frequency = torch.einsum("fb,hcbt->htcf", ridge.bands, by_band)
-    network.skip_weights.copy_(by_frequency.flatten(2))
+    linear, products = coefficients.split(
+        [ridge.features.size, ridge.num_features - ridge.features.size]
+    )
+    network.skip_weights.copy_(_by_own_filters(linear, ridge, network))
+    if network.product_skip is not None:
+        network.product_skip.bands.copy_(ridge.bands)
+        network.product_skip.linear.weight.copy_(products.T)
     network.head.weight.zero_()
     network.head.bias.copy_(intercept)
+
+
+def _by_own_filters(linear: Tensor, ridge: RidgeRegression, network: EegToTokens) -> Tensor:
+    """Ridge's weights (feature, token) as those of the skip (filter, token, channel x frequency).
+
+    Both sets of filters span the same responses.
+    """
+    kernels = network.eeg_in.kernels
+    assert kernels is not None
+    between = ridge.features.kernels.double() @ torch.linalg.pinv(kernels.double())
+    by_band = linear.unflatten(0, (-1, *ridge.features.shape))  # filter, channel, band, token
+    return torch.einsum("fb,rcbt,rn->ntcf", ridge.bands, by_band, between.float()).flatten(2)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data import WindowData
 from eeg2fmri_dist.models.least_squares import Sums
 from eeg2fmri_dist.models.ridge import RidgeRegression
+from eeg2fmri_dist.normalise import polynomial_basis
 
 _VOLUMES_PER_BLOCK = 64
 
@@ -35,7 +37,8 @@ def add_recording(sums: Sums, model: RidgeRegression, data: WindowData, number: 
     """
     recording = data.store.recordings[data.segments[number].recording].key
     features = segment_features(model, data, number)
-    sums.add_recording(features, _targets(model, data, number), recording)
+    trend = torch.from_numpy(polynomial_basis(data.lengths[number], _trend_order(data.config)))
+    sums.add_recording(features, _targets(model, data, number), recording, trend=trend)
     data.forget(number)
 
 
@@ -65,3 +68,8 @@ def _targets(model: RidgeRegression, data: WindowData, number: int) -> Iterator[
     for start in range(0, length, _VOLUMES_PER_BLOCK):
         volumes = data.segment_bold(number, start, min(start + _VOLUMES_PER_BLOCK, length))
         yield model.gather(torch.from_numpy(volumes).to(model.bands.device))
+
+
+def _trend_order(config: DataConfig) -> int:
+    """Degree of the polynomial that targets have been freed from."""
+    return config.detrend_order if config.normalise == "voxelwise" else 0

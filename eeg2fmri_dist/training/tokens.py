@@ -90,7 +90,8 @@ def prepare_tokens(
         Where tokens are computed.
     """
     if isinstance(model.tokeniser, PrincipalComponents):
-        model.tokeniser.fit(_volumes_in_blocks(train))
+        mask = torch.from_numpy(train.store.layout.mask.astype(bool))
+        model.tokeniser.fit(_volumes_in_blocks(train), mask)
         logger.info("fitted %d principal components", model.tokeniser.d_token)
     tokens = _encode(model.tokeniser, train, cache, device)
     model.fit_token_statistics(torch.from_numpy(tokens))

@@ -194,6 +194,21 @@ def test_a_run_that_is_stopped_at_its_start_goes_on_from_there(folder, run):
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
+def test_products_of_bands_are_fitted_and_started_at(folder):
+    products = folder / "products"
+    output = run_ranks(command(folder, "products", "model.products=true"), 1)
+    assert "products x " in output
+    start = start_at_ridge(folder, products, "with_products", "model.skip_products=true")
+    run_ranks(start, 1)
+    record = json.loads((products / "log.jsonl").read_text())
+    first = scores_by_epoch(folder / "with_products")[0]
+    assert first == pytest.approx(record["validation/r_region"], abs=0.01)
+    codes, output = finish(start_ranks(start_at_ridge(folder, products, "without"), 1))
+    assert codes == [3]
+    assert "fitted with products of bands, the skip is without them" in output
+    assert "set model.skip_products=true" in output
+
+
 def test_ridge_of_other_subjects_is_refused(folder, run):
     command = start_at_ridge(folder, run, "other", "split.seed=3")
     codes, output = finish(start_ranks(command, 1))

@@ -20,7 +20,7 @@ from eeg2fmri_dist.sweep.study import Study
 
 MODELS = {
     "own": {"config": "configs/train/transformer_from_ridge.yaml"},
-    "ridge": {"config": "configs/train/ridge.yaml"},
+    "ridge": {"config": "configs/train/ridge_products.yaml"},
     "u-net": {"config": "configs/train/unet.yaml", "train_subjects": [2], "seeds": [1]},
 }
 TEST_SUBJECTS = ("05", "06", "07", "08")

@@ -128,7 +128,7 @@ def test_a_transformer_without_its_cae_is_refused(make_folds):
 
 
 def test_a_transformer_takes_the_ridge_of_its_own_fold(make_folds):
-    models = {"ridge": "configs/train/ridge.yaml"}
+    models = {"ridge": "configs/train/ridge_products.yaml"}
     models["own"] = "configs/train/transformer_from_ridge.yaml"
     _, folder, task = make_folds(models=dict(reversed(models.items())))
     folder.claim(_, task.bases())

@@ -55,6 +55,17 @@ def test_blocks_are_exact_where_the_rank_fits_the_basis():
     assert_same(fitted(volumes.split(3)), volumes, 1e-4)
 
 
+def test_voxels_that_never_change_may_be_left_out():
+    volumes = volumes_with_decaying_spectrum()
+    mask = torch.zeros(GRID, dtype=torch.bool)
+    mask[1:4, :, 1:] = True
+    volumes = torch.where(mask, volumes, -2.5)
+    whole, masked = fitted([volumes]), PrincipalComponents(GRID, 5)
+    masked.fit([volumes], mask)
+    for name, expected in whole.state_dict().items():
+        torch.testing.assert_close(getattr(masked, name), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_tokens_have_unit_variance_and_no_correlation():
     volumes = volumes_with_decaying_spectrum()
     tokens = fitted([volumes]).encode(volumes)

@@ -17,7 +17,7 @@ from eeg2fmri_dist.models.build import (
     count_parameters,
 )
 from eeg2fmri_dist.models.eeg_features import EegFeatures, EegProjection
-from eeg2fmri_dist.models.hrf import canonical_hrf, hrf_basis
+from eeg2fmri_dist.models.hrf import canonical_hrf, hrf_basis, hrf_shapes
 from eeg2fmri_dist.models.transformer import EegToTokens
 
 CHANNELS, FREQUENCIES, D_TOKEN, TR_S = 5, 4, 6, 2.16
@@ -235,9 +235,9 @@ def test_front_end_starts_as_convolution_with_the_hrf():
     eeg = torch.randn(2, 30, CHANNELS, FREQUENCIES)
     features = front_end(eeg).detach().unflatten(2, (3, CHANNELS, FREQUENCIES))
     for (batch, channel, frequency), kernel in itertools.product([(0, 0, 0), (1, 4, 2)], range(3)):
-        hrf = hrf_basis(TR_S)[kernel]
+        hrf = hrf_shapes(TR_S)[kernel]
         series = eeg[batch, :, channel, frequency].numpy()
-        expected = np.convolve(series, hrf / np.linalg.norm(hrf))[:30]
+        expected = np.convolve(series, hrf)[:30]
         actual = features[batch, :, kernel, channel, frequency]
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
@@ -247,7 +247,9 @@ def test_projection_equals_linear_layers_over_filtered_features():
     projection = EegProjection(CHANNELS, FREQUENCIES, (6, 5), tr_s=TR_S, dropout=0.0)
     nn.init.normal_(projection.bias)
     eeg = torch.randn(2, 30, CHANNELS, FREQUENCIES)
-    features = EegFeatures(CHANNELS, FREQUENCIES, tr_s=TR_S)(eeg)
+    filters = EegFeatures(CHANNELS, FREQUENCIES, tr_s=TR_S)
+    filters.kernels = projection.kernels.detach()
+    features = filters(eeg)
     biases = projection.bias.split([6, 5])
     for number, actual in enumerate(projection(eeg)):
         weights = projection.weights(number).movedim(1, 0).flatten(1)
@@ -283,6 +285,16 @@ def test_hrf_is_sampled_at_the_tr(tr_s):
     basis = hrf_basis(tr_s)
     assert basis.shape == (3, int(24 / tr_s + 1e-9) + 1)
     np.testing.assert_allclose(basis.sum(1), 1)
+
+
+def test_shapes_are_the_basis_made_orthonormal():
+    basis, shapes = hrf_basis(TR_S), hrf_shapes(TR_S)
+    np.testing.assert_allclose(shapes @ shapes.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(basis @ shapes.T @ shapes, basis, atol=1e-12)
+    np.testing.assert_allclose(shapes[0], basis[0] / np.linalg.norm(basis[0]), atol=1e-12)
+    lags = np.arange(len(shapes[0]))
+    sooner, later = (np.square(shapes[0] + sign * 0.3 * shapes[1]) for sign in (1, -1))
+    assert sooner @ lags / sooner.sum() < later @ lags / later.sum()
 
 
 def small_transformer_cnn(**options):
