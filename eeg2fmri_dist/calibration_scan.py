@@ -1,10 +1,10 @@
-"""A calibration scan of the person whose BOLD is predicted: a reference image, and a step."""
+"""A calibration scan of the person: a reference image, the scale of each voxel, and a step."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.normalise import around, normalise_eeg
 from eeg2fmri_dist.personal_step import PersonalStep, fit_step, person_features
 from eeg2fmri_dist.predict import predict_bold
+from eeg2fmri_dist.voxel_scale import voxel_scale
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,40 @@ class CalibrationScan:
         Changes of voxels inside the mask, as a share of the image; None = the model stays as it is.
     adapted_by : str
         In words, for the sidecar; empty without a step.
+    scale : ndarray of shape (x, y, z) or None
+        What each voxel's change is multiplied by; None = changes stay as they are.
     """
 
     image: np.ndarray
     step: PersonalStep | None = None
     adapted_by: str = ""
+    scale: np.ndarray | None = None
+
+
+def read_scan_image(
+    trained: TrainedModel, scan: np.ndarray, standing: Standing | None
+) -> CalibrationScan:
+    """Return the image of a scan, and the scale of each voxel where validation subjects chose it.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+    scan : ndarray of shape (volume, x, y, z)
+        BOLD of the person on the model's grid.
+    standing : Standing or None
+        How the model was scored; the score of about this length of scan counts.
+    """
+    tried = {} if standing is None else {score.volumes: score for score in standing.run.calibrated}
+    tried.pop(0, None)
+    scaled = bool(tried) and tried[_nearest(tried, len(scan))].scaled
+    scale = voxel_scale(scan, trained.scaling.fraction) if scaled else None
+    return CalibrationScan(scan.mean(axis=0), scale=scale)
+
+
+def _nearest(lengths: Iterable[int], n_volumes: int) -> int:
+    """Return the longest length within a scan, or else the shortest."""
+    within = [length for length in lengths if length <= n_volumes]
+    return max(within) if within else min(lengths)
 
 
 def chosen_penalty(standing: Standing | None, n_volumes: int) -> float | None:
@@ -67,12 +97,12 @@ def chosen_penalty(standing: Standing | None, n_volumes: int) -> float | None:
             remedy="run launch/evaluate.py with calibration_volumes on this model, give scores=... "
             "of such an evaluation, or leave calibration_eeg out",
         )
-    within = [length for length in tried if length <= n_volumes]
-    return tried[max(within) if within else min(tried)].penalty
+    return tried[_nearest(tried, n_volumes)].penalty
 
 
 def adapt(
     trained: TrainedModel,
+    known: CalibrationScan,
     scan: np.ndarray,
     power: np.ndarray,
     penalty: float | None,
@@ -83,6 +113,8 @@ def adapt(
     Parameters
     ----------
     trained : TrainedModel
+    known : CalibrationScan
+        What `read_scan_image` made of the scan.
     scan : ndarray of shape (volume, x, y, z)
         BOLD of the person on the model's grid.
     power : ndarray of shape (volume, channel, frequency)
@@ -105,16 +137,16 @@ def adapt(
             remedy="give the EEG that was recorded with this very scan, with a marker for each of "
             "two volumes or more, or leave calibration_eeg out",
         )
-    image = scan.mean(axis=0)
     if penalty is None:
         logger.info("not adapted: no step was clearly better for validation subjects")
-        return CalibrationScan(image)
+        return known
     mask, reference = trained.mask.astype(bool), trained.scaling.reference
-    share = _ratio(scan[:, mask], image[mask])
-    predicted = _ratio(predict_bold(trained, power, device)[:, mask], reference[mask])
+    share = _ratio(scan[:, mask], known.image[mask])
+    volumes = _scaled(predict_bold(trained, power, device), known, reference)
+    predicted = _ratio(volumes[:, mask], reference[mask])
     step = fit_step(_features(trained, power), share - predicted, penalty)
     how = f"ridge regression on {n_volumes} volumes with EEG, penalty {penalty:g}"
-    return CalibrationScan(image, step, how)
+    return replace(known, step=step, adapted_by=how)
 
 
 def around_scan(
@@ -135,12 +167,17 @@ def around_scan(
     features = None if scan.step is None else _features(trained, power)
     start = 0
     for block in blocks:
+        block = _scaled(block, scan, reference)
         if scan.step is not None and features is not None:
             added = scan.step(features[start : start + len(block)])
-            block = block.copy()
             block[:, mask] += (reference[mask] * added).astype(block.dtype)
         start += len(block)
         yield around(scan.image, block, reference) * trained.mask
+
+
+def _scaled(volumes: np.ndarray, scan: CalibrationScan, reference: np.ndarray) -> np.ndarray:
+    """Return a copy of volumes, each voxel's change scaled to the person where that is known."""
+    return around(reference, volumes, reference, 1.0 if scan.scale is None else scan.scale)
 
 
 def _features(trained: TrainedModel, power: np.ndarray) -> np.ndarray:

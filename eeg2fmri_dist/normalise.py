@@ -225,8 +225,13 @@ def to_volumes(normalised: np.ndarray, config: DataConfig, scaling: Scaling) -> 
     return scaling.reference * (1 + scaling.fraction * normalised).astype(np.float32)
 
 
-def around(image: np.ndarray, volumes: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Move volumes from one mean image to another; each voxel's percent change stays.
+def around(
+    image: np.ndarray,
+    volumes: np.ndarray,
+    reference: np.ndarray,
+    scale: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """Move volumes from one mean image to another; each voxel's percent change stays, or is scaled.
 
     Parameters
     ----------
@@ -236,6 +241,8 @@ def around(image: np.ndarray, volumes: np.ndarray, reference: np.ndarray) -> np.
         Around `reference`.
     reference : ndarray of shape (x, y, z)
         Mean image of the training recordings.
+    scale : ndarray of shape (x, y, z) or float
+        What each voxel's change is multiplied by (`voxel_scale`).
 
     Returns
     -------
@@ -244,4 +251,5 @@ def around(image: np.ndarray, volumes: np.ndarray, reference: np.ndarray) -> np.
         a ratio of small numbers at the rim of the brain can.
     """
     ratio = np.divide(volumes, reference, out=np.ones_like(volumes), where=reference > 0)
-    return (image * ratio.clip(1 - _LARGEST_CHANGE, 1 + _LARGEST_CHANGE)).astype(np.float32)
+    change = (scale * (ratio - 1)).clip(-_LARGEST_CHANGE, _LARGEST_CHANGE)
+    return (image * (1 + change)).astype(np.float32)

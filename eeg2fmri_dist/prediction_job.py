@@ -13,7 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from eeg2fmri_dist.calibration_scan import CalibrationScan, adapt, around_scan, chosen_penalty
+from eeg2fmri_dist.calibration_scan import (
+    CalibrationScan,
+    adapt,
+    around_scan,
+    chosen_penalty,
+    read_scan_image,
+)
 from eeg2fmri_dist.config.evaluate import PredictConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, SuiteError
 from eeg2fmri_dist.evaluation.prediction_index import write_index
@@ -190,11 +196,12 @@ def load_predictor(
     def scan() -> CalibrationScan:
         assert config.calibration is not None
         volumes = read_scan(trained, config.calibration)
+        known = read_scan_image(trained, volumes, standing)
         if config.calibration_eeg is None:
-            return CalibrationScan(volumes.mean(axis=0))
+            return known
         penalty = chosen_penalty(standing, len(volumes))
         power = prepare(trained, config.calibration_eeg).power
-        return adapt(trained, volumes, power, penalty, device)
+        return adapt(trained, known, volumes, power, penalty, device)
 
     return Predictor(
         trained=trained,
@@ -356,6 +363,7 @@ def _predict(task: Task, predictor: Predictor) -> int:
         scan = predictor.scan()
         blocks = around_scan(scan, blocks, prepared.power, trained)
         source["ReferenceImage"] = "mean image of a calibration scan of the same person"
+        source["ScaledToPerson"] = scan.scale is not None
         if scan.adapted_by:
             source["AdaptedToPerson"] = scan.adapted_by
     overview = write_predicted_run(task.files, blocks, n_volumes, trained.card, regions, source)
@@ -413,7 +421,10 @@ def _title(bold: Path) -> str:
 def _what_a_volume_is(predictor: Predictor) -> str:
     if predictor.scan is not None:
         text = "mean image of a scan of this person × (1 + predicted change)"
-        adapted_by = predictor.scan().adapted_by
+        scan = predictor.scan()
+        if scan.scale is not None:
+            text = f"{text}, scaled in each voxel as in the scan"
+        adapted_by = scan.adapted_by
         return f"{text}; the change is adapted to the person: {adapted_by}" if adapted_by else text
     trained = predictor.trained
     if trained.data.normalise == "voxelwise":

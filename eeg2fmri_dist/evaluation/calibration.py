@@ -2,13 +2,15 @@
 
 Without one, a prediction moves around the mean image of the training subjects, whose anatomy is
 not this person's, and PSNR measures the anatomy. With a few volumes of the person their mean takes
-its place. They need no EEG, and serve as the reference image alone: nothing is fitted to them.
+its place. They need no EEG. They also tell how much each voxel of the person changes; that is
+used where validation subjects were better with it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,9 +19,10 @@ from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.controls import PredictWith
 from eeg2fmri_dist.evaluation.results import CalibratedScore
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
-from eeg2fmri_dist.evaluation.significance import subject_interval
-from eeg2fmri_dist.normalise import around
+from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
+from eeg2fmri_dist.normalise import Scaling, around
 from eeg2fmri_dist.scores.metrics import psnr
+from eeg2fmri_dist.voxel_scale import voxel_scale
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,10 @@ def usable_lengths(lengths: Sequence[int], test_set: TestSet) -> list[int]:
 
 
 def score_calibrated(
-    predict: PredictWith, test_set: TestSet, lengths: Sequence[int]
+    predict: PredictWith,
+    test_set: TestSet,
+    lengths: Sequence[int],
+    validation_set: TestSet | None = None,
 ) -> list[CalibratedScore]:
     """Score a model with calibration scans of growing length, on the same volumes each time.
 
@@ -54,6 +60,9 @@ def score_calibrated(
         What is scored.
     lengths : sequence of int
         Volumes of the scans. The volumes after the longest are scored.
+    validation_set : TestSet or None
+        Chooses whether the scan scales each voxel's change, for each length by itself; None = it
+        does not.
 
     Returns
     -------
@@ -61,39 +70,82 @@ def score_calibrated(
         One for each length.
     """
     first = max(lengths, default=0)
-    found: dict[int, list[tuple[str, list[float]]]] = {length: [] for length in lengths}
-    for recording in test_set.recordings:
-        volumes = {
-            "true": predict(recording, baselines.true_eeg),
-            "shuffled": predict(recording, shuffled_eeg),
-        }
-        true = recording.true[first:]
-        data_range = float(np.ptp(recording.true))
+    chosen = dict.fromkeys(lengths, False)
+    if validation_set is not None:
+        tried = _psnr_by_length(predict, validation_set, lengths, first)
+        chosen = {length: _is_better_scaled(rows) for length, rows in tried.items()}
+    found = _psnr_by_length(predict, test_set, lengths, first)
+    return [_score(length, found[length], chosen[length]) for length in lengths]
+
+
+@dataclass(frozen=True)
+class _Psnr:
+    """PSNR (dB) of one recording with a scan: as it is, and with each voxel scaled by the scan."""
+
+    subject: str
+    mean_image: float
+    true_eeg: tuple[float, float]
+    shuffled_eeg: tuple[float, float]
+
+
+def _psnr_by_length(
+    predict: PredictWith, scored: TestSet, lengths: Sequence[int], first: int
+) -> dict[int, list[_Psnr]]:
+    """Return length -> PSNR of each recording that is longer than the longest scan."""
+    found: dict[int, list[_Psnr]] = {length: [] for length in lengths}
+    for recording in scored.recordings:
+        if len(recording.true) <= first:
+            continue
+        true, shuffled = (predict(recording, eeg) for eeg in (baselines.true_eeg, shuffled_eeg))
         for length in lengths:
-            predicted = [volumes["true"], volumes["shuffled"], test_set.scaling.reference[None]]
-            images = [_placed(image, recording, length, test_set) for image in predicted]
-            images = [np.broadcast_to(image, recording.true.shape)[first:] for image in images]
-            found[length].append(
-                (recording.subject, [psnr(image, true, data_range) for image in images])
-            )
-    return [_score(length, rows) for length, rows in found.items()]
+            found[length].append(_psnr(recording, (true, shuffled), length, first, scored.scaling))
+    return found
 
 
-def _placed(
-    volumes: np.ndarray, recording: TestRecording, length: int, test_set: TestSet
-) -> np.ndarray:
-    """Move volumes to the mean image of a scan; without one they stay where they are."""
-    if length == 0:
-        return volumes
-    return around(recording.true[:length].mean(axis=0), volumes, test_set.scaling.reference)
+def _psnr(
+    recording: TestRecording,
+    predicted: tuple[np.ndarray, np.ndarray],
+    length: int,
+    first: int,
+    scaling: Scaling,
+) -> _Psnr:
+    true, data_range = recording.true[first:], float(np.ptp(recording.true))
+    scan = recording.true[:length]
+    scale = voxel_scale(scan, scaling.fraction) if length else 1.0
+
+    def score(volumes: np.ndarray, scale: np.ndarray | float) -> float:
+        if length:  # without a scan they stay where they are
+            volumes = around(scan.mean(axis=0), volumes, scaling.reference, scale)
+        return psnr(np.broadcast_to(volumes, recording.true.shape)[first:], true, data_range)
+
+    true_eeg, shuffled = ((score(each, 1.0), score(each, scale)) for each in predicted)
+    return _Psnr(recording.subject, score(scaling.reference[None], 1.0), true_eeg, shuffled)
 
 
-def _score(length: int, rows: Sequence[tuple[str, list[float]]]) -> CalibratedScore:
-    by_subject: dict[str, list[list[float]]] = {}
-    for subject, values in rows:
-        by_subject.setdefault(subject, []).append(values)
-    means = np.array([np.mean(values, axis=0) for values in by_subject.values()])
-    true, shuffled, mean_image = (subject_interval(column) for column in means.T)
+def _is_better_scaled(rows: Sequence[_Psnr]) -> bool:
+    """Whether subjects are better by an interval that excludes 0; below three there is none."""
+    return bool(rows) and _over_subjects(rows, _scale_gain).low > 0
+
+
+def _scale_gain(row: _Psnr) -> float:
+    plain, scaled = row.true_eeg
+    return scaled - plain
+
+
+def _over_subjects(rows: Sequence[_Psnr], score: Callable[[_Psnr], float]) -> Interval:
+    by_subject: dict[str, list[float]] = {}
+    for row in rows:
+        by_subject.setdefault(row.subject, []).append(score(row))
+    return subject_interval([float(np.mean(values)) for values in by_subject.values()])
+
+
+def _score(length: int, rows: Sequence[_Psnr], scaled: bool) -> CalibratedScore:
     return CalibratedScore(
-        length, true, shuffled, mean_image, gain=subject_interval(means[:, 0] - means[:, 1])
+        volumes=length,
+        true_eeg=_over_subjects(rows, lambda row: row.true_eeg[scaled]),
+        shuffled_eeg=_over_subjects(rows, lambda row: row.shuffled_eeg[scaled]),
+        mean_image=_over_subjects(rows, lambda row: row.mean_image),
+        gain=_over_subjects(rows, lambda row: row.true_eeg[scaled] - row.shuffled_eeg[scaled]),
+        scaled=scaled,
+        scale_gain=_over_subjects(rows, _scale_gain) if length else None,
     )

@@ -358,6 +358,11 @@ class CalibratedScore:
         alone, over subjects.
     gain : Interval
         True above shuffled EEG in dB, subject by subject.
+    scaled : bool
+        Whether the scan also says how much each voxel changes (`voxel_scale`): only where that made
+        validation subjects better by an interval that excludes 0.
+    scale_gain : Interval or None
+        By how many dB that makes the test subjects better, chosen or not; None without a scan.
     """
 
     volumes: int
@@ -365,6 +370,8 @@ class CalibratedScore:
     shuffled_eeg: Interval
     mean_image: Interval
     gain: Interval
+    scaled: bool = False
+    scale_gain: Interval | None = None
 
 
 @dataclass(frozen=True)

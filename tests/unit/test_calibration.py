@@ -1,5 +1,7 @@
 """PSNR with a short scan of the same person as the reference image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
@@ -78,3 +80,36 @@ def test_scans_that_leave_too_little_to_score_are_left_out_with_a_word(test_set,
     with caplog.at_level("INFO"):
         assert usable_lengths([60, 0, 10, 30, 10], test_set) == [0, 10, 30]
     assert "no calibration scan of 60 volumes: the shortest recording has 60" in caplog.text
+
+
+def timid(test_set):
+    """The subject's true change, of half its size: each voxel changes more than was predicted."""
+    predict = oracle(test_set)
+    reference = test_set.scaling.reference
+    return lambda recording, change: (reference + predict(recording, change)) / 2
+
+
+def as_small_as_half(test_set):
+    """A test set whose training subjects changed half as much as these people do."""
+    scaling = replace(test_set.scaling, fraction=test_set.scaling.fraction / 2)
+    return replace(test_set, scaling=scaling)
+
+
+def test_voxels_are_scaled_where_validation_subjects_are_better_so(test_set):
+    people = as_small_as_half(test_set)
+    (plain,) = score_calibrated(timid(test_set), people, [20])
+    (chosen,) = score_calibrated(timid(test_set), people, [20], people)
+    assert not plain.scaled
+    assert chosen.scaled
+    assert plain.scale_gain == chosen.scale_gain
+    assert chosen.scale_gain.low > 0
+    risen = chosen.true_eeg.mean - plain.true_eeg.mean
+    assert risen == pytest.approx(chosen.scale_gain.mean, abs=1e-9)
+
+
+def test_voxels_keep_their_scale_where_that_is_no_better(test_set):
+    people = as_small_as_half(test_set)
+    none, some = score_calibrated(oracle(test_set), people, [0, 20], people)
+    assert none.scale_gain is None
+    assert not some.scaled
+    assert some.scale_gain.high < 0

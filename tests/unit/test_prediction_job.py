@@ -23,7 +23,7 @@ from eeg2fmri_dist.evaluation.prediction_index import write_index
 from eeg2fmri_dist.evaluation.prediction_page import render_page
 from eeg2fmri_dist.evaluation.recorded import find_standing, read_report, weights_fact
 from eeg2fmri_dist.evaluation.report import to_json, write_report
-from eeg2fmri_dist.evaluation.results import AdaptedScore, Figure
+from eeg2fmri_dist.evaluation.results import AdaptedScore, CalibratedScore, Figure
 from eeg2fmri_dist.evaluation.significance import Interval
 from eeg2fmri_dist.export import load_model
 from eeg2fmri_dist.nifti_run import write_run_in_blocks
@@ -156,13 +156,32 @@ def test_a_scan_of_the_person_takes_the_place_of_the_training_mean(job, store, w
     assert job.prepared == ["a", "scan"]
 
 
-def scored(weights, folder, adapted=(), **changes):
+@pytest.mark.parametrize("chosen", [True, False])
+def test_voxels_are_scaled_to_the_person_where_that_was_better(job, store, weights, tmp_path,
+                                                               chosen):  # fmt: skip
+    trained, inside = load_model(weights), load_model(weights).mask.astype(bool)
+    rng = np.random.default_rng(0)
+    change = 3 * trained.scaling.fraction * rng.standard_normal((40, *inside.shape))
+    np.save(tmp_path / "scan.npy", trained.scaling.reference * (1 + change))
+    unknown = Interval(1.0, 0.5, 1.5, 4, "Student's t")
+    psnr = [CalibratedScore(n, *[unknown] * 4, scaled=chosen and n > 0) for n in (0, 10, 30, 60)]
+    scores = scored(weights, tmp_path / "evaluation", calibrated=psnr)
+    spread = []
+    for calibration in (None, tmp_path / "scan.npy"):
+        files = job(only=["a"], scores=scores, calibration=calibration)["sub-a_task-rest"]
+        volumes = np.moveaxis(nib.load(files.bold).get_fdata(), -1, 0)[:, inside]
+        spread.append((volumes / volumes.mean(axis=0)).std())
+    assert spread[1] / spread[0] == pytest.approx(3 if chosen else 1, rel=0.1)
+    assert json.loads(files.sidecar.read_text())["ScaledToPerson"] is chosen
+
+
+def scored(weights, folder, adapted=(), calibrated=(), **changes):
     """Write an evaluation of these weights; returns metrics.json."""
     report = make_report(**changes)
     facts = weights_fact(weights_sha256(weights))
     rows = (row(name, r, 0.001) for name, r in (("free", 0.4), ("shuffled", 0.02), ("zero", 0)))
     baselines = [row("training_mean", 0.0, 1.0, 0.0), row("ridge", 0.3)]
-    models = [run(*rows, facts=facts, adapted=adapted)]
+    models = [run(*rows, facts=facts, adapted=adapted, calibrated=calibrated)]
     write_report(replace(report, runs=models, baselines=baselines), folder)
     return folder / "metrics.json"
 
