@@ -128,8 +128,8 @@ class RidgeSolution:
     penalties, errors : Tensor, shape (penalty,), float64
         All that were tried, and their summed squared error on validation recordings, less the sum
         of squares of the targets: 0 is the error of each recording's mean.
-    weighting : int
-        Which of the weightings was chosen.
+    weighting : Tensor, shape (feature,)
+        The one that was chosen.
     """
 
     coefficients: Tensor
@@ -137,7 +137,7 @@ class RidgeSolution:
     penalty: float
     penalties: Tensor
     errors: Tensor
-    weighting: int = 0
+    weighting: Tensor
 
 
 def solve_ridge(
@@ -166,11 +166,10 @@ def solve_ridge(
         )
     weightings = [torch.ones_like(train.x)] if weightings is None else list(weightings)
     products = _Products(train.xy @ train.xy.T, train.xy @ validation.xy.T)
-    tried = [
+    paths = [
         _Path.through(train, validation, products, weights.to(train.x)) for weights in weightings
     ]
-    best = min(range(len(tried)), key=lambda number: float(tried[number].errors.min()))
-    return tried[best].solve(train, best)
+    return min(paths, key=lambda path: float(path.errors.min())).solve(train)
 
 
 @dataclass(frozen=True)
@@ -185,6 +184,7 @@ class _Products:
 class _Path:
     """Ridge regression with one weighting of the features and every penalty."""
 
+    weights: Tensor  # (feature,)
     directions: Tensor  # (feature, direction): weighted eigenvectors
     shrinkage: Tensor  # (penalty, direction)
     penalties: Tensor
@@ -206,9 +206,9 @@ class _Path:
         penalties = PENALTIES.to(eigenvalues) * eigenvalues.mean()
         shrinkage = 1 / (eigenvalues.clamp(min=0) + penalties[:, None])
         errors = _squared_errors(shrinkage, directions, products, validation.xx)
-        return cls(directions, shrinkage, penalties, errors)
+        return cls(weights, directions, shrinkage, penalties, errors)
 
-    def solve(self, train: Sums, weighting: int) -> RidgeSolution:
+    def solve(self, train: Sums) -> RidgeSolution:
         """Return the weights with the best penalty."""
         best = int(self.errors.argmin())
         inverse = self.directions * self.shrinkage[best] @ self.directions.T
@@ -222,7 +222,7 @@ class _Path:
             penalty=float(self.penalties[best]),
             penalties=self.penalties.cpu(),
             errors=self.errors.cpu(),
-            weighting=weighting,
+            weighting=self.weights,
         )
 
 

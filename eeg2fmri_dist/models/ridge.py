@@ -55,6 +55,8 @@ class RidgeRegression(nn.Module):
     intercept : Parameter, shape (target,)
     penalty : Tensor, shape ()
         That was chosen.
+    weighting : Tensor, shape (feature,)
+        How much features were allowed to count; see `solve_ridge`.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class RidgeRegression(nn.Module):
     bands: Tensor
     targets: Tensor
     penalty: Tensor
+    weighting: Tensor
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class RidgeRegression(nn.Module):
         self.register_buffer("bands", torch.zeros(num_frequencies, len(BANDS_HZ)))
         self.register_buffer("targets", torch.zeros(grid, dtype=torch.int32))
         self.register_buffer("penalty", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weighting", torch.ones(self.num_features, dtype=torch.float64))
         self.coefficients = nn.Parameter(torch.zeros(self.num_features, num_targets))
         self.intercept = nn.Parameter(torch.zeros(num_targets))
 
@@ -104,11 +108,10 @@ class RidgeRegression(nn.Module):
             for share in _PRODUCT_WEIGHTS
         ]
 
-    def describe_weighting(self, number: int) -> str:
-        """Say which of the weightings was chosen."""
-        weights = self.weightings()[number]
-        words = f"earlier and wider responses x {weights[self.features.size - 1]:g}"
-        return words if self.products is None else f"{words}, products x {weights[-1]:g}"
+    def describe_weighting(self) -> str:
+        """Say how much features were allowed to count."""
+        words = f"earlier and wider responses x {self.weighting[self.features.size - 1]:g}"
+        return words if self.products is None else f"{words}, products x {self.weighting[-1]:g}"
 
     def forward(self, eeg: Tensor) -> Tensor:
         """EEG (batch, context + T, channel, frequency) -> volumes (batch, T, x, y, z)."""
@@ -151,10 +154,11 @@ class RidgeRegression(nn.Module):
 
     @torch.no_grad()
     def take(self, solution: RidgeSolution) -> None:
-        """Take weights and penalty."""
+        """Take weights, and what was chosen."""
         self.coefficients.copy_(solution.coefficients)
         self.intercept.copy_(solution.intercept)
         self.penalty.fill_(solution.penalty)
+        self.weighting.copy_(solution.weighting)
 
 
 def shape_weightings(features: EegFeatures) -> list[Tensor]:

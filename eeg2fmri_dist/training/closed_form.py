@@ -93,7 +93,7 @@ def fit_in_closed_form(
         logger.info(
             "chosen by validation subjects: penalty %.3g, %s",
             solution.penalty,
-            model.describe_weighting(solution.weighting),
+            model.describe_weighting(),
         )
         made = OneEpoch(fit.config, store, fit.data, model, ranks, device)
         penalty = {"ridge/penalty": solution.penalty}

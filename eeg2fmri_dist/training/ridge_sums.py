@@ -49,10 +49,16 @@ def add_predictions(
     data: WindowData,
     number: int,
 ) -> None:
-    """Add what a fitted model predicts for a segment, as volumes (n, x, y, z) are encoded."""
+    """Add what a fitted model predicts for a segment, as volumes (n, x, y, z) are encoded.
+
+    Features count as they did when the model was fitted: what many of them could explain alike is
+    explained by the same ones.
+    """
     features = segment_features(model, data, number)
     blocks = features.split(_VOLUMES_PER_BLOCK)
-    sums.add_recording(features, (encode(model.from_features(block)) for block in blocks))
+    sums.add_recording(
+        features * model.weighting, (encode(model.from_features(block)) for block in blocks)
+    )
 
 
 @torch.no_grad()

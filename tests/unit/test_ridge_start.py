@@ -60,7 +60,9 @@ def ridge(store, parts):
 
 def fit_ridge(store, parts, **options):
     model = make_ridge(store, CONTEXT, RidgeConfig(**options))
-    model.take(solve_ridge(sum_recordings(model, parts[0]), sum_recordings(model, parts[1])))
+    sums = (sum_recordings(model, part) for part in parts[:2])
+    weighting = 1 if model.products else 0  # not all features alike, and all of them in use
+    model.take(solve_ridge(*sums, [model.weightings()[weighting]]))
     return model.eval()
 
 
@@ -79,6 +81,19 @@ def predictions(model, ridge, data):
     """Volumes of the Transformer, which feeds its tokens back, and of ridge."""
     eeg = torch.from_numpy(data.segment("eeg", 0))[None]
     return model.generate_volumes(eeg, VOLUMES)[0], ridge(eeg)[0]
+
+
+def test_few_volumes_do_not_matter_where_tokens_are_linear(store, parts):
+    """With fewer volumes than features, more than one set of weights would fit them."""
+    few = Segment(0, 0, 30)
+    config = parts[0].config
+    scaling = fit_scaling(store, [few], config)
+    short = [WindowData(store, [few], config, scaling), *parts[1:]]
+    ridge = fit_ridge(store, short)
+    assert ridge.num_features > 2 * 30
+    model = started(store, short, ridge, "components")
+    ours, theirs = predictions(model, ridge, parts[2])
+    torch.testing.assert_close(ours, model.tokeniser(theirs), rtol=1e-3, atol=1e-4)
 
 
 def test_with_components_it_predicts_what_ridge_does_projected_onto_them(store, parts, ridge):
@@ -103,7 +118,7 @@ def test_with_a_cae_the_skip_is_fitted_to_the_tokens_of_what_ridge_predicts(stor
     with torch.no_grad():
         for number in range(2):
             eeg = torch.from_numpy(parts[0].segment("eeg", number))[None]
-            features.append(ridge.band_features(eeg)[0, CONTEXT:].double().numpy())
+            features.append((ridge.band_features(eeg)[0, CONTEXT:] * ridge.weighting).numpy())
             tokens.append(model.encode_volumes(ridge(eeg))[0].double().numpy())
     penalty = np.sqrt(SHARE_OF_PENALTY * float(ridge.penalty)) * np.eye(features[0].shape[1])
     x = np.concatenate([*(part - part.mean(0) for part in features), penalty])
@@ -111,7 +126,7 @@ def test_with_a_cae_the_skip_is_fitted_to_the_tokens_of_what_ridge_predicts(stor
     weights = np.linalg.lstsq(x, np.pad(y, ((0, len(penalty)), (0, 0))), rcond=None)[0]
     eeg = torch.from_numpy(parts[2].segment("eeg", 0))[None]
     with torch.no_grad():
-        new = ridge.band_features(eeg)[0, CONTEXT:].double().numpy()
+        new = (ridge.band_features(eeg)[0, CONTEXT:] * ridge.weighting).numpy()
         ours = model.eeg_to_tokens.generate(eeg, VOLUMES)[0].numpy()
     means = np.mean(tokens, axis=(0, 1)), np.mean(features, axis=(0, 1))
     np.testing.assert_allclose(ours, means[0] + (new - means[1]) @ weights, rtol=1e-3, atol=1e-4)
