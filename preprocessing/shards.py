@@ -15,7 +15,7 @@ from preprocessing.recordings import Recording
 from preprocessing.sources import FileState, file_state, source_states
 
 # Raise it when a change of the code changes what shards contain: all are then computed again.
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 
 
 @dataclass(frozen=True)

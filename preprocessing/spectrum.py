@@ -46,8 +46,8 @@ def place_windows(
     """First samples of windows whose middles are spread evenly over each volume.
 
     Windows reach into the volumes before and after, so that the EEG at the edge of a volume counts
-    as much as that in its middle: BOLD follows all of it. Those that would reach out of the signal
-    are moved to its edge.
+    as much as that in its middle: BOLD follows all of it. Where they would reach out of the signal,
+    those of that volume are spread evenly over what is there.
 
     Parameters
     ----------
@@ -66,10 +66,13 @@ def place_windows(
     -------
     array (volume, window) of int64
     """
-    shares = (np.arange(n_windows) + 0.5) / n_windows
-    starts = onsets[:, None] + volume_samples * shares - length / 2
+    ends = np.array([0.5, n_windows - 0.5]) / n_windows
+    first, last = (onsets[:, None] + volume_samples * ends - length / 2).T.clip(
+        0, n_samples - length
+    )
+    starts = np.linspace(first, last, n_windows, axis=1)
     # 1e-6 keeps rounding errors of whole numbers from moving a window by a sample.
-    return np.ceil(starts - 1e-6).astype(np.int64).clip(0, n_samples - length)
+    return np.ceil(starts - 1e-6).astype(np.int64)
 
 
 class PowerSpectrum:

@@ -24,11 +24,11 @@ def sine(frequency_hz, amplitude, sfreq_hz, duration_s=2.16, phase=0.3):
 
 
 def test_windows_follow_each_other_evenly_across_volumes():
-    starts = place_windows(2160.0 * np.arange(3), 2160.0, 1000, 12, 3 * 2160).ravel()
-    inside = slice(3, -3)  # the others would reach out of the signal
-    np.testing.assert_array_equal(starts[inside], -410 + 180 * np.arange(36)[inside])
-    np.testing.assert_array_equal(starts[:3], 0)
-    np.testing.assert_array_equal(starts[-3:], 5480)
+    starts = place_windows(2160.0 * np.arange(3), 2160.0, 1000, 12, 3 * 2160)
+    np.testing.assert_array_equal(starts[1], -410 + 180 * np.arange(12, 24))
+    # Those of the first and the last volume would reach out of the signal.
+    np.testing.assert_array_equal(starts[0], np.ceil(np.linspace(0, 1570, 12)))
+    np.testing.assert_array_equal(starts[2], np.ceil(np.linspace(3910, 5480, 12)))
 
 
 @given(

@@ -180,10 +180,11 @@ def test_each_channel_for_itself_is_mne(folder):
     expected = mne.preprocessing.apply_pca_obs(
         raw, picks="eeg", qrs_times=beats / 250 + 0.21, n_components=3, verbose="error"
     )
-    volume = 1e6 * expected.get_data()[:, 10 * 540 : 11 * 540]
-    windows = np.rint(np.linspace(0, 290, 11)).astype(int)
+    signal = 1e6 * expected.get_data()
+    middles = 540 * (10 + (np.arange(11) + 0.5) / 11)  # of the windows of the eleventh volume
+    windows = np.ceil(middles - 125).astype(int)
     spectra = [
-        welch(volume[:, at : at + 250], 250, nperseg=250, detrend=False)[1] for at in windows
+        welch(signal[:, at : at + 250], 250, nperseg=250, detrend=False)[1] for at in windows
     ]
     np.testing.assert_allclose(got.power[5], np.mean(spectra, axis=0)[:, 1:31], rtol=0.05)
 
