@@ -12,7 +12,8 @@ from eeg2fmri_dist.config.evaluate import ExportConfig
 from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.evaluation.recorded import METRICS, Standing, find_standing, weights_fact
 from eeg2fmri_dist.evaluation.report import MODELS, format_score, to_json
-from eeg2fmri_dist.evaluation.results import ORIGINS, SCORES
+from eeg2fmri_dist.evaluation.results import ORIGINS
+from eeg2fmri_dist.evaluation.score_rows import SCORES
 from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model, save_model
 from eeg2fmri_dist.files import replacing, write_json, write_text
 from eeg2fmri_dist.models.build import count_parameters

@@ -15,8 +15,8 @@ from eeg2fmri_dist.evaluation.results import (
     Origin,
     ReportInput,
     RunSection,
-    ScoreRow,
 )
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import RegionTest, subject_interval
 
 SUBJECTS = ("43", "48", "49", "50")

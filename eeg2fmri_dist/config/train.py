@@ -144,6 +144,12 @@ class OptimisationConfig(Schema):
         description="best model on validation subjects: lowest free-running loss, or highest "
         "temporal correlation of regional means",
     )
+    start_margin: float = Field(
+        1.0,
+        ge=0,
+        description="a model that starts at ridge regression leaves its start only for a gain of "
+        "more than so many standard errors (paired, over validation subjects); 0 = for any gain",
+    )
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     validation_windows: int | None = Field(
         None, ge=1, description="at most so many windows per recording in a validation; null = all"

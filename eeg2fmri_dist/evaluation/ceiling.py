@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.evaluation.results import ScoreRow
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording
 from eeg2fmri_dist.store import Layout
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from eeg2fmri_dist.evaluation.recorded import WEIGHTS_FACT, Standing, read_report
 from eeg2fmri_dist.evaluation.report import run_title
-from eeg2fmri_dist.evaluation.results import DataFacts, ScoreRow, gain
+from eeg2fmri_dist.evaluation.results import DataFacts
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import Interval
 
 PAIRED_SCORES = ("r_region", "r_voxel", "fc_similarity", "psnr_peer_db")

@@ -19,7 +19,8 @@ from eeg2fmri_dist.evaluation.comparison import (
 )
 from eeg2fmri_dist.evaluation.drawing import drawing, svg
 from eeg2fmri_dist.evaluation.report import format_p, format_score, without_nonfinite
-from eeg2fmri_dist.evaluation.results import SCORES, Curve, Figure, ScoreRow
+from eeg2fmri_dist.evaluation.results import Curve, Figure
+from eeg2fmri_dist.evaluation.score_rows import SCORES, ScoreRow
 from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.files import write_json, write_text
 from eeg2fmri_dist.plot_style import BLUE, GREEN, INK, ORANGE, RED

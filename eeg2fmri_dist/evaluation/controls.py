@@ -11,7 +11,7 @@ import torch
 
 from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.evaluation import baselines
-from eeg2fmri_dist.evaluation.results import ScoreRow
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
 from eeg2fmri_dist.evaluation.timing import future_share, middle
 from eeg2fmri_dist.export import TrainedModel

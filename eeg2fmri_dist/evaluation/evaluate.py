@@ -36,9 +36,9 @@ from eeg2fmri_dist.evaluation.results import (
     FigureGroup,
     ReportInput,
     RunSection,
-    ScoreRow,
 )
 from eeg2fmri_dist.evaluation.ridge_control import fit_ridge_control
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import (
     TestRecording,
     TestSet,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow, gain
+from eeg2fmri_dist.evaluation.results import RunSection
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import Interval
 
 MAX_P = 0.05

@@ -17,7 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from eeg2fmri_dist.evaluation.results import Curve, Figure, ScoreRow
+from eeg2fmri_dist.evaluation.results import Curve, Figure
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.plot_style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, STYLE
 from eeg2fmri_dist.scores.networks import correlation_matrix, matrix_similarity
 from eeg2fmri_dist.scores.temporal import temporal_correlation

@@ -10,7 +10,8 @@ import numpy as np
 from eeg2fmri_dist.evaluation.drawing import drawing, png, svg
 from eeg2fmri_dist.evaluation.recorded import Standing
 from eeg2fmri_dist.evaluation.report import format_score, run_title
-from eeg2fmri_dist.evaluation.results import SCORES, Figure, ScoreRow
+from eeg2fmri_dist.evaluation.results import Figure
+from eeg2fmri_dist.evaluation.score_rows import SCORES, ScoreRow
 from eeg2fmri_dist.evaluation.slicer import Slicer
 from eeg2fmri_dist.evaluation.templates import render
 from eeg2fmri_dist.plot_style import BLUE

@@ -18,8 +18,8 @@ from eeg2fmri_dist.evaluation.results import (
     Origin,
     ReportInput,
     RunSection,
-    ScoreRow,
 )
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import Interval, RegionTest
 from eeg2fmri_dist.evaluation.verdict import Verdict, verdict
 

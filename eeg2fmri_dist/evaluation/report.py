@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.evaluation.results import (
-    SCORES,
     AdaptedScore,
     CalibratedScore,
     Curve,
     Figure,
     ReportInput,
     RunSection,
-    ScoreRow,
-    gain,
-    regional_gain,
 )
+from eeg2fmri_dist.evaluation.score_rows import SCORES, ScoreRow, gain, regional_gain
 from eeg2fmri_dist.evaluation.significance import (
     SMALLEST_BOOTSTRAP,
     Interval,

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
-from eeg2fmri_dist.evaluation.results import ScoreRow
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import (
     circular_shift_p,
     compare_regions,

@@ -12,7 +12,8 @@ from eeg2fmri_dist.config.model import EnsembleConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.network_figure import FEWEST_REGIONS, network_figure
-from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.results import Curve, FigureGroup, RunSection
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.spectra import spectra_figures
 from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.models.build import count_parameters

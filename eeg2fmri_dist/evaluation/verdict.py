@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from eeg2fmri_dist.evaluation.evidence import PSNR_MARGIN_DB, Evidence, gather_evidence
-from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow, gain
+from eeg2fmri_dist.evaluation.results import RunSection
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import MIN_SUBJECTS, Interval
 
 CLEAR_R = 0.1
@@ -354,8 +355,8 @@ def _at_its_start(run: RunSection) -> list[str]:
     if run.chosen_epoch != 0:
         return []
     return [
-        "These are the weights from before the first step, which no step of the training bettered "
-        "on validation subjects."
+        "These are the weights from before the first step, which no step of the training clearly "
+        "bettered on validation subjects."
     ]
 
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from eeg2fmri_dist.evaluation.results import ReportInput, ScoreRow
+from eeg2fmri_dist.evaluation.results import ReportInput
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.files import write_text
 
 _PLACES = ("model", "variant", "subject", "recording", "volume")

@@ -154,7 +154,7 @@ def folds_table(task: Folds) -> dict[str, dict[str, dict[str, Any]]]:
     ``low`` and ``high`` are the ends of the 95 % interval over subjects
     (`evaluation.results.score_interval`).
     """
-    from eeg2fmri_dist.evaluation.results import score_interval
+    from eeg2fmri_dist.evaluation.score_rows import score_interval
 
     return {
         label: {

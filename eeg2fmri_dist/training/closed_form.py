@@ -19,7 +19,7 @@ from eeg2fmri_dist.models.build import build_model, count_parameters
 from eeg2fmri_dist.models.least_squares import RidgeSolution, Sums, solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, band_average
 from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.runs import check_folder, claim_run
+from eeg2fmri_dist.runs import check_folder
 from eeg2fmri_dist.splits import PARTS, make_split
 from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
@@ -29,8 +29,7 @@ from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress
 from eeg2fmri_dist.training.model import make_card, number_targets, store_sizes
-from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.one_epoch import OneEpoch
+from eeg2fmri_dist.training.one_epoch import OneEpoch, recorded_run
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.ridge_sums import add_recording
 from eeg2fmri_dist.training.split_data import SplitData, open_data
@@ -82,12 +81,8 @@ def fit_in_closed_form(
         scaled = on_scale(config, scale)
         fits.append(_Fit(scaled, store, _open(scaled, store, ranks), model, ranks, stop, heartbeat))
         stop.agree()
-    if ranks.is_first:  # not before: what cannot be started must leave the folder free
-        claim_run(config, fingerprint_inputs(config))
-    fits[0].announce()
-    monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
-    monitor.start(0)
-    try:
+    with recorded_run(config, ranks, device) as monitor:
+        fits[0].announce()
         fit, solution = _choose([(fit, fit.solve()) for fit in fits])
         model.take(solution)
         logger.info(
@@ -100,8 +95,6 @@ def fit_in_closed_form(
         progress = made.score(monitor, stop, heartbeat, penalty)
         tried = {"penalties": solution.penalties, "validation_errors": solution.errors}
         made.save(make_card(fit.config, store, fit.data.split, None), progress, tried)
-    finally:
-        monitor.close()
     return progress
 
 

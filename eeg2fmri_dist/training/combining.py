@@ -15,7 +15,7 @@ from eeg2fmri_dist.export import ModelCard, TrainedModel
 from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.models.ensemble import Ensemble
 from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.runs import check_folder, claim_run
+from eeg2fmri_dist.runs import check_folder
 from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.eeg_scale import settle_eeg_scale
@@ -23,8 +23,7 @@ from eeg2fmri_dist.training.heartbeat import Heartbeat
 from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress
 from eeg2fmri_dist.training.model import load_member, make_card
-from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.one_epoch import OneEpoch
+from eeg2fmri_dist.training.one_epoch import OneEpoch, recorded_run
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.split_data import open_data
 
@@ -71,17 +70,11 @@ def combine_members(
     members = _load(settled, store)
     model = Ensemble([member.model for member in members]).to(device)
     card = make_card(settled, store, data.split, None)
-    if ranks.is_first:  # not before: what cannot be started must leave the folder free
-        claim_run(config, fingerprint_inputs(config))
-    logger.info("ensemble of %d: %s", len(members), ", ".join(map(str, _runs(config))))
-    monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
-    monitor.start(0)
-    try:
+    with recorded_run(config, ranks, device) as monitor:
+        logger.info("ensemble of %d: %s", len(members), ", ".join(map(str, _runs(config))))
         made = OneEpoch(settled, store, data, model, ranks, device)
         progress = made.score(monitor, stop, heartbeat, {})
         made.save(_with_members(card, members), progress, {"members": torch.tensor(len(members))})
-    finally:
-        monitor.close()
     return progress
 
 

@@ -28,7 +28,7 @@ from eeg2fmri_dist.training.objectives import Batch, Objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
 from eeg2fmri_dist.training.read_ahead import ReadAhead
 from eeg2fmri_dist.training.sharding import own_part
-from eeg2fmri_dist.training.validation import Validator
+from eeg2fmri_dist.training.validation import ValidationScores, Validator, is_clear_gain
 from eeg2fmri_dist.training.watchdog import Watchdog
 from eeg2fmri_dist.training.weights import ScoredModel
 
@@ -50,6 +50,9 @@ class Progress:
         Highest selection score so far.
     stale_validations : int
         Validations since then.
+    start_by_subject : dict of str to float
+        The selection score of each validation subject before the first step; empty where a model
+        starts at nothing worth keeping.
     loss_sum, loss_count : float
         Training losses of the running epoch.
     """
@@ -60,6 +63,7 @@ class Progress:
     stale_validations: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
+    start_by_subject: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -147,10 +151,11 @@ class Trainer:
         return at_ridge and self.progress.step == 0 and self.progress.best_score == -math.inf
 
     def score_start(self) -> None:
-        """Validate and save the model as it starts: it is the best until training betters it."""
+        """Validate and save the model as it starts: the best until training clearly betters it."""
         scores = self.validate()
-        self.note_score(self.validator.selection_score(scores))
-        self.monitor.epoch(0, 0, scores)
+        self.note_score(scores)
+        self.progress.start_by_subject = scores.selection_by_subject
+        self.monitor.epoch(0, 0, scores.means)
         zero_moments(self.engine)  # a checkpoint holds them
         self.save(is_best=True)
 
@@ -270,8 +275,8 @@ class Trainer:
         is_best = False
         if epoch % every == 0 or epoch == self.config.optimisation.epochs:
             validation = self.validate()
-            is_best = self.note_score(self.validator.selection_score(validation))
-            scores |= validation
+            is_best = self.note_score(validation)
+            scores |= validation.means
         self.progress.validated_epoch = epoch
         self.progress.loss_sum, self.progress.loss_count = 0.0, 0
         self.monitor.epoch(epoch, self.progress.step, scores)
@@ -281,19 +286,25 @@ class Trainer:
             self.save(is_best=is_best)
         self.stop.agree()
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> ValidationScores:
         """Score the model as it would be saved."""
         self.heartbeat.at(self.progress.step, "validating")
         scores = self.validator.score(self.scored.current(), self.stop, self.heartbeat)
         self.monitor.pictures(self.progress.step, self.validator.example)
         return scores
 
-    def note_score(self, score: float) -> bool:
-        """Compare a selection score with the best so far; return whether it is better."""
-        is_best = score > self.progress.best_score
-        self.progress.best_score = max(score, self.progress.best_score)
+    def note_score(self, scores: ValidationScores) -> bool:
+        """Compare with the best so far; return whether this is the best now."""
+        is_best = scores.selection > self.progress.best_score and self.leaves_start(scores)
+        if is_best:
+            self.progress.best_score = scores.selection
         self.progress.stale_validations = 0 if is_best else self.progress.stale_validations + 1
         return is_best
+
+    def leaves_start(self, scores: ValidationScores) -> bool:
+        """True unless the model's start was worth keeping and the gain over it is not clear."""
+        start, margin = self.progress.start_by_subject, self.config.optimisation.start_margin
+        return not start or is_clear_gain(scores.selection_by_subject, start, margin)
 
     def save_within_epoch(self) -> None:
         """Save between the ends of epochs, where that is asked for."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.export import ModelCard, save_model
 from eeg2fmri_dist.files import write_json
 from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.runs import claim_run
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.checkpoint import Checkpoints
 from eeg2fmri_dist.training.heartbeat import Heartbeat
+from eeg2fmri_dist.training.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.loop import Progress
 from eeg2fmri_dist.training.manifest import STATE, WEIGHTS, training_file
 from eeg2fmri_dist.training.model import store_regions
@@ -24,6 +27,36 @@ from eeg2fmri_dist.training.objectives import make_objective
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.split_data import SplitData
 from eeg2fmri_dist.training.validation import Validator
+
+
+@contextmanager
+def recorded_run(config: TrainConfig, ranks: Ranks, device: torch.device) -> Iterator[Monitor]:
+    """Claim the run folder and log into it.
+
+    Enter it late: what cannot be started must leave the folder free.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What was asked for, before anything was settled.
+    ranks : Ranks
+        This process among the others.
+    device : torch.device
+        Of the model.
+
+    Yields
+    ------
+    Monitor
+        Started; it is closed in the end.
+    """
+    if ranks.is_first:
+        claim_run(config, fingerprint_inputs(config))
+    monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
+    monitor.start(0)
+    try:
+        yield monitor
+    finally:
+        monitor.close()
 
 
 @dataclass(frozen=True)
@@ -58,7 +91,7 @@ class OneEpoch:
         monitor: Monitor,
         stop: StopRequest,
         heartbeat: Heartbeat,
-        also: Mapping[str, float],
+        also: dict[str, float],
     ) -> Progress:
         """Score validation subjects, as of any other model, and log it.
 
@@ -70,7 +103,7 @@ class OneEpoch:
             Listening for signals.
         heartbeat : Heartbeat
             Told of every recording.
-        also : mapping of str to float
+        also : dict of str to float
             Logged beside the scores.
 
         Raises
@@ -91,12 +124,11 @@ class OneEpoch:
             self.device,
         )
         scores = validator.score(objective.to(self.device).eval(), stop, heartbeat)
-        best = validator.selection_score(scores)
-        scores.update(also)
+        logged = scores.means | also
         monitor.pictures(1, validator.example)
-        monitor.epoch(1, 1, scores)
-        monitor.hparams(config.model_dump(mode="json"), scores)
-        return Progress(step=1, validated_epoch=1, best_score=best)
+        monitor.epoch(1, 1, logged)
+        monitor.hparams(config.model_dump(mode="json"), logged)
+        return Progress(step=1, validated_epoch=1, best_score=scores.selection)
 
     def save(self, card: ModelCard, progress: Progress, also: Mapping[str, Tensor]) -> None:
         """Write the one checkpoint.

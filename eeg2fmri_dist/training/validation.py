@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,43 @@ from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_wi
 from eeg2fmri_dist.training.preemption import StopRequest
 
 _IMAGE_SCORES_EVERY = 10
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """What one validation found.
+
+    Attributes
+    ----------
+    means : dict of str to float
+        Scores over recordings by name, such as ``validation/loss``.
+    selection : float
+        The number whose highest value is the best model.
+    selection_by_subject : dict of str to float
+        The same of each validation subject.
+    """
+
+    means: dict[str, float]
+    selection: float
+    selection_by_subject: dict[str, float]
+
+
+def is_clear_gain(after: Mapping[str, float], before: Mapping[str, float], margin: float) -> bool:
+    """Whether subjects gain, on average, more than a multiple of the gain's standard error.
+
+    The one-standard-error rule of model selection (Hastie, Tibshirani and Friedman, The Elements
+    of Statistical Learning, 7.10), on paired differences.
+
+    Parameters
+    ----------
+    after, before : mapping of str to float
+        Scores of the same subjects.
+    margin : float
+        How many standard errors. A single subject has none: there every gain is clear.
+    """
+    gains = np.array([after[subject] - before[subject] for subject in before])
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return bool(gains.mean() > margin * error)
 
 
 @dataclass(frozen=True)
@@ -80,33 +119,56 @@ class Validator:
 
     def score(
         self, objective: Objective, stop: StopRequest, heartbeat: Heartbeat
-    ) -> dict[str, float]:
-        """Return mean scores by name, such as ``validation/loss`` (collective).
+    ) -> ValidationScores:
+        """Score both parts (collective).
 
         Raises
         ------
         StopAskedError
             If a rank was asked to stop, after at most one recording.
         """
-        scores = {}
-        for part, (data, chosen) in self._parts.items():
-            segments = list(range(len(data.lengths))) if chosen is None else chosen
-            rows: list[dict[str, float]] = []
-            for first in range(0, len(segments), self._ranks.world_size):
-                own = segments[first : first + self._ranks.world_size][self._ranks.rank :][:1]
-                rows += [self._score_segment(objective, data, segment) for segment in own]
-                heartbeat.note_progress()
-                stop.agree()
-            gathered = [row for rank_rows in share_objects(rows) for row in rank_rows]
-            for name in gathered[0]:
-                scores[f"{part}/{name}"] = float(np.mean([row[name] for row in gathered]))
-        return scores
+        rows = {
+            part: self._score_segments(objective, data, chosen, stop, heartbeat)
+            for part, (data, chosen) in self._parts.items()
+        }
+        means = {
+            f"{part}/{name}": float(np.mean([row[name] for row in of_part]))
+            for part, of_part in rows.items()
+            for name in of_part[0]
+        }
+        by_subject = self._selection_by_subject(rows["validation"])
+        return ValidationScores(means, self._selection(means, "validation/"), by_subject)
 
-    def selection_score(self, scores: dict[str, float]) -> float:
-        """Return the number whose highest value is the best model."""
-        if self._optimisation.select_by == "loss":
-            return -scores["validation/loss"]
-        return scores["validation/r_region"]
+    def _selection(self, scores: Mapping[str, float], prefix: str = "") -> float:
+        by_loss = self._optimisation.select_by == "loss"
+        return -scores[f"{prefix}loss"] if by_loss else scores[f"{prefix}r_region"]
+
+    def _selection_by_subject(self, rows: list[dict[str, float]]) -> dict[str, float]:
+        data, _ = self._parts["validation"]
+        of_subject = defaultdict(list)
+        for segment, row in zip(data.segments, rows, strict=True):
+            subject = data.store.recordings[segment.recording].subject
+            of_subject[subject].append(self._selection(row))
+        return {subject: float(np.mean(found)) for subject, found in of_subject.items()}
+
+    def _score_segments(
+        self,
+        objective: Objective,
+        data: WindowData,
+        chosen: list[int] | None,
+        stop: StopRequest,
+        heartbeat: Heartbeat,
+    ) -> list[dict[str, float]]:
+        """Scores of each segment, in their order; each rank computes its own."""
+        segments = list(range(len(data.lengths))) if chosen is None else chosen
+        own: dict[int, dict[str, float]] = {}
+        for first in range(0, len(segments), self._ranks.world_size):
+            for segment in segments[first : first + self._ranks.world_size][self._ranks.rank :][:1]:
+                own[segment] = self._score_segment(objective, data, segment)
+            heartbeat.note_progress()
+            stop.agree()
+        gathered = {segment: row for part in share_objects(own) for segment, row in part.items()}
+        return [gathered[segment] for segment in segments]
 
     def _score_segment(
         self, objective: Objective, data: WindowData, segment: int

@@ -208,7 +208,7 @@ def test_the_best_checkpoint_scores_what_its_validation_scored(folder, undisturb
     span = entry.first_sample, entry.first_sample + entry.n_samples
     regions = store_regions(store)
     series = [
-        detrend(regional_means(volumes, regions.labels, len(regions)), 1)
+        detrend(regional_means(volumes, regions.labels, len(regions)), trained.data.detrend_order)
         for volumes in (predict_bold(trained, store.eeg(*span)), store.bold(*span))
     ]
     logged = [json.loads(li) for li in (undisturbed_transformer / "log.jsonl").open()]

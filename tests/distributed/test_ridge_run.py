@@ -181,6 +181,16 @@ def test_a_transformer_starts_at_the_score_of_ridge_and_is_left_only_for_a_bette
     )
 
 
+@pytest.mark.parametrize(("margin", "leaves"), [(0, True), (1e6, False)])
+def test_a_start_is_left_for_a_gain_above_the_margin(folder, run, margin, leaves):
+    name = f"margin-{margin:g}"
+    run_ranks(start_at_ridge(folder, run, name, f"optimisation.start_margin={margin}"), 1)
+    scores = scores_by_epoch(folder / name)
+    assert max(scores) > scores[0]
+    chosen = load_model(resolve_weights(folder / name, "best")).card.epoch
+    assert chosen == (np.argmax(scores) if leaves else 0)
+
+
 @pytest.mark.faults
 def test_a_run_that_is_stopped_at_its_start_goes_on_from_there(folder, run):
     processes = start_ranks(start_at_ridge(folder, run, "stopped"), 2)
@@ -188,8 +198,8 @@ def test_a_run_that_is_stopped_at_its_start_goes_on_from_there(folder, run):
     processes[1].send_signal(signal.SIGTERM)
     codes, output = finish(processes)
     assert codes == [75, 75], output
-    assert "resumed from" in run_ranks(start_at_ridge(folder, run, "stopped"), 1)
-    run_ranks(start_at_ridge(folder, run, "undisturbed"), 1)
+    assert "resumed from" in run_ranks(start_at_ridge(folder, run, "stopped"), 2)
+    run_ranks(start_at_ridge(folder, run, "undisturbed"), 2)
     scores = [scores_by_epoch(folder / name) for name in ("stopped", "undisturbed")]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 

@@ -9,7 +9,8 @@ from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, regions_on_grid, with_explained
 from eeg2fmri_dist.evaluation.regional import against_truth
-from eeg2fmri_dist.evaluation.results import RunSection, ScoreRow
+from eeg2fmri_dist.evaluation.results import RunSection
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import read_test_set
 from eeg2fmri_dist.evaluation.verdict import verdict
 from eeg2fmri_dist.scores.networks import regional_means

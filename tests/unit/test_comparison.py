@@ -13,7 +13,8 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation.comparison import compare
 from eeg2fmri_dist.evaluation.comparison_page import render_html, write_comparison
 from eeg2fmri_dist.evaluation.report import write_report
-from eeg2fmri_dist.evaluation.results import Curve, ScoreRow
+from eeg2fmri_dist.evaluation.results import Curve
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import subject_interval
 
 TEN = tuple(f"{number:02d}" for number in range(10))

@@ -15,7 +15,8 @@ from reports import SUBJECTS, make_report, row, run
 from eeg2fmri_dist.evaluation import figures
 from eeg2fmri_dist.evaluation.recorded import read_report
 from eeg2fmri_dist.evaluation.report import render_html, to_json, write_report
-from eeg2fmri_dist.evaluation.results import Origin, ReportInput, ScoreRow
+from eeg2fmri_dist.evaluation.results import Origin, ReportInput
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.verdict import Finding, verdict
 
 

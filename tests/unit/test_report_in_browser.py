@@ -9,7 +9,7 @@ from reports import make_report, row, run
 
 from eeg2fmri_dist.evaluation.baselines import BASELINES
 from eeg2fmri_dist.evaluation.report import render_html
-from eeg2fmri_dist.evaluation.results import SCORES, VARIANTS
+from eeg2fmri_dist.evaluation.score_rows import SCORES, VARIANTS
 
 WIDTHS = (400, 800, 1200)
 

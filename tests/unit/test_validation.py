@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from stores import make_store
 from torch import nn
 
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.models.hrf import canonical_hrf
 from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.model import store_regions
 from eeg2fmri_dist.training.objectives import Objective
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.split_data import open_data
-from eeg2fmri_dist.training.validation import Validator
+from eeg2fmri_dist.training.validation import Validator, is_clear_gain
 
 ALONE = Ranks(0, 1, 0, 1, "alone")
 CONTEXT = 12
@@ -72,13 +74,45 @@ def scores_of(kind, config):
 
 
 def test_a_mean_image_loses_nothing_by_shuffled_eeg_and_does_not_change(config):
-    scores = scores_of(MeanImage, config)
+    scores = scores_of(MeanImage, config).means
     assert scores["validation/shuffled_gap"] == 0
     assert scores["validation/std_ratio"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_model_that_follows_the_eeg_loses_its_score_with_the_eeg(config):
-    scores = scores_of(AlphaThroughHrf, config)
+    scores = scores_of(AlphaThroughHrf, config).means
     assert scores["validation/r_region"] > 0.3
     assert scores["validation/shuffled_gap"] > 0.3
     assert 0.05 < scores["validation/std_ratio"] < 3
+
+
+@pytest.mark.parametrize("select_by", ["r_region", "loss"])
+def test_each_validation_subject_has_a_selection_score(config, select_by):
+    chosen = config.optimisation.model_copy(update={"select_by": select_by})
+    found = scores_of(AlphaThroughHrf, config.model_copy(update={"optimisation": chosen}))
+    sign = -1 if select_by == "loss" else 1
+    assert found.selection == sign * found.means[f"validation/{select_by}"]
+    store = Store(config.store)
+    parts = make_split(store.recordings, config.split)
+    subjects = {store.recordings[segment.recording].subject for segment in parts.validation}
+    assert set(found.selection_by_subject) == subjects
+    assert np.mean(list(found.selection_by_subject.values())) == pytest.approx(found.selection)
+
+
+def test_a_gain_is_clear_where_it_exceeds_its_standard_error():
+    """The paired t statistic says the same (SciPy)."""
+    rng = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(200):
+        before = {f"{n:02}": r for n, r in enumerate(rng.normal(0.4, 0.1, 4))}
+        after = {subject: r + rng.normal(0.003, 0.01) for subject, r in before.items()}
+        t = stats.ttest_rel([after[s] for s in before], list(before.values())).statistic
+        verdicts.append(is_clear_gain(after, before, 1.0))
+        assert verdicts[-1] == (t > 1.0)
+        assert is_clear_gain(after, before, 0.0) == (t > 0)
+    assert 20 < sum(verdicts) < 180
+
+
+def test_with_one_validation_subject_every_gain_is_clear():
+    assert is_clear_gain({"01": 0.31}, {"01": 0.30}, 1.0)
+    assert not is_clear_gain({"01": 0.30}, {"01": 0.30}, 1.0)
