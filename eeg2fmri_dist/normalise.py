@@ -4,7 +4,8 @@ Two kinds of BOLD target. ``voxelwise``: each voxel's time course of a recording
 polynomial trend, in units of its own standard deviation. ``global`` (Bruno et al., JHJA 3(1),
 2025): all volumes with one mean and one deviation, so that anatomy is nearly all of the variance.
 
-Whatever is fitted over several recordings is fitted on training recordings only.
+Whatever is fitted over several recordings is fitted on training recordings only. Volumes are 0
+outside the store's mask, so sums are taken inside it.
 """
 
 from __future__ import annotations
@@ -95,22 +96,59 @@ class Trend:
 
 def fit_trend(store: Store, segment: Segment, order: int) -> Trend:
     """Fit the polynomial of one segment's voxels in one pass, a block of volumes at a time."""
-    length = segment.stop - segment.start
-    basis = polynomial_basis(length, order)
-    coefficients = np.zeros((basis.shape[1], *store.grid))
-    squares = np.zeros(store.grid)
+    return _trend(_sum_volumes(store, segment, order))
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What one pass over a recording's volumes leaves; voxels are those of the mask.
+
+    `squares` and the rows of `coefficients`, of (order + 1, voxel), are in float64.
+    """
+
+    mask: np.ndarray
+    basis: np.ndarray
+    coefficients: np.ndarray
+    squares: np.ndarray
+    lowest: float
+    highest: float
+
+    @property
+    def total(self) -> np.ndarray:
+        """Sum over volumes, (voxel,)."""
+        return self.coefficients[0] * np.sqrt(len(self.basis))
+
+    def on_grid(self, values: np.ndarray) -> np.ndarray:
+        """Put values (..., voxel) onto the grid as float32, 0 outside the mask."""
+        grid = np.zeros((*values.shape[:-1], *self.mask.shape), np.float32)
+        grid[..., self.mask] = values
+        return grid
+
+
+def _sum_volumes(store: Store, segment: Segment, order: int) -> _Sums:
+    mask = store.layout.mask.astype(bool)
+    inside = np.flatnonzero(mask)
+    basis = polynomial_basis(segment.stop - segment.start, order)
+    coefficients, squares = np.zeros((basis.shape[1], len(inside))), np.zeros(len(inside))
+    lowest, highest = np.inf, -np.inf
     for start, bold in _blocks(store, segment):
-        coefficients += np.tensordot(basis[start : start + len(bold)].T, bold, axes=1)
-        squares += np.einsum("txyz,txyz->xyz", bold, bold, dtype=np.float64)
-    left = np.maximum(squares - (coefficients**2).sum(axis=0), 0.0)
+        series = bold.reshape(len(bold), -1)[:, inside].astype(np.float64)
+        coefficients += basis[start : start + len(bold)].T @ series
+        squares += np.einsum("tv,tv->v", series, series)
+        lowest, highest = min(lowest, float(bold.min())), max(highest, float(bold.max()))
+    return _Sums(mask, basis, coefficients, squares, lowest, highest)
+
+
+def _trend(sums: _Sums) -> Trend:
+    length = len(sums.basis)
+    left = np.maximum(sums.squares - (sums.coefficients**2).sum(axis=0), 0.0)
     # Below this the difference of two large sums is rounding noise of a constant voxel.
-    std = np.sqrt(np.where(left > 1e-9 * squares, left, 0.0) / length)
-    mean = coefficients[0] / np.sqrt(length)
+    std = np.sqrt(np.where(left > 1e-9 * sums.squares, left, 0.0) / length)
     return Trend(
-        basis.astype(np.float32),
-        coefficients.astype(np.float32),
-        mean.astype(np.float32),
-        std.astype(np.float32),
+        sums.basis.astype(np.float32),
+        sums.on_grid(sums.coefficients),
+        sums.on_grid(sums.total / length),
+        sums.on_grid(std),
     )
 
 
@@ -124,31 +162,28 @@ def polynomial_basis(length: int, order: int) -> np.ndarray:
 
 def fit_scaling(store: Store, segments: Sequence[Segment], config: DataConfig) -> Scaling:
     """Fit on the training segments what several recordings share."""
-    count, total, squares = 0, np.zeros(store.grid), 0.0
-    within = 0.0
+    total = np.zeros(int(store.layout.mask.sum()))
+    count, squares, within = 0, 0.0, 0.0
     lowest, highest = np.inf, -np.inf
     fractions = []
     for segment in segments:
-        trend = fit_trend(store, segment, config.detrend_order)
+        sums = _sum_volumes(store, segment, config.detrend_order)
+        trend, length = _trend(sums), len(sums.basis)
         fractions.append(_ratio(trend.std, trend.mean))
-        length = segment.stop - segment.start
-        recording_total, recording_squares = np.zeros(store.grid), 0.0
-        for _, bold in _blocks(store, segment):
-            recording_total += bold.sum(axis=0, dtype=np.float64)
-            recording_squares += float(np.square(bold, dtype=np.float64).sum())
-            lowest, highest = min(lowest, float(bold.min())), max(highest, float(bold.max()))
-        within += recording_squares - float((recording_total**2).sum()) / length
-        count, total, squares = count + length, total + recording_total, squares + recording_squares
-    values = count * total.size
+        of_recording = float(sums.squares.sum())
+        count, total, squares = count + length, total + sums.total, squares + of_recording
+        within += of_recording - float((sums.total**2).sum()) / length
+        lowest, highest = min(lowest, sums.lowest), max(highest, sums.highest)
+    values = count * sums.mask.size
     mean = float(total.sum()) / values
     variance = squares / values - mean**2
     eeg_mean, eeg_std = _eeg_statistics(store, segments, config)
     return Scaling(
-        reference=(total / count).astype(np.float32),
+        reference=sums.on_grid(total / count),
         fraction=np.mean(fractions, axis=0).astype(np.float32),
         bold_mean=mean,
         bold_std=float(np.sqrt(variance)),
-        temporal_share=float(within / values / variance),
+        temporal_share=within / values / variance,
         bold_min=lowest,
         bold_max=highest,
         eeg_mean=eeg_mean,
