@@ -4,8 +4,9 @@
 #   slurm/pipeline.sh configs/preprocess/noddi.yaml configs/train/{cae,transformer,unet}.yaml \
 #       configs/evaluate/default.yaml
 #
-# Any stage may be left out. A config belongs to the stage whose verb accepts it. A training whose
-# tokeniser is the run folder of another one waits for that one, the others run side by side.
+# Any stage may be left out. A config belongs to the stage whose verb accepts it. A training that names
+# the run folder of another one (tokeniser, model.skip_from, model.members) waits for that one, the
+# others run side by side.
 # Options of sbatch for each stage are in site.env.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,11 +32,6 @@ submit_on_cpus() {
         [ -z "$CPU_PARTITION" ] || export SBATCH_PARTITION=$CPU_PARTITION
         submit "$@"
     )
-}
-
-# Print a top-level value of a resolved training config.
-value_of() {
-    sed -n "s/^$1: //p" <<<"$2"
 }
 
 announce() {
@@ -64,36 +60,48 @@ for config in ${preprocess[@]+"${preprocess[@]}"}; do
     stores+=${stores:+:}$id
 done
 
-declare -A output_of=() tokeniser_of=() job_of=()
+declare -A values_of=() output_of=() job_of=()
 for config in ${train[@]+"${train[@]}"}; do
     resolved=$(${PYTHON} launch/train.py "$config" --print-config)
-    output_of[$config]=$(value_of output "$resolved")
-    tokeniser_of[$config]=$(value_of tokeniser "$resolved")
+    values_of[$config]=$(sed 's/^[- ]*//; s/^[a-z_]*: //' <<<"$resolved")
+    output_of[$config]=$(sed -n 's/^output: //p' <<<"$resolved")
 done
+
+# Print the jobs (ids joined by colons) of the trainings that one names; fail if one has none yet.
+jobs_before() {
+    local config=$1 other ids=
+    for other in "${train[@]}"; do
+        [ "$other" != "$config" ] || continue
+        grep -qxF -- "${output_of[$other]}" <<<"${values_of[$config]}" || continue
+        [ -n "${job_of[$other]:-}" ] || return 1
+        ids+=${ids:+:}${job_of[$other]}
+    done
+    echo "$ids"
+}
 
 trainings=
 submit_training() {
-    local config=$1 after=$2 id
-    id=$(submit "$after" "$TRAIN_OPTIONS" slurm/train.sbatch "$config")
-    announce train "$id" "$config" "$after"
-    job_of[${output_of[$config]}]=$id
-    trainings+=${trainings:+:}$id
+    local config=$1 after=$2
+    job_of[$config]=$(submit "$after" "$TRAIN_OPTIONS" slurm/train.sbatch "$config")
+    announce train "${job_of[$config]}" "$config" "$after"
+    trainings+=${trainings:+:}${job_of[$config]}
 }
 
-is_trained_here() {
-    local output
-    for output in ${output_of[@]+"${output_of[@]}"}; do
-        [ "$output" != "$1" ] || return 0
+pending=(${train[@]+"${train[@]}"})
+while [ ${#pending[@]} -gt 0 ]; do
+    waiting=()
+    for config in "${pending[@]}"; do
+        if after=$(jobs_before "$config"); then
+            submit_training "$config" "${after:-$stores}"
+        else
+            waiting+=("$config")
+        fi
     done
-    return 1
-}
-
-for config in ${train[@]+"${train[@]}"}; do
-    is_trained_here "${tokeniser_of[$config]}" || submit_training "$config" "$stores"
-done
-for config in ${train[@]+"${train[@]}"}; do
-    ! is_trained_here "${tokeniser_of[$config]}" ||
-        submit_training "$config" "${job_of[${tokeniser_of[$config]}]}"
+    if [ ${#waiting[@]} -eq ${#pending[@]} ]; then
+        echo "error: these trainings wait for each other: ${pending[*]}" >&2
+        exit 2
+    fi
+    pending=(${waiting[@]+"${waiting[@]}"})
 done
 
 for config in ${evaluate[@]+"${evaluate[@]}"}; do

@@ -73,7 +73,9 @@ class TransformerConfig(Schema):
     positions: Literal["relative", "sinusoidal"] = Field(
         "relative", description="learned bias per distance in TRs, or sinusoids as in the paper"
     )
-    causal_eeg: bool = Field(True, description="volume t sees no EEG later than its own TR")
+    causal_eeg: bool = Field(
+        True, description="volume t sees no EEG later than the windows of its own TR"
+    )
     attention_span: int | None = Field(
         None, ge=1, description="TRs that attention reaches back, its own included; null = all"
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
-from eeg2fmri_dist.config.schema import Schema, SubjectId
+from eeg2fmri_dist.config.schema import OffIsAWord, Schema, SubjectId
 
 BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
 
@@ -203,7 +203,7 @@ class BoldConfig(Schema):
     route: Literal["direct", "t1"] = Field(
         "direct",
         description="EPI -> template, or EPI -> T1 -> template for recordings that have a T1 and "
-        "where a gate accepts it (30 CPU seconds more, half a millimetre nearer)",
+        "where a gate accepts it (15 CPU seconds more, 0.3 to 0.5 mm nearer in simulated heads)",
     )
     seed: int = Field(0, ge=0, description="seed of the registration's random sampling")
     min_dice: float = Field(
@@ -217,7 +217,9 @@ class BoldConfig(Schema):
         description="six rigid parameters per volume go to the quality page and to /confounds of "
         "the store; correct: they are also taken out, within the same interpolation",
     )
-    slice_timing: Literal["off", "sidecar", "ascending", "descending", "interleaved"] = Field(
+    slice_timing: Annotated[
+        Literal["off", "sidecar", "ascending", "descending", "interleaved"], OffIsAWord
+    ] = Field(
         "off",
         description="shift each slice to the middle of its TR: its time from the BIDS sidecar, or "
         "from an order of equal steps (interleaved: slices 0, 2, 4, ... then 1, 3, 5, ...)",
@@ -258,7 +260,7 @@ class ClusterConfig(Schema):
         description="slurm, slurm-jobs, mpi: network interface of the scheduler, such as ib0; "
         "null = the one of the default route",
     )
-    dashboard: Literal["loopback", "network", "off"] = Field(
+    dashboard: Annotated[Literal["loopback", "network", "off"], OffIsAWord] = Field(
         "loopback",
         description="slurm, slurm-jobs, mpi: where Dask's web page listens (needs bokeh); loopback "
         "= for the scheduler's own machine, network = for everybody, without a password",

@@ -13,7 +13,13 @@ def _as_text(value: Any) -> Any:
     return str(value) if is_number else value
 
 
+def _as_word(value: Any) -> Any:
+    # YAML reads off as false.
+    return "off" if value is False else value
+
+
 SubjectId = Annotated[str, BeforeValidator(_as_text)]
+OffIsAWord = BeforeValidator(_as_word)
 
 
 class Schema(BaseModel):

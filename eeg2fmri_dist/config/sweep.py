@@ -109,8 +109,8 @@ class FoldsConfig(Schema):
     folds: int = Field(4, ge=2, description="k_fold: number of folds")
     models: dict[str, Path] = Field(
         min_length=1,
-        description="name -> training config; a transformer whose tokeniser is a run folder takes "
-        "the cae of the same fold",
+        description="name -> training config; one that names the run folder of another (tokeniser, "
+        "model.skip_from) takes that of the same fold",
     )
     scores: list[str] = Field(
         ["r_region", "r_voxel", "std_ratio", "psnr_paper_db", "ssim2d_paper"],

@@ -116,3 +116,36 @@ def test_what_waits_for_a_failed_stage_leaves_the_queue(slurm, tmp_path):
     assert slurm.wait_for_end(jobs["preprocess.yaml"])["ExitCode"] == "3:0"
     job = slurm.wait_for_end(jobs["cae.yaml"])
     assert job["JobState"] == "CANCELLED"
+
+
+def test_a_training_waits_for_those_whose_run_folders_it_names(slurm, tmp_path):
+    """Given in the wrong order; two of them wait for nothing."""
+    store = {"store": str(tmp_path / "store.h5")}
+    runs = {name: str(tmp_path / name) for name in ("ridge", "start", "both", "unet")}
+    shipped = f"{ROOT}/configs/train"
+    values = {
+        "both": {
+            "extends": f"{shipped}/ensemble.yaml",
+            "model": {"members": [runs["ridge"], runs["start"]]},
+        },
+        "start": {
+            "extends": f"{shipped}/transformer_from_ridge.yaml",
+            "model": {"skip_from": runs["ridge"]},
+        },
+        "ridge": {"extends": f"{shipped}/ridge_products.yaml"},
+        "unet": {"extends": f"{shipped}/unet.yaml"},
+    }
+    configs = []
+    for name, config in values.items():
+        configs.append(tmp_path / f"{name}.yaml")
+        configs[-1].write_text(yaml.safe_dump(config | store | {"output": runs[name]}))
+    jobs, printed = submit_all(slurm, tmp_path, *configs)
+    ids = {name: jobs[f"{name}.yaml"] for name in values}
+    after = {
+        os.path.basename(line.split()[2]).removesuffix(".yaml"): line.partition("(after ")[2]
+        for line in printed.partition("\n\n")[0].splitlines()[1:]
+    }
+    slurm.call("scancel", *ids.values())
+    assert after["ridge"] == after["unet"] == ""
+    assert after["start"] == f"{ids['ridge']})"
+    assert set(after["both"].rstrip(")").split(":")) == {ids["ridge"], ids["start"]}

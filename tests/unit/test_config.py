@@ -57,6 +57,16 @@ def test_help_explains_every_key(schema):
         assert is_variant or explained, f"no description: {line}"
 
 
+@pytest.mark.parametrize("key", ["cluster.dashboard", "bold.slice_timing"])
+def test_off_is_a_word(config_file, key):
+    """YAML reads it as false."""
+    section, name = key.split(".")
+    config = load_config(PreprocessConfig, config_file, [f"{key}=off"])
+    assert getattr(getattr(config, section), name) == "off"
+    with pytest.raises(ConfigError, match=name):
+        load_config(PreprocessConfig, config_file, [f"{key}=on"])
+
+
 def test_overrides_are_yaml_and_the_last_wins(config_file):
     config = load_config(
         PreprocessConfig, config_file, ["eeg.band_hz=[2, 20]", "drop_volumes=3", "drop_volumes=4"]
