@@ -142,11 +142,12 @@ def adapt(
         return known
     mask, reference = trained.mask.astype(bool), trained.scaling.reference
     share = _ratio(scan[:, mask], known.image[mask])
-    volumes = _scaled(predict_bold(trained, power, device), known, reference)
+    volumes = predict_bold(trained, power, device)
     predicted = _ratio(volumes[:, mask], reference[mask])
     step = fit_step(_features(trained, power), share - predicted, penalty)
     how = f"ridge regression on {n_volumes} volumes with EEG, penalty {penalty:g}"
-    return replace(known, step=step, adapted_by=how)
+    # Evaluations try the step on unscaled changes; it moves them towards the person itself.
+    return replace(known, step=step, adapted_by=how, scale=None)
 
 
 def around_scan(

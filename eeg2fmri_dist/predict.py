@@ -12,7 +12,7 @@ from eeg2fmri_dist.data import EegWindows
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.export import TrainedModel
 from eeg2fmri_dist.normalise import normalise_eeg, to_volumes
-from eeg2fmri_dist.training.objectives import Objective, make_objective
+from eeg2fmri_dist.training.objectives import Objective, counted_voxels, make_objective
 from eeg2fmri_dist.training.prediction import predict_in_blocks
 
 CPU = torch.device("cpu")
@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
 
 def objective_of(trained: TrainedModel, device: torch.device = CPU) -> Objective:
     """Return the objective around a trained model, in evaluation mode, on a device."""
-    mask = torch.from_numpy(trained.mask) if trained.data.normalise == "voxelwise" else None
-    return make_objective(trained.model, mask, OptimisationConfig()).to(device).eval()
+    counted = counted_voxels(trained.mask, trained.data)
+    return make_objective(trained.model, counted, OptimisationConfig()).to(device).eval()
 
 
 def predict_bold(
@@ -32,7 +32,7 @@ def predict_bold(
     Parameters
     ----------
     trained : TrainedModel
-        A Transformer, U-Net or ridge regression.
+        A Transformer, U-Net, ridge regression or ensemble.
     power : ndarray of shape (volume, channel, frequency)
         EEG features as in the store (uV^2).
     device : torch.device

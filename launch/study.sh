@@ -29,6 +29,7 @@ cat <<END
 
 Done. Open
   runs/study/curves/sweep.html             table, figure and all trials
-  runs/study/curves/learning_curves.json   the same numbers
+  runs/study/curves/learning_curves.md     the table alone
+  runs/study/curves/learning_curves.json   the same numbers and more
   runs/study/linear/oracle.json            what stands between ridge regression and the noise ceiling
 END

@@ -63,7 +63,7 @@ class ObjectiveConfig(Schema):
     )
     direction: Literal["maximize", "minimize"] = Field("maximize", description="which is better")
     value: Literal["best", "last"] = Field(
-        "best", description="of all validated epochs (as the kept checkpoint is), or of the last"
+        "best", description="the best of all validated epochs, or that of the last"
     )
 
 

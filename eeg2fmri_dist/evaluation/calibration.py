@@ -20,7 +20,7 @@ from eeg2fmri_dist.evaluation.controls import PredictWith
 from eeg2fmri_dist.evaluation.results import CalibratedScore
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
-from eeg2fmri_dist.normalise import Scaling, around
+from eeg2fmri_dist.normalise import around
 from eeg2fmri_dist.scores.metrics import psnr
 from eeg2fmri_dist.voxel_scale import voxel_scale
 
@@ -45,6 +45,7 @@ def usable_lengths(lengths: Sequence[int], test_set: TestSet) -> list[int]:
 
 def score_calibrated(
     predict: PredictWith,
+    fraction: np.ndarray,
     test_set: TestSet,
     lengths: Sequence[int],
     validation_set: TestSet | None = None,
@@ -56,6 +57,8 @@ def score_calibrated(
     predict : callable
         (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalised and
         passed through `change`.
+    fraction : ndarray of shape (x, y, z)
+        `Scaling.fraction` of the model: the size of the changes that it predicts.
     test_set : TestSet
         What is scored.
     lengths : sequence of int
@@ -72,9 +75,9 @@ def score_calibrated(
     first = max(lengths, default=0)
     chosen = dict.fromkeys(lengths, False)
     if validation_set is not None:
-        tried = _psnr_by_length(predict, validation_set, lengths, first)
+        tried = _psnr_by_length(predict, fraction, validation_set, lengths, first)
         chosen = {length: _is_better_scaled(rows) for length, rows in tried.items()}
-    found = _psnr_by_length(predict, test_set, lengths, first)
+    found = _psnr_by_length(predict, fraction, test_set, lengths, first)
     return [_score(length, found[length], chosen[length]) for length in lengths]
 
 
@@ -89,37 +92,43 @@ class _Psnr:
 
 
 def _psnr_by_length(
-    predict: PredictWith, scored: TestSet, lengths: Sequence[int], first: int
+    predict: PredictWith,
+    fraction: np.ndarray,
+    scored: TestSet,
+    lengths: Sequence[int],
+    first: int,
 ) -> dict[int, list[_Psnr]]:
     """Return length -> PSNR of each recording that is longer than the longest scan."""
     found: dict[int, list[_Psnr]] = {length: [] for length in lengths}
     for recording in scored.recordings:
         if len(recording.true) <= first:
             continue
-        true, shuffled = (predict(recording, eeg) for eeg in (baselines.true_eeg, shuffled_eeg))
+        both = [predict(recording, change) for change in (baselines.true_eeg, shuffled_eeg)]
+        reference = scored.scaling.reference
         for length in lengths:
-            found[length].append(_psnr(recording, (true, shuffled), length, first, scored.scaling))
+            scan = recording.true[:length]
+            scale = voxel_scale(scan, fraction) if length else 1.0
+            found[length].append(_psnr(recording, both, scan, scale, first, reference))
     return found
 
 
 def _psnr(
     recording: TestRecording,
-    predicted: tuple[np.ndarray, np.ndarray],
-    length: int,
+    predicted: Sequence[np.ndarray],
+    scan: np.ndarray,
+    scale: np.ndarray | float,
     first: int,
-    scaling: Scaling,
+    reference: np.ndarray,
 ) -> _Psnr:
     true, data_range = recording.true[first:], float(np.ptp(recording.true))
-    scan = recording.true[:length]
-    scale = voxel_scale(scan, scaling.fraction) if length else 1.0
 
-    def score(volumes: np.ndarray, scale: np.ndarray | float) -> float:
-        if length:  # without a scan they stay where they are
-            volumes = around(scan.mean(axis=0), volumes, scaling.reference, scale)
+    def score(volumes: np.ndarray, multiplied_by: np.ndarray | float) -> float:
+        if len(scan):  # without one they stay where they are
+            volumes = around(scan.mean(axis=0), volumes, reference, multiplied_by)
         return psnr(np.broadcast_to(volumes, recording.true.shape)[first:], true, data_range)
 
     true_eeg, shuffled = ((score(each, 1.0), score(each, scale)) for each in predicted)
-    return _Psnr(recording.subject, score(scaling.reference[None], 1.0), true_eeg, shuffled)
+    return _Psnr(recording.subject, score(reference[None], 1.0), true_eeg, shuffled)
 
 
 def _is_better_scaled(rows: Sequence[_Psnr]) -> bool:

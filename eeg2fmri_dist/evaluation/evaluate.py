@@ -159,7 +159,9 @@ def score_run(
         rows = score_controls(watched, test_set) + _score_teacher_forced(trained, test_set)
         lengths = usable_lengths(calibration_volumes, test_set)
         kept = KeptMeans(predict, test_set.regions)
-        calibrated = score_calibrated(kept.volumes, test_set, lengths, validation_set)
+        calibrated = score_calibrated(
+            kept.volumes, trained.scaling.fraction, test_set, lengths, validation_set
+        )
         if validation_set is not None:
             adapted = score_adapted(trained, kept.means, test_set, validation_set, lengths)
         maps = [_map_of(brain, test_set)]

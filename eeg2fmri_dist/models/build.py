@@ -109,3 +109,8 @@ def build_tokeniser(
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Return the size of a model's parameters, trained or not, and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))

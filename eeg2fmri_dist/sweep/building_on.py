@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from eeg2fmri_dist.config.model import EnsembleConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
 
@@ -31,12 +32,19 @@ def find_parents(models: Mapping[str, TrainConfig], section: str) -> dict[str, d
     ------
     ConfigError
         If a key names a run folder that is none of theirs: a model from elsewhere may have been
-        trained on those who are scored here.
+        trained on those who are scored here. If a model is an ensemble, whose members are runs.
     """
     folders = {config.output.resolve(): name for name, config in models.items()}
     parents: dict[str, dict[str, str]] = {}
     for name, config in models.items():
         parents[name] = {}
+        if isinstance(config.model, EnsembleConfig):
+            raise ConfigError(
+                f"{section}.models.{name} is an ensemble: its members were trained before, perhaps "
+                "on those who are scored here",
+                remedy=f"leave it out of {section}.models; when the sweep is done, average runs of "
+                "it with launch/train.py configs/train/ensemble.yaml model.members=[...]",
+            )
         for key, run in _named_runs(config).items():
             parent = folders.get(run.resolve())
             if parent is None or models[parent].model.name != _KINDS[key]:

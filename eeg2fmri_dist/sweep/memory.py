@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from eeg2fmri_dist.config.model import EnsembleConfig
 from eeg2fmri_dist.config.sweep import ResourcesConfig
 from eeg2fmri_dist.config.train import TrainConfig
 
@@ -28,6 +29,8 @@ def find_shortage(config: TrainConfig, resources: ResourcesConfig) -> str | None
 
 def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     """Return the bytes per rank of weights, gradients and optimiser under the ZeRO stage."""
+    if isinstance(config.model, EnsembleConfig):
+        return 0.0  # nothing is trained
     import torch
 
     from eeg2fmri_dist.models.build import build_model, count_parameters

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import replacing, write_json
+from eeg2fmri_dist.files import replacing, write_json, write_text
 from eeg2fmri_dist.jobs import choose_cluster, open_cluster
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
@@ -80,8 +80,9 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
 
 
 def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurves) -> Curves:
-    """Write ``learning_curves.json`` and ``learning_curves.png``, and print the table."""
+    """Write ``learning_curves`` as JSON, Markdown and PNG, and print the table."""
     from eeg2fmri_dist.sweep.curves_figure import draw_curves
+    from eeg2fmri_dist.sweep.curves_markdown import as_markdown
     from eeg2fmri_dist.sweep.curves_table import as_json, find_ceilings, summarise_curves
     from eeg2fmri_dist.sweep.page import Curves
     from eeg2fmri_dist.sweep.status import print_curves
@@ -90,6 +91,9 @@ def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurv
     ceilings = find_ceilings(config.learning_curves, task, folder)
     points = summarise_curves(config.learning_curves, task, ceilings)
     write_json(folder.root / "learning_curves.json", as_json(points, ceilings))
+    write_text(
+        folder.root / "learning_curves.md", as_markdown(points, config.learning_curves.reference)
+    )
     picture = draw_curves(points, ceilings) if points else None
     if picture is not None:
         with replacing(folder.root / "learning_curves.png") as part:

@@ -15,7 +15,7 @@ import torch
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.models.build import build_model, count_parameters
+from eeg2fmri_dist.models.build import build_model, count_parameters, model_bytes
 from eeg2fmri_dist.models.least_squares import RidgeSolution, Sums, solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, band_average
 from eeg2fmri_dist.ranks import Ranks
@@ -80,6 +80,7 @@ def fit_in_closed_form(
     for scale in possible_scales(config):
         scaled = on_scale(config, scale)
         fits.append(_Fit(scaled, store, _open(scaled, store, ranks), model, ranks, stop, heartbeat))
+        heartbeat.note_progress()
         stop.agree()
     with recorded_run(config, ranks, device) as monitor:
         fits[0].announce()
@@ -133,8 +134,14 @@ def plan_closed_form(config: TrainConfig) -> list[str]:
         f"{count_parameters(model):,} weights",
         f"  EEG: {' and '.join(possible_scales(config))}",
         f"  sums over recordings: {sums_bytes / _MIB:.0f} MiB per rank, however many recordings",
-        f"  checkpoint: about {4 * count_parameters(model) / _MIB:.0f} MiB",
+        f"  checkpoint: about {model_bytes(model) / _MIB:.0f} MiB",
     ]
+
+
+def ridge_bytes(config: TrainConfig) -> int:
+    """Return how large a checkpoint of ridge regression is."""
+    assert isinstance(config.model, RidgeConfig)
+    return model_bytes(make_ridge(Store(config.store), config.data.context, config.model))
 
 
 def _open(config: TrainConfig, store: Store, ranks: Ranks) -> SplitData:
@@ -185,7 +192,9 @@ class _Fit:
     def solve(self) -> RidgeSolution:
         """Sum over recordings and ranks, and solve."""
         train, validation = self._sums(self.data.train), self._sums(self.data.validation)
-        return solve_ridge(train, validation, self.model.weightings())
+        solution = solve_ridge(train, validation, self.model.weightings())
+        self.heartbeat.note_progress()
+        return solution
 
     def _sums(self, data: WindowData) -> Sums:
         """Sums over all segments; each rank reads its own."""

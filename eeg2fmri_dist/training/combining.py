@@ -12,7 +12,7 @@ import torch
 from eeg2fmri_dist.config.model import EnsembleConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.export import ModelCard, TrainedModel
-from eeg2fmri_dist.models.build import count_parameters
+from eeg2fmri_dist.models.build import model_bytes
 from eeg2fmri_dist.models.ensemble import Ensemble
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.runs import check_folder
@@ -82,7 +82,7 @@ def plan_ensemble(config: TrainConfig) -> list[str]:
     """Return the lines of ``--dry-run``; members that do not fit are refused."""
     settled = settle_eeg_scale(config)
     members = _load(settled, Store(config.store))
-    size = sum(4 * count_parameters(member.model) for member in members)
+    size = sum(model_bytes(member.model) for member in members)
     return [
         f"ensemble of {len(members)}, without training, into {config.output}",
         *(
@@ -91,6 +91,12 @@ def plan_ensemble(config: TrainConfig) -> list[str]:
         ),
         f"  checkpoint: about {size / _MIB:.0f} MiB",
     ]
+
+
+def ensemble_bytes(config: TrainConfig) -> int:
+    """Return how large a checkpoint of an ensemble is."""
+    members = _load(settle_eeg_scale(config), Store(config.store))
+    return sum(model_bytes(member.model) for member in members)
 
 
 def _runs(config: TrainConfig) -> Sequence[Path]:

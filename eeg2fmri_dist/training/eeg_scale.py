@@ -49,8 +49,8 @@ def settle_eeg_scale(config: TrainConfig) -> TrainConfig:
         return config
     known = load_model(resolve_weights(_who_knows(config.model), "best"))
     scale = known.data.eeg_scale
-    # Models that do not fit are refused later.
-    return config if scale == "auto" else on_scale(config, scale)
+    assert scale != "auto"  # a trained model knows its own
+    return on_scale(config, scale)
 
 
 def _who_knows(model: ModelConfig) -> Path:

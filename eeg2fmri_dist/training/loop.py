@@ -47,9 +47,11 @@ class Progress:
     validated_epoch : int
         Epochs whose end was validated.
     best_score : float
-        Highest selection score so far.
+        Selection score of the checkpoint that is kept as the best.
+    highest_score : float
+        Highest selection score so far, kept or not (see `Trainer.leaves_start`).
     stale_validations : int
-        Validations since then.
+        Validations since the highest.
     start_by_subject : dict of str to float
         The selection score of each validation subject before the first step; empty where a model
         starts at nothing worth keeping.
@@ -60,6 +62,7 @@ class Progress:
     step: int = 0
     validated_epoch: int = 0
     best_score: float = -math.inf
+    highest_score: float = -math.inf
     stale_validations: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
@@ -149,6 +152,11 @@ class Trainer:
         model = self.config.model
         at_ridge = isinstance(model, TransformerConfig) and model.skip_from is not None
         return at_ridge and self.progress.step == 0 and self.progress.best_score == -math.inf
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """True from the first step, or from a start that was worth keeping."""
+        return self.progress.step > 0 or bool(self.progress.start_by_subject)
 
     def score_start(self) -> None:
         """Validate and save the model as it starts: the best until training clearly betters it."""
@@ -294,11 +302,14 @@ class Trainer:
         return scores
 
     def note_score(self, scores: ValidationScores) -> bool:
-        """Compare with the best so far; return whether this is the best now."""
-        is_best = scores.selection > self.progress.best_score and self.leaves_start(scores)
+        """Compare with the scores so far; return whether this model is to be kept as the best."""
+        progress, score = self.progress, scores.selection
+        rises = score > progress.highest_score
+        progress.stale_validations = 0 if rises else progress.stale_validations + 1
+        progress.highest_score = max(score, progress.highest_score)
+        is_best = score > progress.best_score and self.leaves_start(scores)
         if is_best:
-            self.progress.best_score = scores.selection
-        self.progress.stale_validations = 0 if is_best else self.progress.stale_validations + 1
+            progress.best_score = score
         return is_best
 
     def leaves_start(self, scores: ValidationScores) -> bool:
@@ -336,8 +347,8 @@ class Trainer:
         if self.saved_step != self.progress.step:
             self.save(is_best=False)
         self.checkpoints.commit()
+        saved = "a checkpoint was saved" if self.has_checkpoint else "there was nothing to save yet"
         raise StoppedError(
-            f"stopped by {self.stop.name} after step {self.progress.step}; "
-            + ("a checkpoint was saved" if self.progress.step else "there was nothing to save yet"),
+            f"stopped by {self.stop.name} after step {self.progress.step}; {saved}",
             remedy="the same command continues",
         )

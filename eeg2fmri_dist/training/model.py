@@ -154,6 +154,13 @@ def load_member(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
     kind = trained.card.model["name"]
     wanted = kind if kind in ("transformer", "unet", "ridge") else "transformer, unet or ridge"
     keys = (*_EEG_KEYS, "window", "context")
+    if trained.card.recipe != config.recipe:
+        raise CheckpointError(
+            f"the member does not fit: its recipe is {trained.card.recipe}, here it is "
+            f"{config.recipe}",
+            where=run,
+            remedy=f"set recipe={trained.card.recipe}, or name runs of one recipe as members",
+        )
     _refuse_misfit(run, trained, config, store, as_part="member", wanted=wanted, keys=keys)
     return trained
 
@@ -172,12 +179,12 @@ def _refuse_misfit(
     card, theirs, ours = trained.card, trained.data, config.data
     keys = ("normalise", "detrend_order", *keys)
     split = make_split(store.recordings, config.split)
-    subjects = make_card(config, store, split, None).subjects["train"]
+    subjects = make_card(config, store, split, None).subjects
     differences = {
         "model": (card.model["name"], wanted),
         "store": (card.store_fingerprint, store.fingerprint),
         **{f"data.{key}": (getattr(theirs, key), getattr(ours, key)) for key in keys},
-        "training subjects": (card.subjects["train"], subjects),
+        "training subjects": (card.subjects["train"], subjects["train"]),
     }
     for name, (found, needed) in differences.items():
         if found != needed:
@@ -187,6 +194,14 @@ def _refuse_misfit(
                 remedy=f"train a model of kind {wanted} with the same store, split and data "
                 f"section, and name its run folder as {as_part}",
             )
+    chose = {*card.subjects["validation"]} & {*subjects["test"]}
+    if chose and not split.leaks:
+        raise CheckpointError(
+            f"the {as_part} does not fit: it was chosen on {', '.join(sorted(chose))}, who are "
+            "scored here",
+            where=run,
+            remedy=f"train it with the same split, and name its run folder as {as_part}",
+        )
 
 
 def store_sizes(store: Store, context: int, model: ModelConfig | None = None) -> DataSizes:

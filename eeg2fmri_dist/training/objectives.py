@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eeg2fmri_dist.config.train import OptimisationConfig
+from eeg2fmri_dist.config.train import DataConfig, OptimisationConfig
 from eeg2fmri_dist.data import Field
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.models.ensemble import Ensemble
@@ -207,6 +208,11 @@ class Averaging(Objective):
     def predict(self, batch: Batch) -> Tensor:
         """Volumes from EEG alone."""
         return torch.stack([member.predict(batch) for member in self._members]).mean(dim=0)
+
+
+def counted_voxels(mask: np.ndarray, data: DataConfig) -> Tensor | None:
+    """Return the voxels (x, y, z) that an error is averaged over; None = the whole grid (paper)."""
+    return torch.from_numpy(mask.astype(bool)) if data.normalise == "voxelwise" else None
 
 
 def make_objective(

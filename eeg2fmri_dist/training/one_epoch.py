@@ -23,7 +23,7 @@ from eeg2fmri_dist.training.loop import Progress
 from eeg2fmri_dist.training.manifest import STATE, WEIGHTS, training_file
 from eeg2fmri_dist.training.model import store_regions
 from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.objectives import make_objective
+from eeg2fmri_dist.training.objectives import counted_voxels, make_objective
 from eeg2fmri_dist.training.preemption import StopRequest
 from eeg2fmri_dist.training.split_data import SplitData
 from eeg2fmri_dist.training.validation import Validator
@@ -112,8 +112,7 @@ class OneEpoch:
             If a rank was asked to stop.
         """
         config, data = self.config, self.data
-        mask = torch.from_numpy(self.store.layout.mask.copy())
-        counted = mask if config.data.normalise == "voxelwise" else None
+        counted = counted_voxels(self.store.layout.mask, config.data)
         objective = make_objective(self.model, counted, config.optimisation)
         validator = Validator(
             data.train,

@@ -25,8 +25,8 @@ from eeg2fmri_dist.runs import load_run_config
 from eeg2fmri_dist.sampler import BatchSampler
 from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.closed_form import plan_closed_form
-from eeg2fmri_dist.training.combining import plan_ensemble
+from eeg2fmri_dist.training.closed_form import plan_closed_form, ridge_bytes
+from eeg2fmri_dist.training.combining import ensemble_bytes, plan_ensemble
 from eeg2fmri_dist.training.deepspeed_config import (
     compute_dtype,
     effective_precision,
@@ -43,7 +43,7 @@ from eeg2fmri_dist.training.footprint import (
 )
 from eeg2fmri_dist.training.memory import checkpoint_activations
 from eeg2fmri_dist.training.model import store_sizes
-from eeg2fmri_dist.training.objectives import Batch, Objective, make_objective
+from eeg2fmri_dist.training.objectives import Batch, Objective, counted_voxels, make_objective
 from eeg2fmri_dist.training.rehearsal import Rehearsal, free_memory, rehearse
 from eeg2fmri_dist.training.tokens import attach_tokens
 from eeg2fmri_dist.windows import training_windows
@@ -71,6 +71,10 @@ def plan_training(config: TrainConfig) -> list[str]:
 
 def checkpoint_bytes(config: TrainConfig) -> int:
     """Return about how large a checkpoint will be."""
+    if isinstance(config.model, RidgeConfig):
+        return ridge_bytes(config)
+    if isinstance(config.model, EnsembleConfig):
+        return ensemble_bytes(config)
     return TrainingPlan(config).checkpoint_bytes()
 
 
@@ -222,9 +226,8 @@ class TrainingPlan:
         config = self.config
         sizes = store_sizes(self.store, config.data.context, config.model)
         model = build_model(config.model, _tokeniser_config(config), sizes)
-        mask = torch.from_numpy(self.store.layout.mask.copy())
-        masked = config.data.normalise == "voxelwise"
-        return make_objective(model, mask if masked else None, config.optimisation)
+        counted = counted_voxels(self.store.layout.mask, config.data)
+        return make_objective(model, counted, config.optimisation)
 
     def _volume_bytes(self) -> int:
         parts = (*self.split.train, *self.split.validation)

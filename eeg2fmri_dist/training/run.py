@@ -39,7 +39,7 @@ from eeg2fmri_dist.training.joining import stopped_before_start
 from eeg2fmri_dist.training.loop import Progress, Trainer
 from eeg2fmri_dist.training.model import make_card, make_model, store_regions
 from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.objectives import Objective, make_objective
+from eeg2fmri_dist.training.objectives import Objective, counted_voxels, make_objective
 from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
 from eeg2fmri_dist.training.split_data import SplitData, open_data
 from eeg2fmri_dist.training.validation import Validator
@@ -262,8 +262,7 @@ def _make_source(
 
 
 def _make_objective(config: TrainConfig, model: torch.nn.Module, store: Store) -> Objective:
-    mask = torch.from_numpy(store.layout.mask.copy())
-    counted = mask if config.data.normalise == "voxelwise" else None
+    counted = counted_voxels(store.layout.mask, config.data)
     return make_objective(model, counted, config.optimisation)
 
 

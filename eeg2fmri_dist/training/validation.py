@@ -56,6 +56,10 @@ def is_clear_gain(after: Mapping[str, float], before: Mapping[str, float], margi
         Scores of the same subjects.
     margin : float
         How many standard errors. A single subject has none: there every gain is clear.
+
+    Returns
+    -------
+    bool
     """
     gains = np.array([after[subject] - before[subject] for subject in before])
     error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0

@@ -15,8 +15,10 @@ from eeg2fmri_dist.evaluation.evaluate import evaluate
 from eeg2fmri_dist.export import load_model
 from eeg2fmri_dist.predict import predict_bold
 from eeg2fmri_dist.publishing import publish
+from eeg2fmri_dist.runs import load_run_config
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.manifest import locate_weights, resolve_weights
+from eeg2fmri_dist.training.plan import checkpoint_bytes
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,10 @@ def test_two_ranks_make_the_same(folder):
     one, two = (load_file(resolve_weights(folder / name, "best")) for name in ("both", "by-two"))
     assert one.keys() == two.keys()
     assert all((one[name] == two[name]).all() for name in one)
+    scores = [json.loads((folder / name / "log.jsonl").read_text()) for name in ("both", "by-two")]
+    for name, value in scores[0].items():
+        if name.startswith(("validation/", "train/")):
+            assert scores[1][name] == pytest.approx(value, rel=1e-4), name
 
 
 def test_models_of_several_kinds_go_together(folder):
@@ -104,6 +110,19 @@ def test_an_export_tells_no_paths(folder, tmp_path):
     assert "Ensemble that predicts BOLD" in (tmp_path / "model" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["ridge", "seed-0", "both"])
+def test_the_size_of_a_checkpoint_is_known_beforehand(folder, name):
+    """That of a Transformer holds Adam's moments, too."""
+    config = load_run_config(folder / name)
+    checkpoint = resolve_weights(folder / name, "best").parent
+    size = sum(path.stat().st_size for path in checkpoint.iterdir())
+    assert checkpoint_bytes(config) == pytest.approx(size, rel=0.2)
+
+
+def test_a_preflight_lets_it_pass(folder):
+    assert "preflight" in run_ranks(ensemble(folder, "pre", "--preflight"), 2)
+
+
 def test_a_dry_run_names_the_members(folder):
     output = run_ranks(ensemble(folder, "dry", "--dry-run"), 1)
     assert "ensemble of 2" in output
@@ -116,6 +135,8 @@ def test_a_dry_run_names_the_members(folder):
     [
         (["data.window=16"], ("seed-0", "seed-1"), 3, "its data.window is 32, here it is 16"),
         (["split.seed=3"], ("seed-0", "seed-1"), 3, "its training subjects is"),
+        (["split.fractions=[0.5,0.1,0.4]"], ("seed-0", "seed-1"), 3, "was chosen on sub-"),
+        (["recipe=paper"], ("seed-0", "seed-1"), 3, "its recipe is own, here it is paper"),
         (["data.eeg_scale=power"], ("seed-0", "seed-1"), 3, "its data.eeg_scale is log"),
         ([], ("seed-0",), 2, "at least 2 items"),
         ([], ("seed-0", "nowhere"), 3, "no such run folder"),

@@ -125,6 +125,11 @@ def test_every_model_of_every_condition_runs_once_after_what_it_builds_on(make_c
     assert by_name["linear", 2, "ridge"]["against"] is None
     assert "global signal alone" in by_name["linear", 2, "u-net"]["in_words"]
     assert by_name["null", 2, "own"]["in_words"].startswith("r not different from 0")
+    table = (folder.root / "learning_curves.md").read_text().splitlines()
+    assert len(table) == 2 + len(found)
+    assert {line.count("|") for line in table} == {12}
+    (row,) = (line for line in table if line.startswith("| linear | 2 | own | 0.51 ("))
+    assert row.endswith("| +0.110 (+0.110 to +0.110) |")
     page = folder.page.read_text()
     assert "data:image/png;base64" in page
     assert "above ridge" in page

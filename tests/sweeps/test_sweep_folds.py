@@ -127,6 +127,11 @@ def test_a_transformer_without_its_cae_is_refused(make_folds):
         make_folds(models={"transformer": MODELS["transformer"]})
 
 
+def test_an_ensemble_among_folds_is_refused(make_folds):
+    with pytest.raises(ConfigError, match="both is an ensemble: its members were trained before"):
+        make_folds(models={"both": "configs/train/ensemble.yaml"})
+
+
 def test_a_transformer_takes_the_ridge_of_its_own_fold(make_folds):
     models = {"ridge": "configs/train/ridge_products.yaml"}
     models["own"] = "configs/train/transformer_from_ridge.yaml"

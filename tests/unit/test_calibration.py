@@ -35,7 +35,9 @@ def oracle(test_set):
 
 
 def test_a_scan_lifts_psnr_to_where_the_eeg_shows(test_set):
-    none, short, long = score_calibrated(oracle(test_set), test_set, [0, 10, 30])
+    none, short, long = score_calibrated(
+        oracle(test_set), fraction(test_set), test_set, [0, 10, 30]
+    )
     assert (none.volumes, short.volumes, long.volumes) == (0, 10, 30)
     # Anatomy of others hides what the EEG tells; the person's own shows it.
     assert short.mean_image.mean > none.mean_image.mean + 5
@@ -46,7 +48,7 @@ def test_a_scan_lifts_psnr_to_where_the_eeg_shows(test_set):
 
 def test_the_numbers_are_those_of_scikit_image(test_set):
     predict = oracle(test_set)
-    (found,) = score_calibrated(predict, test_set, [20])
+    (found,) = score_calibrated(predict, fraction(test_set), test_set, [20])
     expected = []
     for recording in test_set.recordings:
         scan = recording.true[:20].mean(axis=0)
@@ -69,8 +71,8 @@ def test_all_lengths_are_scored_on_the_same_volumes_none_of_them_of_a_scan(test_
 
     lengths = [0, 10, 30]
     for good, bad in zip(
-        score_calibrated(right, test_set, lengths),
-        score_calibrated(wrong_at_first, test_set, lengths),
+        score_calibrated(right, fraction(test_set), test_set, lengths),
+        score_calibrated(wrong_at_first, fraction(test_set), test_set, lengths),
         strict=True,
     ):
         assert good.true_eeg == bad.true_eeg
@@ -89,16 +91,15 @@ def timid(test_set):
     return lambda recording, change: (reference + predict(recording, change)) / 2
 
 
-def as_small_as_half(test_set):
-    """A test set whose training subjects changed half as much as these people do."""
-    scaling = replace(test_set.scaling, fraction=test_set.scaling.fraction / 2)
-    return replace(test_set, scaling=scaling)
+def fraction(test_set):
+    return test_set.scaling.fraction
 
 
 def test_voxels_are_scaled_where_validation_subjects_are_better_so(test_set):
-    people = as_small_as_half(test_set)
-    (plain,) = score_calibrated(timid(test_set), people, [20])
-    (chosen,) = score_calibrated(timid(test_set), people, [20], people)
+    """The model has learnt changes half as large as those of these people."""
+    half = fraction(test_set) / 2
+    (plain,) = score_calibrated(timid(test_set), half, test_set, [20])
+    (chosen,) = score_calibrated(timid(test_set), half, test_set, [20], test_set)
     assert not plain.scaled
     assert chosen.scaled
     assert plain.scale_gain == chosen.scale_gain
@@ -108,8 +109,26 @@ def test_voxels_are_scaled_where_validation_subjects_are_better_so(test_set):
 
 
 def test_voxels_keep_their_scale_where_that_is_no_better(test_set):
-    people = as_small_as_half(test_set)
-    none, some = score_calibrated(oracle(test_set), people, [0, 20], people)
+    half = fraction(test_set) / 2
+    none, some = score_calibrated(oracle(test_set), half, test_set, [0, 20], test_set)
     assert none.scale_gain is None
     assert not some.scaled
     assert some.scale_gain.high < 0
+
+
+@pytest.mark.parametrize("validation_gains", [True, False])
+def test_test_subjects_have_no_say_in_whether_voxels_are_scaled(test_set, validation_gains):
+    """Validation and test subjects are better with the other choice."""
+    half = fraction(test_set) / 2
+    others = replace(test_set, recordings=tuple(replace(r) for r in test_set.recordings))
+    of_validation = {id(recording) for recording in others.recordings}
+    small, right = timid(test_set), oracle(test_set)
+
+    def predict(recording, change):
+        gains = (id(recording) in of_validation) == validation_gains
+        return (small if gains else right)(recording, change)
+
+    (found,) = score_calibrated(predict, half, test_set, [20], others)
+    assert found.scaled == validation_gains
+    gain = found.scale_gain
+    assert gain.high < 0 if validation_gains else gain.low > 0
