@@ -24,6 +24,11 @@ class MonitorConfig(Schema):
         description="optimiser steps between records of speed and memory (TensorBoard, "
         "logs/rank-N.jsonl) and between lines of a log file",
     )
+    pictures: bool = Field(
+        True,
+        description="slices, curves and correlation matrices at each validation in TensorBoard; "
+        "false saves a second each, for many short trainings",
+    )
     profile: ProfileConfig | None = Field(
         None, description="steps whose trace is written into profile/; null = none, else with"
     )

@@ -99,18 +99,17 @@ def regions_on_grid(
     Returns
     -------
     tuple of ndarray of shape (x, y, z)
-        Region, 0 = none, and share.
+        Region, 0 = none, and share; 0 outside the mask.
     """
     from scipy.spatial import KDTree
 
-    affine = layout.affine
-    centres = np.indices(layout.mask.shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    affine, mask = layout.affine, layout.mask.astype(bool)
+    centres = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
     nearest = KDTree(truth["native_to_mni_mm"].reshape(-1, 3)).query(centres)[1]
-    region, share = (
-        truth[key].reshape(-1)[nearest].reshape(layout.mask.shape)
-        for key in ("labels_native", "grey_matter_native")
-    )
-    return region.astype(int), share
+    region, share = np.zeros(mask.shape, int), np.zeros(mask.shape)
+    region[mask] = truth["labels_native"].reshape(-1)[nearest]
+    share[mask] = truth["grey_matter_native"].reshape(-1)[nearest]
+    return region, share
 
 
 def with_explained(rows: Sequence[ScoreRow], ceiling: ScoreRow) -> list[ScoreRow]:

@@ -181,7 +181,7 @@ class Monitor:
 
     def pictures(self, step: int, example: Example | None) -> None:
         """Show a validated recording beside the truth: slices, regional curves, matrices."""
-        if self._events is None or example is None:
+        if self._events is None or example is None or not self._config.pictures:
             return
         for plane, picture in compare_slices(example.true, example.predicted).items():
             self._events.add_image(f"slices/{plane}", picture[None], step, dataformats="CHW")

@@ -26,10 +26,10 @@ STEPS_PER_EPOCH = 8
 CPU = torch.device("cpu")
 
 
-def make_monitor(folder, rank=0, world_size=1, every_steps=3, **options):
+def make_monitor(folder, rank=0, world_size=1, every_steps=3, pictures=True, **options):
     return Monitor(
         folder,
-        MonitorConfig(every_steps=every_steps),
+        MonitorConfig(every_steps=every_steps, pictures=pictures),
         Ranks(rank, world_size, rank, world_size, "alone"),
         CPU,
         total_steps=24,
@@ -306,3 +306,11 @@ def test_no_step_before_a_flush_is_lost_by_kill_9(tmp_path):
         monitor.training_step(step, loss_at(step), 1e-3, 1.0)
     monitor.close()
     assert steps_of(tmp_path, "train/loss_step") == list(range(1, 14))
+
+
+def test_pictures_can_be_left_out(tmp_path):
+    monitor = make_monitor(tmp_path, pictures=False)
+    monitor.start(0)
+    monitor.pictures(5, example(np.zeros((4, 4, 4)), np.zeros((4, 4, 4))))
+    monitor.close()
+    assert read_events(tmp_path).Tags()["images"] == []
