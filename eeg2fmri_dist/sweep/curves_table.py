@@ -101,7 +101,7 @@ def summarise_curves(
     task: LearningCurves,
     ceilings: Mapping[str, BySubject],
 ) -> list[CurvePoint]:
-    """Return the points whose trials have all been scored, by condition and number of subjects.
+    """Return the points whose trials have all been scored, by condition, subjects and model.
 
     Parameters
     ----------
@@ -122,10 +122,15 @@ def summarise_curves(
         if None not in runs
     }
     reference = curves.reference or ""
-    conditions = list(curves.conditions)
+    conditions, models = list(curves.conditions), list(curves.models)
+
+    def place(key: tuple[str, int, str]) -> tuple[int, int, int]:
+        condition, count, model = key
+        return conditions.index(condition), count, models.index(model)
+
     return [
         _point(key, len(scored[key]), means[key], means.get((*key[:2], reference)), ceilings)
-        for key in sorted(means, key=lambda key: (conditions.index(key[0]), key[1]))
+        for key in sorted(means, key=place)
     ]
 
 
