@@ -135,7 +135,7 @@ def test_a_dry_run_names_the_members(folder):
     [
         (["data.window=16"], ("seed-0", "seed-1"), 3, "its data.window is 32, here it is 16"),
         (["split.seed=3"], ("seed-0", "seed-1"), 3, "its training subjects is"),
-        (["split.fractions=[0.5,0.1,0.4]"], ("seed-0", "seed-1"), 3, "was chosen on sub-"),
+        (["split.fractions=[0.5,0.1,0.4]"], ("seed-0", "seed-1"), 3, "chosen on 08, 09, who are"),
         (["recipe=paper"], ("seed-0", "seed-1"), 3, "its recipe is own, here it is paper"),
         (["data.eeg_scale=power"], ("seed-0", "seed-1"), 3, "its data.eeg_scale is log"),
         ([], ("seed-0",), 2, "at least 2 items"),
