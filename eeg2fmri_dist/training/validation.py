@@ -126,6 +126,11 @@ class Validator:
     ) -> ValidationScores:
         """Score both parts (collective).
 
+        Returns
+        -------
+        ValidationScores
+            The same on every rank, whatever their number.
+
         Raises
         ------
         StopAskedError

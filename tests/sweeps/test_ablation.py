@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
@@ -13,12 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDS_OTHER_START = {"model.linear_skip", "model.hrf_front_end", "data"}
 
 
-def trials():
-    """Training config of each trial."""
-    sweep = load_config(SweepConfig, ROOT / "configs" / "sweep" / "ablation.yaml")
+def trials(*changes):
+    """Training config of each trial; one that is refused raises."""
+    sweep = load_config(SweepConfig, ROOT / "configs" / "sweep" / "ablation.yaml", list(changes))
+    fixed = as_overrides(sweep.overrides)
     for params in grid(sweep.search):
         overrides = as_overrides(values_of(params, sweep.search))
-        yield load_config(TrainConfig, ROOT / sweep.base, overrides)
+        yield load_config(TrainConfig, ROOT / sweep.base, [*fixed, *overrides])
 
 
 def changed_parts(whole, other):
@@ -43,3 +46,14 @@ def test_the_whole_recipe_is_the_base_config():
     whole = next(trials())
     path = ROOT / "configs" / "train" / "demo" / "transformer_from_ridge.yaml"
     assert whole == load_config(TrainConfig, path)
+
+
+@pytest.mark.parametrize(
+    "base", [["transformer_from_ridge", "overrides.data.eeg_scale=power"], ["study/transformer"]]
+)
+def test_no_trial_is_refused_on_the_other_bases_that_are_documented(base):
+    """In the file's header, and in docs/ridge.md."""
+    name, *more = base
+    found = list(trials(f"base=configs/train/{name}.yaml", *more))
+    assert len(found) == len(list(trials()))
+    assert {config.data.eeg_scale for config in found} == {"power", "log"}
