@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := mpi,slurm,sweep,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test test-interrupted test-others test-slurm test-faults lint bench clean-demo
+.PHONY: help setup demo study replication test test-interrupted test-others test-slurm test-faults lint bench clean-demo
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ demo: setup  ## simulate, preprocess, train, evaluate, predict and report, into 
 
 study: setup  ## which model learns how much from how many simulated subjects, into runs/study (an hour or more)
 	@PYTHON=$(RUN) sh launch/study.sh
+
+replication: setup  ## the study's question in other simulated populations, into runs/replication (half an hour)
+	@PYTHON=$(RUN) sh launch/replication.sh
 
 test: lint  ## all tests
 	@$(MAKE) --no-print-directory --jobs=2 test-interrupted test-others

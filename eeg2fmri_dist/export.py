@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
 from eeg2fmri_dist.config.preprocess import EegConfig
@@ -149,7 +150,7 @@ def load_model(path: Path) -> TrainedModel:
         )
         _check_card(card, scaling, mask)
         # Without memory: a card can claim any size.
-        with torch.device("meta"):
+        with torch.device("meta"), _NoInitialValues():
             shapes = _shapes(_build(card, mask, tensors).state_dict())
         misfit = describe_misfit(_shapes(tensors), shapes)
     except (KeyError, ValueError, TypeError) as error:
@@ -188,6 +189,18 @@ def _check_card(card: ModelCard, scaling: Scaling, mask: np.ndarray) -> None:
         found = np.shape(getattr(scaling, name))
         if found != shape:
             raise ValueError(f"scaling.{name} is {found}, its card says {shape}")
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leave weights as they are allocated.
+
+    Drawing them without memory would load torch's compiler first, which takes seconds.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _build(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -131,6 +131,11 @@ class ConditionConfig(Schema):
     train_subjects: list[int] | None = Field(
         None, min_length=1, description="these of the numbers alone; null = all"
     )
+    fractions: tuple[float, float, float] | None = Field(
+        None,
+        description="split.fractions here, for a store with fewer or more subjects; "
+        "null = those of the training configs",
+    )
 
 
 class CurveConfig(Schema):

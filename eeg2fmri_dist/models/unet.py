@@ -65,7 +65,7 @@ class UNet(nn.Module):
         self.reduce = nn.Linear(num_channels * num_frequencies, config.d_eeg)
         self.coarse_shape = (widths[0], *grids[-1])
         self.to_volume = nn.Linear((context + 1) * config.d_eeg, math.prod(self.coarse_shape))
-        self.position = nn.Parameter(0.02 * torch.randn(widths[0], *grids[0]))
+        self.position = nn.Parameter(torch.empty(widths[0], *grids[0]))
 
         levels = range(len(widths) - 1)
         self.contract = nn.ModuleList(ResidualBlock(width) for width in widths)
@@ -74,6 +74,7 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in levels)
         self.expand = nn.ModuleList(ResidualBlock(widths[i]) for i in levels)
         self.head = PatchHead(config.patch, widths[0], grid)
+        nn.init.normal_(self.position, std=0.02)
         preserve_variance(self.reduce, fan_in=num_channels * num_frequencies)
         preserve_variance(self.to_volume, fan_in=(context + 1) * config.d_eeg)
 

@@ -167,7 +167,8 @@ def _ceiling(condition: ConditionConfig, base: TrainConfig) -> BySubject:
 
     assert condition.truth is not None
     store = Store(condition.store)
-    split = make_split(store.recordings, base.split)
+    fractions = condition.fractions or base.split.fractions
+    split = make_split(store.recordings, base.split.model_copy(update={"fractions": fractions}))
     config = EvaluateConfig(runs=[condition.store], output=condition.store)
     test_set = read_test_set(store, split, config)
     predict = Ceiling(condition.truth, store.layout, test_set.scaling.reference)

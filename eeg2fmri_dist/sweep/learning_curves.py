@@ -73,12 +73,15 @@ class LearningCurves:
 
     def training(self, number: int, params: Mapping[str, Any]) -> Training:
         """Return the training of a model in a condition."""
+        condition = self._curves.conditions[params["condition"]]
         overrides = [
-            f"store={self._curves.conditions[params['condition']].store}",
+            f"store={condition.store}",
             f"split.train_subjects={params['train_subjects']}",
             f"optimisation.seed={params['seed']}",
             *(f"{key}={self._folder.run(at)}" for key, at in self._needs(number).items()),
         ]
+        if condition.fractions is not None:
+            overrides.append(f"split.fractions={list(condition.fractions)}")
         model = params["model"]
         training = plan_training(self._folder, model, number, overrides, self._world_size)
         if not self._predicts(model):

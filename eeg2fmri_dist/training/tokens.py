@@ -20,7 +20,7 @@ from eeg2fmri_dist.models.transformer import TransformerCNN
 
 logger = logging.getLogger(__name__)
 
-_VOLUMES_PER_BLOCK = 32
+_VOLUMES_PER_BLOCK = 128  # fewer would cost principal components more merges
 
 
 class TokenCache:

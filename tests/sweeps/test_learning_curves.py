@@ -153,6 +153,20 @@ def test_a_trial_has_its_conditions_store_its_subjects_and_its_own_parent(make_c
             assert task.points[needed] == parent | {"model": "ridge", "seed": 0}
 
 
+def test_a_condition_may_split_its_subjects_in_its_own_way(make_curves, stores):
+    conditions = {
+        "linear": {"store": str(stores["linear"])},
+        "null": {"store": str(stores["null"]), "fractions": [0.5, 0.25, 0.25]},
+    }
+    _, _, task = make_curves(conditions=conditions)
+    for number, point in enumerate(task.points):
+        trained = task.training(number, point).config()
+        split = make_split(Store(trained.store).recordings, trained.split)
+        sizes = {"linear": (1, 4), "null": (2, 2)}
+        assert (len(split.validation), len(split.test)) == sizes[point["condition"]]
+        assert len(split.train) == point["train_subjects"]
+
+
 def test_a_model_whose_parent_is_missing_or_not_trained_is_refused(make_curves):
     with pytest.raises(ConfigError, match="no ridge with this output is among the models"):
         make_curves(models={"own": MODELS["own"]}, reference=None)
