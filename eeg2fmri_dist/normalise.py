@@ -11,6 +11,7 @@ outside the store's mask, so sums are taken inside it.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -162,32 +163,108 @@ def polynomial_basis(length: int, order: int) -> np.ndarray:
 
 def fit_scaling(store: Store, segments: Sequence[Segment], config: DataConfig) -> Scaling:
     """Fit on the training segments what several recordings share."""
-    total = np.zeros(int(store.layout.mask.sum()))
-    count, squares, within = 0, 0.0, 0.0
-    lowest, highest = np.inf, -np.inf
-    fractions = []
-    for segment in segments:
-        sums = _sum_volumes(store, segment, config.detrend_order)
-        trend, length = _trend(sums), len(sums.basis)
-        fractions.append(_ratio(trend.std, trend.mean))
-        of_recording = float(sums.squares.sum())
-        count, total, squares = count + length, total + sums.total, squares + of_recording
-        within += of_recording - float((sums.total**2).sum()) / length
-        lowest, highest = min(lowest, sums.lowest), max(highest, sums.highest)
-    values = count * sums.mask.size
-    mean = float(total.sum()) / values
-    variance = squares / values - mean**2
-    eeg_mean, eeg_std = _eeg_statistics(store, segments, config)
-    return Scaling(
-        reference=sums.on_grid(total / count),
-        fraction=np.mean(fractions, axis=0).astype(np.float32),
-        bold_mean=mean,
-        bold_std=float(np.sqrt(variance)),
-        temporal_share=within / values / variance,
-        bold_min=lowest,
-        bold_max=highest,
-        eeg_mean=eeg_mean,
-        eeg_std=eeg_std,
+    return sum_for_scaling(store, segments, config).scaling()
+
+
+@dataclass(frozen=True)
+class ScalingSums:
+    """Sums over recordings from which `Scaling` follows; those of several ranks can be added.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (x, y, z)
+        Of the store.
+    recordings, volumes : int
+        How many.
+    total : ndarray of shape (voxel,)
+        Sum over volumes, inside the mask.
+    squares, within : float
+        Sum of squares of all voxels; the same around each recording's mean image.
+    fractions : ndarray of shape (x, y, z)
+        Sum over recordings of temporal standard deviation / mean.
+    lowest, highest : float
+        Of all stored values.
+    eeg, eeg_squares : ndarray of shape (channel, frequency)
+        Sums over TRs of scaled EEG features and of their squares.
+    """
+
+    mask: np.ndarray
+    recordings: int
+    volumes: int
+    total: np.ndarray
+    squares: float
+    within: float
+    fractions: np.ndarray
+    lowest: float
+    highest: float
+    eeg: np.ndarray
+    eeg_squares: np.ndarray
+
+    def __add__(self, other: ScalingSums) -> ScalingSums:
+        """Return the sums over the recordings of both."""
+        return ScalingSums(
+            self.mask,
+            self.recordings + other.recordings,
+            self.volumes + other.volumes,
+            self.total + other.total,
+            self.squares + other.squares,
+            self.within + other.within,
+            self.fractions + other.fractions,
+            min(self.lowest, other.lowest),
+            max(self.highest, other.highest),
+            self.eeg + other.eeg,
+            self.eeg_squares + other.eeg_squares,
+        )
+
+    def scaling(self) -> Scaling:
+        """Return what the recordings tell about scale."""
+        values = self.volumes * self.mask.size
+        mean = float(self.total.sum()) / values
+        variance = self.squares / values - mean**2
+        reference = np.zeros(self.mask.shape, np.float32)
+        reference[self.mask] = self.total / self.volumes
+        eeg_mean = self.eeg / self.volumes
+        eeg_variance = np.maximum(self.eeg_squares / self.volumes - eeg_mean**2, 0.0)
+        return Scaling(
+            reference=reference,
+            fraction=(self.fractions / self.recordings).astype(np.float32),
+            bold_mean=mean,
+            bold_std=float(np.sqrt(variance)),
+            temporal_share=self.within / values / variance,
+            bold_min=self.lowest,
+            bold_max=self.highest,
+            eeg_mean=eeg_mean.astype(np.float32),
+            eeg_std=np.sqrt(eeg_variance).astype(np.float32),
+        )
+
+
+def sum_for_scaling(store: Store, segments: Sequence[Segment], config: DataConfig) -> ScalingSums:
+    """Return the sums over segments, in memory for one of them; of none, zeros."""
+    mask = store.layout.mask.astype(bool)
+    eeg_shape = (len(store.layout.channel_names), len(store.layout.frequencies_hz))
+    inside, grid, eeg = np.zeros(int(mask.sum())), np.zeros(mask.shape), np.zeros(eeg_shape)
+    nothing = ScalingSums(mask, 0, 0, inside, 0.0, 0.0, grid, np.inf, -np.inf, eeg, eeg)
+    of_each = (_sum_recording(store, segment, config) for segment in segments)
+    return functools.reduce(operator.add, of_each, nothing)
+
+
+def _sum_recording(store: Store, segment: Segment, config: DataConfig) -> ScalingSums:
+    sums = _sum_volumes(store, segment, config.detrend_order)
+    trend, length = _trend(sums), len(sums.basis)
+    squares = float(sums.squares.sum())
+    eeg = scale_eeg(store.eeg(segment.start, segment.stop), config).astype(np.float64)
+    return ScalingSums(
+        sums.mask,
+        1,
+        length,
+        sums.total,
+        squares,
+        squares - float((sums.total**2).sum()) / length,
+        _ratio(trend.std, trend.mean).astype(np.float64),
+        sums.lowest,
+        sums.highest,
+        eeg.sum(axis=0),
+        np.square(eeg).sum(axis=0),
     )
 
 
@@ -218,15 +295,6 @@ def scale_eeg(power: np.ndarray, config: DataConfig) -> np.ndarray:
     if config.eeg_scale == "power":
         return np.asarray(power, dtype=np.float32)
     return np.log(np.maximum(power, _SMALLEST_POWER_UV2))
-
-
-def _eeg_statistics(
-    store: Store, segments: Sequence[Segment], config: DataConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    scaled = np.concatenate(
-        [scale_eeg(store.eeg(segment.start, segment.stop), config) for segment in segments]
-    )
-    return scaled.mean(axis=0), scaled.std(axis=0)
 
 
 def _blocks(store: Store, segment: Segment):

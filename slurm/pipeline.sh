@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submit preprocessing, trainings and evaluation; each starts when what it needs is done.
 #
-#   slurm/pipeline.sh configs/preprocess/noddi.yaml configs/train/{cae,transformer,unet}.yaml \
+#   slurm/pipeline.sh configs/preprocess/noddi.yaml configs/train/{ridge_products,transformer_from_ridge,unet}.yaml \
 #       configs/evaluate/default.yaml
 #
 # Any stage may be left out. A config belongs to the stage whose verb accepts it. A training that names

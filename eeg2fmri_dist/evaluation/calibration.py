@@ -72,7 +72,9 @@ def score_calibrated(
     list of CalibratedScore
         One for each length.
     """
-    first = max(lengths, default=0)
+    if not lengths:
+        return []
+    first = max(lengths)
     chosen = dict.fromkeys(lengths, False)
     if validation_set is not None:
         tried = _psnr_by_length(predict, fraction, validation_set, lengths, first)

@@ -20,7 +20,6 @@ from threadpoolctl import threadpool_limits
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.data import shuffled_eeg
 from eeg2fmri_dist.errors import SuiteError
-from eeg2fmri_dist.evaluation import baselines
 from eeg2fmri_dist.evaluation.ceiling import Ceiling, shared_noise
 from eeg2fmri_dist.evaluation.controls import free_running
 from eeg2fmri_dist.evaluation.scored_set import (
@@ -54,7 +53,7 @@ def score_regions(run: Path, truth: Path | None = None) -> Scores:
     dict of str to dict of str to float
         Score -> subject -> value (mean over the subject's recordings): ``r_region``,
         ``r_specific``, ``std_ratio`` and ``psnr_paper_db`` as in metrics.json, the first two also
-        ``_shuffled`` (EEG from half a recording away), and ``r_copy`` of the last true volume.
+        ``_shuffled`` (EEG from half a recording away).
         With the truth also ``r_driven``: r with the noise-free BOLD that the EEG shows, and
         ``r_shared_noise``: r of the prediction's global signal with the noise that BOLD and EEG
         share (0 where there is none).
@@ -90,7 +89,6 @@ def _score_recording(
     free = free_running(trained, recording)
     series, true = test_set.regional_series(free), recording.true_regions
     shuffled = test_set.regional_series(free_running(trained, recording, shuffled_eeg))
-    copy = test_set.regional_series(baselines.last_volume(recording.true))
     scores = {
         "r_region": float(temporal_correlation(series, true).mean()),
         "r_region_shuffled": float(temporal_correlation(shuffled, true).mean()),
@@ -98,7 +96,6 @@ def _score_recording(
         "r_specific_shuffled": specific_correlation(shuffled, true),
         "std_ratio": temporal_std_ratio(series, true),
         "psnr_paper_db": psnr(free, recording.true, float(np.ptp(recording.true))),
-        "r_copy": float(temporal_correlation(copy, true).mean()),
     }
     return scores if truth is None else scores | against_truth(series, test_set, recording, truth)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eeg2fmri_dist.plot_style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, RED
-from eeg2fmri_dist.sweep.curves_table import BySubject, CurvePoint
+from eeg2fmri_dist.sweep.curves_table import CurvePoint
 from eeg2fmri_dist.sweep.figures import Picture, canvas
+
+if TYPE_CHECKING:
+    from eeg2fmri_dist.sweep.landmarks import Landmark
 
 _COLOURS = (BLUE, ORANGE, GREEN, RED, INK, GREY)
 _MARKERS = "osD^vP"
+_LINES = ("-.", ":", "--")  # of landmarks
 _PANEL_INCHES = (2.6, 2.2)
 _SPREAD = 0.04  # of a doubling, between models, so that error bars do not hide each other
 
 
-def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject]) -> Picture:
+def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> Picture:
     """Draw r with true EEG (filled) and shuffled EEG (hollow), and r without the global signal.
 
     A column a condition, with intervals over subjects.
@@ -26,11 +31,13 @@ def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject])
     ----------
     points : sequence of CurvePoint
         Of one or more conditions.
-    ceilings : mapping of str to dict
-        Condition -> subject -> r of the noise-free BOLD.
+    landmarks : sequence of Landmark
+        Predictions without a model; a line each, but for the mean image, whose r is 0.
     """
     conditions = list(dict.fromkeys(point.condition for point in points))
     models = list(dict.fromkeys(point.model for point in points))
+    labels = sorted({mark.label for mark in landmarks}, reverse=True)
+    lines = dict(zip(labels, itertools.cycle(_LINES), strict=False))
     columns = len(conditions)
     width_in, height_in = _PANEL_INCHES
     with canvas(width_in * columns + 0.4, 2 * height_in) as (figure, png):
@@ -38,7 +45,8 @@ def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject])
         for (above, below), condition in zip(panels.T, conditions, strict=True):
             own = [point for point in points if point.condition == condition]
             _panel(above, own, models, "r")
-            _draw_ceiling(above, ceilings.get(condition, {}))
+            marks = [mark for mark in landmarks if mark.condition == condition]
+            _draw_landmarks(above, marks, lines)
             _panel(below, own, models, "specific")
             above.set_title(condition.replace("_", " "))
             below.set_xlabel("training subjects")
@@ -56,16 +64,17 @@ def draw_curves(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject])
     text = (
         "Correlation over time of predicted and true regional BOLD in test subjects, against the "
         "number of training subjects; below, without the global signal. "
-        "Filled: true EEG; hollow: shuffled EEG; bars: 95 % interval over subjects; dotted: the "
-        "noise ceiling."
+        "Filled: true EEG; hollow: shuffled EEG; bars: 95 % interval over subjects; lines: "
+        "predictions that have seen the BOLD."
     )
     return Picture("Learning curves", text, image)
 
 
-def _draw_ceiling(axes: Any, ceiling: BySubject) -> None:
-    highest = float(np.mean([*ceiling.values()])) if ceiling else 0.0
-    if highest > 0:
-        axes.axhline(highest, color=MUTED, linewidth=1, linestyle=":", label="noise ceiling")
+def _draw_landmarks(axes: Any, landmarks: Sequence[Landmark], lines: Mapping[str, str]) -> None:
+    for mark in landmarks:
+        if mark.r.mean != 0:
+            style = lines[mark.label]
+            axes.axhline(mark.r.mean, color=MUTED, linewidth=1, linestyle=style, label=mark.label)
 
 
 def _panel(axes: Any, points: Sequence[CurvePoint], models: Sequence[str], score: str) -> None:

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from eeg2fmri_dist.config.sweep import ConditionConfig, LearningCurvesConfig
-from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.config.sweep import LearningCurvesConfig
 from eeg2fmri_dist.evaluation.evidence import GLOBAL_SHARE
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
-from eeg2fmri_dist.files import write_json
-from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.learning_curves import SCORES, LearningCurves
 
 BySubject = dict[str, float]
@@ -110,7 +107,7 @@ def summarise_curves(
     task : LearningCurves
         Its trials.
     ceilings : mapping of str to dict
-        Condition -> subject -> r of the noise-free BOLD that the EEG shows (`find_ceilings`).
+        Condition -> subject -> r of the noise-free BOLD that the EEG shows.
     """
     scored: dict[tuple[str, int, str], list[dict[str, BySubject] | None]] = {}
     for point, run in task.runs():
@@ -134,50 +131,12 @@ def summarise_curves(
     ]
 
 
-def find_ceilings(curves: LearningCurvesConfig, task: LearningCurves, folder: SweepFolder) -> Any:
-    """Return condition -> subject -> r of the noise-free BOLD with the measured BOLD.
-
-    Of conditions whose ``truth`` is given; kept in ``ceilings.json``, because it takes a while.
-    """
-    path = folder.root / "ceilings.json"
-    found = _read(path) or {}
-    split = next(iter(task.bases().values()))
-    for name, condition in curves.conditions.items():
-        if condition.truth is not None and name not in found:
-            found[name] = _ceiling(condition, split)
-            write_json(path, found)
-    return found
-
-
-def as_json(points: Sequence[CurvePoint], ceilings: Mapping[str, BySubject]) -> dict[str, Any]:
+def as_json(points: Sequence[CurvePoint], landmarks: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``learning_curves.json`` holds."""
     return {
-        "ceilings": dict(ceilings),
+        "landmarks": dict(landmarks),
         "points": [asdict(point) | {"in_words": point.in_words()} for point in points],
     }
-
-
-def _ceiling(condition: ConditionConfig, base: TrainConfig) -> BySubject:
-    from eeg2fmri_dist.config.evaluate import EvaluateConfig
-    from eeg2fmri_dist.evaluation.ceiling import Ceiling
-    from eeg2fmri_dist.evaluation.scored_set import read_test_set
-    from eeg2fmri_dist.scores.temporal import temporal_correlation
-    from eeg2fmri_dist.splits import make_split
-    from eeg2fmri_dist.store import Store
-
-    assert condition.truth is not None
-    store = Store(condition.store)
-    fractions = condition.fractions or base.split.fractions
-    split = make_split(store.recordings, base.split.model_copy(update={"fractions": fractions}))
-    config = EvaluateConfig(runs=[condition.store], output=condition.store)
-    test_set = read_test_set(store, split, config)
-    predict = Ceiling(condition.truth, store.layout, test_set.scaling.reference)
-    by_subject: dict[str, list[float]] = {}
-    for recording in test_set.recordings:
-        series = test_set.regional_series(predict(recording))
-        r = float(temporal_correlation(series, recording.true_regions).mean())
-        by_subject.setdefault(recording.subject, []).append(r)
-    return {subject: float(np.mean(values)) for subject, values in by_subject.items()}
 
 
 def _point(

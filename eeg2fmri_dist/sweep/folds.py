@@ -54,6 +54,10 @@ class Folds:
         """Return the training config of each model."""
         return self._models
 
+    def stores(self) -> list[Path]:
+        """Return the store of each model."""
+        return [model.store for model in self._models.values()]
+
     def examples(self) -> dict[str, Any]:
         """Return the first model and fold."""
         return self.points[0]

@@ -57,6 +57,10 @@ class LearningCurves:
         """Return the training config of each model."""
         return self._models
 
+    def stores(self) -> list[Path]:
+        """Return the store of each condition."""
+        return [condition.store for condition in self._curves.conditions.values()]
+
     def examples(self) -> dict[str, Any]:
         """Return the first trial's values."""
         return self.points[0]

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import eeg2fmri_dist
 from eeg2fmri_dist.config.sweep import SweepConfig
@@ -18,6 +18,9 @@ from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.status import remark, short_names, state_name, summarise, value_of
 from eeg2fmri_dist.sweep.study import Study
 
+if TYPE_CHECKING:
+    from eeg2fmri_dist.sweep.landmarks import Landmark
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -27,6 +30,8 @@ class Curves:
     ----------
     points : sequence of CurvePoint
         Rows of the table.
+    landmarks : sequence of Landmark
+        Rows of predictions without a model.
     reference : str or None
         Model that the others are compared with.
     picture : Picture or None
@@ -34,6 +39,7 @@ class Curves:
     """
 
     points: Sequence[CurvePoint]
+    landmarks: Sequence[Landmark]
     reference: str | None
     picture: Picture | None
 

@@ -16,6 +16,7 @@ from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.folds import Folds, folds_table
 from eeg2fmri_dist.sweep.learning_curves import LearningCurves
 from eeg2fmri_dist.sweep.search import Search, Task
+from eeg2fmri_dist.sweep.stores import require_same_stores
 from eeg2fmri_dist.sweep.study import Study
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def sweep(config: SweepConfig) -> None:
     )
     with folder.locked():
         folder.claim(config, task.bases())
+        require_same_stores(folder, task.stores())
         study = Study(folder, config)
 
     def note_ended() -> None:
@@ -83,23 +85,25 @@ def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurv
     """Write ``learning_curves`` as JSON, Markdown and PNG, and print the table."""
     from eeg2fmri_dist.sweep.curves_figure import draw_curves
     from eeg2fmri_dist.sweep.curves_markdown import as_markdown
-    from eeg2fmri_dist.sweep.curves_table import as_json, find_ceilings, summarise_curves
+    from eeg2fmri_dist.sweep.curves_table import as_json, summarise_curves
+    from eeg2fmri_dist.sweep.landmarks import ceiling_of, find_landmarks, summarise_landmarks
     from eeg2fmri_dist.sweep.page import Curves
     from eeg2fmri_dist.sweep.status import print_curves
 
     assert config.learning_curves is not None
-    ceilings = find_ceilings(config.learning_curves, task, folder)
+    reference = config.learning_curves.reference
+    found = find_landmarks(config.learning_curves, task, folder)
+    ceilings = {condition: ceiling_of(scores) for condition, scores in found.items()}
     points = summarise_curves(config.learning_curves, task, ceilings)
-    write_json(folder.root / "learning_curves.json", as_json(points, ceilings))
-    write_text(
-        folder.root / "learning_curves.md", as_markdown(points, config.learning_curves.reference)
-    )
-    picture = draw_curves(points, ceilings) if points else None
+    landmarks = summarise_landmarks(found)
+    write_json(folder.root / "learning_curves.json", as_json(points, found))
+    write_text(folder.root / "learning_curves.md", as_markdown(points, landmarks, reference))
+    picture = draw_curves(points, landmarks) if points else None
     if picture is not None:
         with replacing(folder.root / "learning_curves.png") as part:
             part.write_bytes(picture.png)
-    print_curves(points, config.learning_curves.reference)
-    return Curves(points, config.learning_curves.reference, picture)
+    print_curves(points, landmarks, reference)
+    return Curves(points, landmarks, reference, picture)
 
 
 def plan(config: SweepConfig) -> Iterator[str]:

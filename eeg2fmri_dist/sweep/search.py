@@ -53,6 +53,9 @@ class Task(Protocol):
     def bases(self) -> dict[str, TrainConfig]:
         """Return the training configs that trials start from, by name."""
 
+    def stores(self) -> list[Path]:
+        """Return what trials are trained on."""
+
     def examples(self) -> dict[str, Any]:
         """Return one value of every key that trials differ in."""
 
@@ -89,6 +92,10 @@ class Search:
     def bases(self) -> dict[str, TrainConfig]:
         """Return the one base config."""
         return {"base": self._base}
+
+    def stores(self) -> list[Path]:
+        """Return the store of the base config."""
+        return [self._base.store]
 
     def examples(self) -> dict[str, Any]:
         """Return one value of every searched key."""

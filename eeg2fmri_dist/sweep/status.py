@@ -18,6 +18,7 @@ from eeg2fmri_dist.sweep.study import Study
 
 if TYPE_CHECKING:
     from eeg2fmri_dist.sweep.curves_table import CurvePoint
+    from eeg2fmri_dist.sweep.landmarks import Landmark
 
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 _NAMES = {TrialState.FAIL: "failed", TrialState.WAITING: "running"}
@@ -74,7 +75,9 @@ def print_folds(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
-def print_curves(points: Sequence[CurvePoint], reference: str | None) -> None:
+def print_curves(
+    points: Sequence[CurvePoint], landmarks: Sequence[Landmark], reference: str | None
+) -> None:
     """Print the table of learning curves: mean and 95 % interval over test subjects."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (
@@ -92,6 +95,9 @@ def print_curves(points: Sequence[CurvePoint], reference: str | None) -> None:
     table.add_column("std")
     table.add_column(f"above {reference}" if reference else "", no_wrap=True)
     table.add_column("in words", overflow="fold")
+    for mark in landmarks:
+        r, specific = f"{mark.r.mean:.3f}", f"{mark.specific.mean:.3f}"
+        table.add_row(mark.condition, "", mark.label, r, "", "", specific)
     for point in points:
         cells = [point.r, point.share, point.shuffled, point.specific]
         cells += [point.driven, point.shared_noise, point.std_ratio]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 from dataclasses import dataclass
 
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data import WindowData
-from eeg2fmri_dist.normalise import Scaling, fit_scaling
+from eeg2fmri_dist.normalise import Scaling, sum_for_scaling
 from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.splits import Split, make_split
 from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.agreement import share_objects
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +34,11 @@ class SplitData:
 
 
 def open_data(config: TrainConfig, store: Store, ranks: Ranks) -> SplitData:
-    """Split a store and normalise what is trained on and validated on."""
+    """Split a store and normalise what is trained on and validated on (collective)."""
     split = make_split(store.recordings, config.split)
     if split.leaks:
         logger.warning(_LEAK_WARNING)
-    scaling = fit_scaling(store, split.train, config.data)
+    scaling = _fit_scaling(store, split, config, ranks)
     _warn_of_static_target(config, scaling)
     return SplitData(
         split,
@@ -43,6 +46,13 @@ def open_data(config: TrainConfig, store: Store, ranks: Ranks) -> SplitData:
         WindowData(store, split.train, config.data, scaling, ranks.local_size),
         WindowData(store, split.validation, config.data, scaling, ranks.local_size),
     )
+
+
+def _fit_scaling(store: Store, split: Split, config: TrainConfig, ranks: Ranks) -> Scaling:
+    """Read the training recordings once, shared out over ranks (collective)."""
+    own = split.train[ranks.rank :: ranks.world_size]
+    parts = share_objects(sum_for_scaling(store, own, config.data))
+    return functools.reduce(operator.add, parts).scaling()
 
 
 def _warn_of_static_target(config: TrainConfig, scaling: Scaling) -> None:

@@ -295,6 +295,13 @@ def test_a_scan_of_the_person_is_registered_and_becomes_the_reference(job, tmp_p
     assert (calibrated[~mask] == 0).all()
 
 
+def test_a_few_volumes_of_the_person_are_worth_15_db(job):
+    metrics = json.loads((job / "evaluation" / "metrics.json").read_text())
+    without, with_scan = metrics["runs"][0]["calibrated"]
+    assert (without["volumes"], with_scan["volumes"]) == (0, 6)
+    assert with_scan["true_eeg"]["mean"] > without["mean_image"]["mean"] + 15
+
+
 def test_a_scan_with_its_eeg_moves_the_model_towards_the_person(job, tmp_path):
     (bold,) = (job / "recordings" / "fMRI" / "43").glob("*mepi_rest*.nii.gz")
     metrics = json.loads((job / "transformer" / "metrics.json").read_text())

@@ -9,14 +9,17 @@ from scipy import stats
 from stores import make_store
 
 from eeg2fmri_dist.config.sweep import SweepConfig
-from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.landmarks import find_landmarks
 from eeg2fmri_dist.sweep.learning_curves import LearningCurves
 from eeg2fmri_dist.sweep.run import conclude
+from eeg2fmri_dist.sweep.stores import require_same_stores
 from eeg2fmri_dist.sweep.study import Study
+from eeg2fmri_dist.training.model import store_regions
 
 MODELS = {
     "own": {"config": "configs/train/transformer_from_ridge.yaml"},
@@ -79,7 +82,7 @@ def leave_scores(job_folder, point):
         height = 0.0
     r = {who: height + 0.01 * rank - 0.015 for rank, who in enumerate(TEST_SUBJECTS)}
     nothing = dict.fromkeys(TEST_SUBJECTS, 0.0)
-    scores = dict.fromkeys(("r_region_shuffled", "r_specific_shuffled", "r_copy"), nothing)
+    scores = dict.fromkeys(("r_region_shuffled", "r_specific_shuffled"), nothing)
     specific = nothing if point["model"] == "u-net" else r
     if point["model"] == "own" and point["train_subjects"] == 1:
         specific = {who: value - 0.11 for who, value in r.items()}  # that of ridge
@@ -126,14 +129,60 @@ def test_every_model_of_every_condition_runs_once_after_what_it_builds_on(make_c
     assert "global signal alone" in by_name["linear", 2, "u-net"]["in_words"]
     assert by_name["null", 2, "own"]["in_words"].startswith("r not different from 0")
     table = (folder.root / "learning_curves.md").read_text().splitlines()
-    assert len(table) == 2 + len(found)
-    assert {line.count("|") for line in table} == {12}
+    names = ("training-mean image | 0.00 |", "copy of last volume |")
+    landmarks = [f"| linear |  | {name}" for name in names]
+    assert len(table) == 2 + len(found) + 2 * len(landmarks)
+    assert all(line.startswith(mark) for line, mark in zip(table[2:], landmarks, strict=False))
+    assert {line.count("|") for line in table} == {13}
     (row,) = (line for line in table if line.startswith("| linear | 2 | own | 0.51 ("))
     assert row.endswith("| +0.110 (+0.110 to +0.110) |")
     page = folder.page.read_text()
     assert "data:image/png;base64" in page
     assert "above ridge" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_store_that_was_made_anew_does_not_go_on_with_old_trials(make_curves, stores, tmp_path):
+    _, folder, task = make_curves()
+    require_same_stores(folder, task.stores())
+    require_same_stores(folder, [*task.stores(), tmp_path / "not_made_yet.h5"])
+    before = stores["null"].read_bytes()
+    try:
+        make_store(stores["null"], n_subjects=8, n_volumes=20, seed=9)
+        with pytest.raises(DataError, match="has changed since the sweep"):
+            require_same_stores(folder, task.stores())
+    finally:
+        stores["null"].write_bytes(before)
+    require_same_stores(folder, task.stores())
+
+
+def test_landmarks_are_what_numpy_finds_in_the_store(make_curves, stores):
+    config, folder, task = make_curves()
+    found = find_landmarks(config.learning_curves, task, folder)
+    assert list(found) == ["linear", "null"]
+    assert find_landmarks(config.learning_curves, task, folder) == found  # read again
+    store = Store(stores["linear"])
+    labels = store_regions(store).labels
+    segment = next(r for r in store.recordings if r.subject == TEST_SUBJECTS[0])
+    bold = store.bold(segment.first_sample, segment.first_sample + segment.n_samples)
+    regions = [k for k in np.unique(labels) if k]
+    true = np.stack([bold[:, labels == k].mean(axis=1) for k in regions], axis=1)
+    copied = np.concatenate([true[:1], true[:-1]])
+    time = np.arange(len(true))
+
+    def straightened(series):
+        slope, level = np.polyfit(time, series, 1)
+        return series - slope * time[:, None] - level
+
+    pairs = zip(straightened(copied).T, straightened(true).T, strict=True)
+    r = np.mean([np.corrcoef(one, other)[0, 1] for one, other in pairs])
+    scores = found["linear"]
+    assert scores["last_volume"]["r_region"][TEST_SUBJECTS[0]] == pytest.approx(r, abs=1e-4)
+    assert set(scores["training_mean"]["r_region"].values()) == {0.0}
+    error = np.mean((bold[1:].astype(float) - bold[:-1]) ** 2) * (len(bold) - 1) / len(bold)
+    psnr = 10 * np.log10(float(np.ptp(bold)) ** 2 / error)
+    assert scores["last_volume"]["psnr_paper_db"][TEST_SUBJECTS[0]] == pytest.approx(psnr, rel=1e-4)
+    assert set(scores) == {"training_mean", "last_volume"}  # no truth, no ceiling
 
 
 def test_a_trial_has_its_conditions_store_its_subjects_and_its_own_parent(make_curves, stores):

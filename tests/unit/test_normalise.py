@@ -1,5 +1,9 @@
 """Normalisation against numpy on whole arrays."""
 
+import functools
+import operator
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from stores import make_store
@@ -10,6 +14,7 @@ from eeg2fmri_dist.normalise import (
     fit_trend,
     normalise_eeg,
     polynomial_basis,
+    sum_for_scaling,
     to_volumes,
 )
 from eeg2fmri_dist.splits import Segment
@@ -60,6 +65,19 @@ def test_scaling_is_numpy_over_the_training_recordings_alone(store):
     fraction = np.mean([h.std(axis=0) / np.maximum(h.mean(axis=0), 1e-9) for h in halves], axis=0)
     mask = store.layout.mask
     np.testing.assert_allclose(scaling.fraction[mask], fraction[mask], rtol=1e-3)
+
+
+def test_ranks_that_share_the_recordings_out_find_the_same_scaling(store):
+    segments = [*SEGMENTS, Segment(2, 160, 240)]
+    whole = asdict(fit_scaling(store, segments, DataConfig()))
+    for world_size in (2, 3, 5):  # the last leaves ranks without a recording
+        parts = [
+            sum_for_scaling(store, segments[rank::world_size], DataConfig())
+            for rank in range(world_size)
+        ]
+        shared = asdict(functools.reduce(operator.add, parts).scaling())
+        for name, value in whole.items():
+            np.testing.assert_allclose(shared[name], value, rtol=1e-6, err_msg=name)
 
 
 def test_eeg_is_z_scored_by_recording_or_by_training_statistics(store):
