@@ -121,9 +121,13 @@ class _Sums:
 
     def on_grid(self, values: np.ndarray) -> np.ndarray:
         """Put values (..., voxel) onto the grid as float32, 0 outside the mask."""
-        grid = np.zeros((*values.shape[:-1], *self.mask.shape), np.float32)
-        grid[..., self.mask] = values
-        return grid
+        return _on_grid(values, self.mask)
+
+
+def _on_grid(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    grid = np.zeros((*values.shape[:-1], *mask.shape), np.float32)
+    grid[..., mask] = values
+    return grid
 
 
 def _sum_volumes(store: Store, segment: Segment, order: int) -> _Sums:
@@ -221,12 +225,10 @@ class ScalingSums:
         values = self.volumes * self.mask.size
         mean = float(self.total.sum()) / values
         variance = self.squares / values - mean**2
-        reference = np.zeros(self.mask.shape, np.float32)
-        reference[self.mask] = self.total / self.volumes
         eeg_mean = self.eeg / self.volumes
         eeg_variance = np.maximum(self.eeg_squares / self.volumes - eeg_mean**2, 0.0)
         return Scaling(
-            reference=reference,
+            reference=_on_grid(self.total / self.volumes, self.mask),
             fraction=(self.fractions / self.recordings).astype(np.float32),
             bold_mean=mean,
             bold_std=float(np.sqrt(variance)),

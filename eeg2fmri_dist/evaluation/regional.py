@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,48 @@ def score_regions(run: Path, truth: Path | None = None) -> Scores:
     """
     trained = load_model(resolve_weights(run, "best"))
     test_set = load_test_set(EvaluateConfig(runs=[run], output=run), [(run, trained)])
+    return score_by_subject(
+        test_set, lambda recording: _score_recording(trained, test_set, recording, truth)
+    )
+
+
+def score_by_subject(
+    test_set: TestSet, score: Callable[[TestRecording], dict[str, float]]
+) -> Scores:
+    """Return score -> subject -> mean over the subject's recordings.
+
+    Parameters
+    ----------
+    test_set : TestSet
+    score : callable
+        Recording -> score -> value.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     for recording in test_set.recordings:
-        for name, value in _score_recording(trained, test_set, recording, truth).items():
+        for name, value in score(recording).items():
             found.setdefault(name, {}).setdefault(recording.subject, []).append(value)
     return {
         name: {subject: float(np.mean(values)) for subject, values in by_subject.items()}
         for name, by_subject in found.items()
+    }
+
+
+def score_volumes(
+    volumes: np.ndarray, test_set: TestSet, recording: TestRecording
+) -> dict[str, float]:
+    """Score one prediction, (volume, x, y, z), of a recording.
+
+    Returns
+    -------
+    dict of str to float
+        ``r_region``, ``r_specific``, ``std_ratio`` and ``psnr_paper_db`` as in metrics.json.
+    """
+    series, true = test_set.regional_series(volumes), recording.true_regions
+    return {
+        "r_region": float(temporal_correlation(series, true).mean()),
+        "r_specific": specific_correlation(series, true),
+        "std_ratio": temporal_std_ratio(series, true),
+        "psnr_paper_db": psnr(volumes, recording.true, float(np.ptp(recording.true))),
     }
 
 
@@ -89,13 +125,9 @@ def _score_recording(
     free = free_running(trained, recording)
     series, true = test_set.regional_series(free), recording.true_regions
     shuffled = test_set.regional_series(free_running(trained, recording, shuffled_eeg))
-    scores = {
-        "r_region": float(temporal_correlation(series, true).mean()),
+    scores = score_volumes(free, test_set, recording) | {
         "r_region_shuffled": float(temporal_correlation(shuffled, true).mean()),
-        "r_specific": specific_correlation(series, true),
         "r_specific_shuffled": specific_correlation(shuffled, true),
-        "std_ratio": temporal_std_ratio(series, true),
-        "psnr_paper_db": psnr(free, recording.true, float(np.ptp(recording.true))),
     }
     return scores if truth is None else scores | against_truth(series, test_set, recording, truth)
 

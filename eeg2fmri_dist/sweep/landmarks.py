@@ -8,16 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.sweep import ConditionConfig, LearningCurvesConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation.baselines import BASELINES, last_volume
+from eeg2fmri_dist.evaluation.ceiling import Ceiling
+from eeg2fmri_dist.evaluation.regional import Scores, score_by_subject, score_volumes
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, read_test_set
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
 from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.splits import make_split
+from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.learning_curves import LearningCurves
 
-Scores = dict[str, dict[str, float]]  # score -> subject -> value
 NAME = "landmarks.json"
 
 
@@ -50,7 +54,7 @@ def find_landmarks(
     """Return condition -> key of `BASELINES` -> score -> test subject -> value.
 
     Of the mean image of all training subjects, of the last true volume and, where ``truth`` is
-    given, of the noise ceiling; ``r_region``, ``r_specific`` and ``psnr_paper_db``. Kept in
+    given, of the noise ceiling; the scores of `evaluation.regional.score_volumes`. Kept in
     ``landmarks.json``, because it takes a while.
 
     Raises
@@ -93,11 +97,6 @@ def summarise_landmarks(found: Mapping[str, Mapping[str, Scores]]) -> list[Landm
 
 
 def _score_landmarks(condition: ConditionConfig, base: TrainConfig) -> dict[str, Scores]:
-    from eeg2fmri_dist.config.evaluate import EvaluateConfig
-    from eeg2fmri_dist.evaluation.ceiling import Ceiling
-    from eeg2fmri_dist.splits import make_split
-    from eeg2fmri_dist.store import Store
-
     store = Store(condition.store)
     fractions = condition.fractions or base.split.fractions
     split = make_split(store.recordings, base.split.model_copy(update={"fractions": fractions}))
@@ -114,21 +113,6 @@ def _score_landmarks(condition: ConditionConfig, base: TrainConfig) -> dict[str,
 
 
 def _score(predict: Callable[[TestRecording], np.ndarray], test_set: TestSet) -> Scores:
-    from eeg2fmri_dist.scores.metrics import psnr, specific_correlation
-    from eeg2fmri_dist.scores.temporal import temporal_correlation
-
-    found: dict[str, dict[str, list[float]]] = {}
-    for recording in test_set.recordings:
-        volumes = predict(recording)
-        series, true = test_set.regional_series(volumes), recording.true_regions
-        scores = {
-            "r_region": float(temporal_correlation(series, true).mean()),
-            "r_specific": specific_correlation(series, true),
-            "psnr_paper_db": psnr(volumes, recording.true, float(np.ptp(recording.true))),
-        }
-        for name, value in scores.items():
-            found.setdefault(name, {}).setdefault(recording.subject, []).append(value)
-    return {
-        name: {subject: float(np.mean(values)) for subject, values in by_subject.items()}
-        for name, by_subject in found.items()
-    }
+    return score_by_subject(
+        test_set, lambda recording: score_volumes(predict(recording), test_set, recording)
+    )
