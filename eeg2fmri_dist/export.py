@@ -1,279 +1,195 @@
-"""A trained model as one safetensors file: weights, scaling, a card of what it expects."""
+"""A trained model to hand on: safetensors that hold no private paths, a model card, its scores."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-import torch
-from pydantic import TypeAdapter
-from torch import nn
-from torch.overrides import TorchFunctionMode
+import eeg2fmri_dist
+from eeg2fmri_dist.config.export import ExportConfig
+from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.evaluation.labels import MODELS, format_score
+from eeg2fmri_dist.evaluation.metrics_file import (
+    METRICS,
+    Standing,
+    find_standing,
+    to_json,
+    weights_fact,
+)
+from eeg2fmri_dist.evaluation.results import ORIGINS
+from eeg2fmri_dist.files.atomic import replacing, write_json, write_text
+from eeg2fmri_dist.files.run_folder import load_run_config
+from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel, load_model, save_model
+from eeg2fmri_dist.inference.weights import (
+    WEIGHTS,
+    record_file,
+    resolve_weights,
+    weights_sha256,
+    write_manifest,
+)
+from eeg2fmri_dist.models.build import count_parameters
+from eeg2fmri_dist.scores.catalogue import SCORES
 
-from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
-from eeg2fmri_dist.config.preprocess import EegConfig
-from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.errors import CheckpointError
-from eeg2fmri_dist.models.build import DataSizes, build_model
-from eeg2fmri_dist.models.ensemble import Ensemble
-from eeg2fmri_dist.models.shapes import describe_misfit
-from eeg2fmri_dist.normalise import Scaling
-
-CARD_VERSION = 1
-_SCALING_PREFIX = "scaling."
-_MASK = "mask"
+_CARD_SCORES = ("r_region", "r_voxel", "std_ratio", "fc_similarity", "psnr_peer_db", "ssim2d_peer")
+# Of the preprocessing config, what says how data were made; the rest says where.
+_MACHINE_KEYS = {"output", "cluster", "quality", "on_error", "compression"}
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """What a model expects and where it comes from; JSON values only.
+class Described:
+    """What the model card is written from."""
 
-    Attributes
+    name: str
+    license: str
+    trained: TrainedModel
+    parameters: int
+    split: str
+    standing: Standing | None
+    sha256: str
+
+
+def publish(config: ExportConfig) -> None:
+    """Write a trained model into a folder that can be given to others.
+
+    Parameters
     ----------
-    recipe : str
-        own or paper.
-    model, tokeniser, data : dict
-        Config sections; `tokeniser` is None but for a Transformer. `model` of an ensemble has
-        both of each of its members.
-    preprocessing : dict
-        Resolved preprocessing config of the store.
-    channel_names, frequencies_hz : list
-        EEG features in order.
-    tr_s : float
-        Repetition time in s.
-    affine : list of list of float
-        Grid of the volumes -> MNI mm.
-    space : str
-        Name of the template space.
-    store_fingerprint : str
-        Of the store that it was trained on.
-    subjects : dict
-        Subjects of train, validation and test.
-    step, epoch : int
-        Where in the training it was saved.
-    """
-
-    recipe: str
-    model: dict[str, Any]
-    tokeniser: dict[str, Any] | None
-    data: dict[str, Any]
-    preprocessing: dict[str, Any]
-    channel_names: list[str]
-    frequencies_hz: list[float]
-    tr_s: float
-    affine: list[list[float]]
-    space: str
-    store_fingerprint: str
-    subjects: dict[str, list[str]]
-    step: int = 0
-    epoch: int = 0
-    version: int = CARD_VERSION
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model ready to predict, with what turns its output into volumes."""
-
-    model: nn.Module
-    card: ModelCard
-    scaling: Scaling
-    mask: np.ndarray
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Voxels of its volumes along x, y and z."""
-        x, y, z = self.mask.shape
-        return x, y, z
-
-    @property
-    def data(self) -> DataConfig:
-        """How its inputs are normalised."""
-        return DataConfig.model_validate(self.card.data)
-
-    @property
-    def eeg(self) -> EegConfig:
-        """How the EEG of its training data was preprocessed.
-
-        Raises
-        ------
-        CheckpointError
-            If the store that it was trained on did not say so.
-        """
-        try:
-            return EegConfig.model_validate(self.card.preprocessing["eeg"])
-        except (KeyError, ValueError):
-            raise CheckpointError(
-                "the store that the model was trained on does not say how its EEG was preprocessed",
-                remedy="train on a store of launch/preprocess.py of this version",
-            ) from None
-
-
-def save_model(
-    path: Path,
-    weights: Mapping[str, torch.Tensor],
-    card: ModelCard,
-    scaling: Scaling,
-    mask: np.ndarray,
-) -> None:
-    """Write weights, scaling, mask and card to one safetensors file."""
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    for name, value in asdict(scaling).items():
-        tensors[_SCALING_PREFIX + name] = torch.as_tensor(np.asarray(value))
-    tensors[_MASK] = torch.from_numpy(mask)
-    save_file(tensors, str(path), metadata={"card": json.dumps(asdict(card))})
-
-
-def load_model(path: Path) -> TrainedModel:
-    """Read a file of `save_model` and build its model, in evaluation mode.
+    config : ExportConfig
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read or its weights do not fit the model that its card describes.
+        If the run has no whole checkpoint.
+    ConfigError
+        If the output is a run folder, or `scores` does not tell of these weights.
     """
-    tensors, card = _read(path)
-    try:
-        mask = tensors.pop(_MASK).numpy()
-        scaling = Scaling(
-            **{
-                field.name: _plain(tensors.pop(_SCALING_PREFIX + field.name))
-                for field in fields(Scaling)
-            }
+    if (config.output / "checkpoints").exists() or (config.output / "config.yaml").exists():
+        raise ConfigError(
+            "the output is a run folder", where=config.output, remedy="give another output=..."
         )
-        _check_card(card, scaling, mask)
-        # Without memory: a card can claim any size.
-        with torch.device("meta"), _NoInitialValues():
-            shapes = _shapes(_build(card, mask, tensors).state_dict())
-        misfit = describe_misfit(_shapes(tensors), shapes)
-    except (KeyError, ValueError, TypeError) as error:
-        raise _unusable(path, error) from None
-    if misfit is not None:
-        raise CheckpointError(
-            f"weights do not fit the model that their card describes ({misfit})",
-            where=path,
-            remedy="train again with this version",
-        )
-    model = _build(card, mask, tensors)
-    model.load_state_dict(tensors)
-    return TrainedModel(model.eval(), card, scaling, mask)
+    weights, standing = find_run_standing(config)
+    trained = load_model(weights)
+    trained = replace(trained, card=without_places(trained.card))
+    file = config.output / WEIGHTS
+    with replacing(file) as temporary:
+        state = trained.model.state_dict()
+        save_model(temporary, state, trained.card, trained.scaling, trained.mask)
+        temporary.chmod(0o644)  # to be read by others
+    record = record_file(file)
+    write_manifest(config.output, {WEIGHTS: record})
+    if standing is not None:
+        standing = _of_these_weights(standing, str(record["sha256"]))
+        write_json(config.output / METRICS, to_json(standing.report))
+    described = Described(
+        name=config.name or config.run.resolve().name,
+        license=config.license or "none given: ask the authors",
+        trained=trained,
+        parameters=count_parameters(trained.model),
+        split=load_run_config(config.run).split.kind,
+        standing=standing,
+        sha256=str(record["sha256"]),
+    )
+    write_text(config.output / "README.md", render_card(described))
 
 
-def _check_card(card: ModelCard, scaling: Scaling, mask: np.ndarray) -> None:
-    """Refuse what would fail, or write elsewhere, only after the work.
+def find_run_standing(config: ExportConfig) -> tuple[Path, Standing | None]:
+    """Return the weights of a run, and how they were scored.
 
     Raises
     ------
-    ValueError
-        Saying what is wrong.
+    ConfigError
+        If `scores` names a file that does not tell of these weights.
     """
-    # Part of file names.
-    if not re.fullmatch(r"[A-Za-z0-9]+", card.space):
-        raise ValueError(f"its space is called {card.space!r}")
-    if not 0 < card.tr_s < math.inf:
-        raise ValueError(f"its TR is {card.tr_s} s")
-    affine = np.array(card.affine, dtype=float)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise ValueError("its affine is not a finite 4 x 4 matrix")
-    features = (len(card.channel_names), len(card.frequencies_hz))
-    expected = {"reference": mask.shape, "fraction": mask.shape}
-    expected |= {"eeg_mean": features, "eeg_std": features}
-    for name, shape in expected.items():
-        found = np.shape(getattr(scaling, name))
-        if found != shape:
-            raise ValueError(f"scaling.{name} is {found}, its card says {shape}")
+    weights = resolve_weights(config.run, config.checkpoint)
+    standing = find_standing(config.scores or config.run / METRICS, weights_sha256(weights))
+    if standing is None and config.scores is not None:
+        raise ConfigError(
+            "it holds no scores of these weights",
+            where=config.scores,
+            remedy="give metrics.json of an evaluation of this run, or scores=null",
+        )
+    return weights, standing
 
 
-class _NoInitialValues(TorchFunctionMode):
-    """Leave weights as they are allocated.
-
-    Drawing them without memory would load torch's compiler first, which takes seconds.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__module__", None) == nn.init.__name__:
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def _build(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Model of a card, without its weights."""
-    if card.model["name"] != "ensemble":
-        return _build_one(card, mask, tensors)
-    members = [replace(card, **member) for member in card.model["members"]]
-    if any(member.model["name"] == "ensemble" for member in members):
-        raise ValueError("an ensemble of ensembles")
-    return Ensemble(
-        [
-            _build_one(member, mask, _of_member(tensors, number))
-            for number, member in enumerate(members)
-        ]
-    )
-
-
-def _of_member(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    prefix = f"members.{number}."
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
+def without_places(card: ModelCard) -> ModelCard:
+    """Return a card that says nothing of where data lie on somebody's machine."""
+    preprocessing = {
+        key: value for key, value in card.preprocessing.items() if key not in _MACHINE_KEYS
     }
+    for section in ("source", "atlas"):
+        if isinstance(preprocessing.get(section), Mapping):
+            preprocessing[section] = {
+                key: value for key, value in preprocessing[section].items() if key != "path"
+            }
+    return replace(card, model=_without_paths(card.model), preprocessing=preprocessing)
 
 
-def _build_one(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    x, y, z = mask.shape
-    num_targets = len(tensors["intercept"]) if card.model["name"] == "ridge" else None
-    return build_model(
-        TypeAdapter(ModelConfig).validate_python(card.model),
-        card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),  # type: ignore[arg-type]
-        DataSizes(
-            grid=(x, y, z),
-            num_channels=len(card.channel_names),
-            num_frequencies=len(card.frequencies_hz),
-            context=DataConfig.model_validate(card.data).context,
-            tr_s=card.tr_s,
-            num_targets=num_targets,
-        ),
+def _without_paths(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model section, or that of each member, with the names of run folders alone."""
+    model = dict(model)
+    if model.get("skip_from"):
+        model["skip_from"] = PurePath(model["skip_from"]).name
+    if "members" in model:
+        model["members"] = [
+            member | {"model": _without_paths(member["model"])} for member in model["members"]
+        ]
+    return model
+
+
+def _of_these_weights(standing: Standing, sha256: str) -> Standing:
+    """The same scores, of this run alone, under the hash of the exported file."""
+    run = replace(standing.run, facts={**standing.run.facts, **weights_fact(sha256)})
+    return Standing(replace(standing.report, runs=[run]), run)
+
+
+def render_card(described: Described) -> str:
+    """Return the model card (Mitchell et al., FAccT 2019) in Markdown."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("eeg2fmri_dist", "pages"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    card = described.trained.card
+    return environment.get_template("model_card.md.j2").render(
+        described=described,
+        card=card,
+        model=MODELS.get(card.model["name"], card.model["name"]),
+        origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
+        normalise=described.trained.data.normalise,
+        eeg=_eeg_settings(card),
+        grid=" x ".join(map(str, described.trained.grid)),
+        score_table=_score_table(described.standing),
+        scores={name: SCORES[name] for name in _CARD_SCORES},
+        version=eeg2fmri_dist.__version__,
     )
 
 
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+def _eeg_settings(card: ModelCard) -> dict[str, Any]:
+    eeg = card.preprocessing.get("eeg", {})
+    return {key: eeg[key] for key in ("band_hz", "sfreq_hz", "reference", "marker") if key in eeg}
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            card = json.loads((file.metadata() or {})["card"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if card["version"] != CARD_VERSION:
-            raise CheckpointError(
-                f"model card version {card['version']}, this version reads {CARD_VERSION}",
-                where=path,
-                remedy="train again with this version",
-            )
-        return tensors, ModelCard(**card)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _unusable(path, error) from None
+def _score_table(standing: Standing | None) -> list[list[str]]:
+    """Rows of cells, the first the heads; empty where there are no scores."""
+    if standing is None:
+        return []
+    present = {name for row in standing.run.rows for s in row.subjects.values() for name in s}
+    names = [name for name in _CARD_SCORES if name in present]
+    heads = ["prediction from"]
+    heads += [f"{SCORES[n].label}{f' ({SCORES[n].unit})' * bool(SCORES[n].unit)}" for n in names]
+    return [heads] + [
+        [row.label + " (oracle)" * row.oracle, *(_cell(row.interval(n), n) for n in names)]
+        for row in standing.rows
+    ]
 
 
-def _unusable(path: Path, error: Exception) -> CheckpointError:
-    reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-    return CheckpointError(
-        f"not a model of this suite, or damaged ({reason})",
-        where=path,
-        remedy="give a run folder of launch/train.py",
-    )
-
-
-def _plain(tensor: torch.Tensor) -> Any:
-    return tensor.item() if tensor.ndim == 0 else tensor.numpy()
+def _cell(interval: Any, name: str) -> str:
+    text = format_score(interval.mean, name)
+    if interval.known:
+        low, high = (format_score(end, name) for end in (interval.low, interval.high))
+        text += f" [{low}, {high}]"
+    return text

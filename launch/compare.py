@@ -3,11 +3,11 @@
 import logging
 import sys
 
-from eeg2fmri_dist.interrupts import end_quietly
+from eeg2fmri_dist.cli.signals import end_quietly
 
 end_quietly()  # importing the rest takes a moment
 
-from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.cli.command import run_verb  # noqa: E402
 from eeg2fmri_dist.config.evaluate import CompareConfig  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
@@ -15,8 +15,8 @@ logger = logging.getLogger("eeg2fmri_dist")
 
 def act(config: CompareConfig) -> None:
     """Compare; it takes a second, so it is done anew each time."""
-    from eeg2fmri_dist.evaluation.comparison import compare
-    from eeg2fmri_dist.evaluation.comparison_page import write_comparison
+    from eeg2fmri_dist.evaluation.report.comparison import compare
+    from eeg2fmri_dist.evaluation.report.comparison_page import write_comparison
 
     write_comparison(compare(config.evaluations, config.title), config.output)
     logger.info("wrote %s", config.output / "comparison.html")
@@ -24,7 +24,7 @@ def act(config: CompareConfig) -> None:
 
 def plan(config: CompareConfig) -> list[str]:
     """Say what would be compared with what."""
-    from eeg2fmri_dist.evaluation.comparison import compare
+    from eeg2fmri_dist.evaluation.report.comparison import compare
 
     comparison = compare(config.evaluations, config.title)
     lines = []

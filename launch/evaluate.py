@@ -2,12 +2,11 @@
 
 import sys
 
-from eeg2fmri_dist.early_stop import leave_on_signals
-from eeg2fmri_dist.interrupts import end_quietly
+from eeg2fmri_dist.cli.signals import end_quietly, leave_on_signals
 
 end_quietly()  # importing the rest takes a moment
 
-from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.cli.command import run_verb  # noqa: E402
 from eeg2fmri_dist.config.evaluate import EvaluateConfig  # noqa: E402
 
 
@@ -20,7 +19,7 @@ def act(config: EvaluateConfig) -> None:
 
 def plan(config: EvaluateConfig) -> list[str]:
     """Say what would be evaluated."""
-    from eeg2fmri_dist.training.manifest import resolve_weights
+    from eeg2fmri_dist.inference.weights import resolve_weights
 
     lines = [f"score {config.subjects} subjects with"]
     lines += [f"  {resolve_weights(run, 'best')}" for run in config.runs]

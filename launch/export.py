@@ -3,19 +3,19 @@
 import logging
 import sys
 
-from eeg2fmri_dist.interrupts import end_quietly
+from eeg2fmri_dist.cli.signals import end_quietly
 
 end_quietly()  # importing the rest takes a moment
 
-from eeg2fmri_dist.command import run_verb  # noqa: E402
-from eeg2fmri_dist.config.evaluate import ExportConfig  # noqa: E402
+from eeg2fmri_dist.cli.command import run_verb  # noqa: E402
+from eeg2fmri_dist.config.export import ExportConfig  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
 
 
 def act(config: ExportConfig) -> None:
     """Export; it takes a moment, so it is done anew each time."""
-    from eeg2fmri_dist.publishing import publish
+    from eeg2fmri_dist.export import publish
 
     publish(config)
     logger.info("wrote %s: read its README.md before you hand it on", config.output)
@@ -23,7 +23,7 @@ def act(config: ExportConfig) -> None:
 
 def plan(config: ExportConfig) -> list[str]:
     """Say what would be exported."""
-    from eeg2fmri_dist.publishing import find_run_standing
+    from eeg2fmri_dist.export import find_run_standing
 
     weights, standing = find_run_standing(config)
     scored = "with its scores" if standing else "without scores: none of these weights were found"

@@ -7,27 +7,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eeg2fmri_dist.interrupts import end_quietly
+from eeg2fmri_dist.cli.signals import end_quietly
 
 end_quietly()  # importing the rest takes a moment
 
-from eeg2fmri_dist.command import run_verb  # noqa: E402
-from eeg2fmri_dist.config.evaluate import PredictConfig  # noqa: E402
+from eeg2fmri_dist.cli.command import run_verb  # noqa: E402
+from eeg2fmri_dist.config.predict import PredictConfig  # noqa: E402
 from eeg2fmri_dist.config.preprocess import BoldConfig  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from eeg2fmri_dist.export import TrainedModel
-    from eeg2fmri_dist.prediction_job import Predictor, PreparedEeg, Task
+    from eeg2fmri_dist.inference.model_file import TrainedModel
+    from eeg2fmri_dist.prediction.job import Predictor, PreparedEeg, Task
 
 
 def act(config: PredictConfig) -> None:
     """Predict the recordings that are not up to date."""
     import torch
 
-    from eeg2fmri_dist.predicted_run import write_dataset
-    from eeg2fmri_dist.prediction_job import run_tasks
+    from eeg2fmri_dist.prediction.job import run_tasks
+    from eeg2fmri_dist.prediction.outputs import write_dataset
 
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -51,9 +51,9 @@ def plan(config: PredictConfig) -> list[str]:
 
 # Here, because prediction and preprocessing do not know each other.
 def _load(config: PredictConfig) -> tuple[Predictor, list[Task]]:
-    from eeg2fmri_dist.prediction_job import load_predictor, make_tasks
-    from preprocessing.atlas import load_atlases
-    from preprocessing.eeg_alone import find_eeg
+    from eeg2fmri_dist.prediction.job import load_predictor, make_tasks
+    from preprocessing.eeg.new_recording import find_eeg
+    from preprocessing.template.atlas import load_atlases
 
     recordings = find_eeg(config.eeg, config.task, config.subjects)
     find_atlases = functools.partial(load_atlases, config.atlas)
@@ -63,9 +63,9 @@ def _load(config: PredictConfig) -> tuple[Predictor, list[Task]]:
 
 
 def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> PreparedEeg:
-    from eeg2fmri_dist.evaluation.results import Figure
-    from eeg2fmri_dist.prediction_job import PreparedEeg
-    from preprocessing.eeg_alone import describe_eeg, model_eeg
+    from eeg2fmri_dist.pages.figure import Figure
+    from eeg2fmri_dist.prediction.job import PreparedEeg
+    from preprocessing.eeg.new_recording import describe_eeg, model_eeg
     from preprocessing.quality.eeg_alone import eeg_figures
 
     card, settings = trained.card, trained.eeg
@@ -81,7 +81,7 @@ def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> Prepar
 
 
 def _read_scan(trained: TrainedModel, path: Path) -> np.ndarray:
-    from preprocessing.calibration_scan import scan_volumes
+    from preprocessing.bold.scan_on_grid import scan_volumes
 
     card = trained.card
     settings = BoldConfig.model_validate(card.preprocessing["bold"])

@@ -2,25 +2,24 @@
 
 import sys
 
-from eeg2fmri_dist.early_stop import leave_on_signals
-from eeg2fmri_dist.interrupts import end_quietly
+from eeg2fmri_dist.cli.signals import end_quietly, leave_on_signals
 
 end_quietly()  # importing the rest takes a moment
 
-from eeg2fmri_dist.command import run_verb  # noqa: E402
+from eeg2fmri_dist.cli.command import run_verb  # noqa: E402
 from eeg2fmri_dist.config.preprocess import PreprocessConfig  # noqa: E402
 
 
 def act(config: PreprocessConfig) -> None:
     """Preprocess what is not up to date."""
-    from preprocessing.pipeline import preprocess
+    from preprocessing.job.pipeline import preprocess
 
     preprocess(config).check_complete()
 
 
 def plan(config: PreprocessConfig) -> list[str]:
     """Say what would be preprocessed."""
-    from preprocessing.planning import plan
+    from preprocessing.job.planning import plan
 
     return plan(config)
 

@@ -20,7 +20,7 @@ $PYTHON launch/sweep.py configs/sweep/study_small.yaml
 for condition in linear hard; do
     stage "Where linear models lose what the EEG shows: $condition"
     folder=runs/study/$condition
-    [ "$folder/oracle.json" -nt "$folder/store.h5" ] || $PYTHON -m eeg2fmri_dist.evaluation.oracle \
+    [ "$folder/oracle.json" -nt "$folder/store.h5" ] || $PYTHON -m eeg2fmri_dist.experiments.error_decomposition \
         configs/train/study/ridge.yaml "store=$folder/store.h5" --truth "$folder/recordings/truth" \
         --train-subjects 8 32 --output "$folder/oracle.json"
 done

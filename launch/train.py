@@ -3,11 +3,11 @@
 import logging
 import sys
 
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.preemption import StopRequest
 
 STOP = StopRequest()  # a batch system may send its signal while the rest is being imported
 
-from eeg2fmri_dist.command import View, run_verb  # noqa: E402
+from eeg2fmri_dist.cli.command import View, run_verb  # noqa: E402
 from eeg2fmri_dist.config.train import TrainConfig  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")
@@ -15,9 +15,9 @@ logger = logging.getLogger("eeg2fmri_dist")
 
 def act(config: TrainConfig) -> None:
     """Train, or say that it is done."""
-    from eeg2fmri_dist.runs import is_finished
-    from eeg2fmri_dist.training.inputs import fingerprint_inputs
-    from eeg2fmri_dist.training.manifest import find_newest
+    from eeg2fmri_dist.files.run_folder import is_finished
+    from eeg2fmri_dist.inference.weights import find_newest
+    from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
 
     try:
         done = is_finished(config, fingerprint_inputs(config))
@@ -34,7 +34,7 @@ def act(config: TrainConfig) -> None:
 def plan(config: TrainConfig) -> list[str]:
     """Say what would be trained."""
     STOP.close()
-    from eeg2fmri_dist.training.plan import plan_training
+    from eeg2fmri_dist.training.planning.plan import plan_training
 
     return plan_training(config)
 
@@ -45,7 +45,7 @@ def derive(config: TrainConfig) -> str:
         return ""
     import yaml
 
-    from eeg2fmri_dist.training.deepspeed_config import derive_deepspeed_config
+    from eeg2fmri_dist.training.distributed.deepspeed_config import derive_deepspeed_config
 
     world_size = config.world_size or 1
     derived = yaml.safe_dump(derive_deepspeed_config(config, world_size), sort_keys=False)
@@ -55,7 +55,7 @@ def derive(config: TrainConfig) -> str:
 def preflight(config: TrainConfig) -> None:
     """Check nodes, network and disks."""
     STOP.close()
-    from eeg2fmri_dist.preflight import preflight
+    from eeg2fmri_dist.training.planning.preflight import preflight
 
     preflight(config)
 

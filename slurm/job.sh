@@ -38,7 +38,7 @@ plan_tasks() {
 stage_store() {
     local code layout=(--ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1)
     export EEG2FMRI_SCRATCH=$NODE_SCRATCH
-    run_tasks ${PYTHON} -m eeg2fmri_dist.staging "$1" "$NODE_SCRATCH" && code=0 || code=$?
+    run_tasks ${PYTHON} -m eeg2fmri_dist.data.staging "$1" "$NODE_SCRATCH" && code=0 || code=$?
     case $code in
     0) ;;
     75 | 138 | 140) end_job "$code" ;;

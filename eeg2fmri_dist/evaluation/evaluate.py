@@ -14,48 +14,43 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
-from eeg2fmri_dist.data import WindowData, shuffled_eeg
-from eeg2fmri_dist.evaluation import baselines
-from eeg2fmri_dist.evaluation.adaptation import KeptMeans, score_adapted
-from eeg2fmri_dist.evaluation.brain_maps import CorrelationMap, correlation_figure
-from eeg2fmri_dist.evaluation.calibration import score_calibrated, usable_lengths
-from eeg2fmri_dist.evaluation.ceiling import Ceiling, with_explained
-from eeg2fmri_dist.evaluation.controls import (
+from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
+from eeg2fmri_dist.data.normalization import to_volumes
+from eeg2fmri_dist.data.splits import PARTS
+from eeg2fmri_dist.data.windows import WindowData
+from eeg2fmri_dist.evaluation import reference_baselines
+from eeg2fmri_dist.evaluation.baselines.eeg_controls import (
     ChangeEeg,
     best_device,
     free_running,
     score_controls,
 )
-from eeg2fmri_dist.evaluation.recorded import weights_fact
-from eeg2fmri_dist.evaluation.report import write_report
+from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling, with_explained
+from eeg2fmri_dist.evaluation.baselines.ridge import fit_ridge_control
+from eeg2fmri_dist.evaluation.metrics_file import weights_fact
+from eeg2fmri_dist.evaluation.report.brain_maps import CorrelationMap, correlation_figure
+from eeg2fmri_dist.evaluation.report.page import write_report
+from eeg2fmri_dist.evaluation.report.sections import describe_run, illustrate, voxel_mm
 from eeg2fmri_dist.evaluation.results import (
     ORIGINS,
     AdaptedScore,
     CalibratedScore,
     DataFacts,
-    FigureGroup,
     ReportInput,
     RunSection,
 )
-from eeg2fmri_dist.evaluation.ridge_control import fit_ridge_control
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.scored_set import (
-    TestRecording,
-    TestSet,
-    load_test_set,
-    read_test_set,
-)
-from eeg2fmri_dist.evaluation.sections import describe_run, illustrate, voxel_mm
-from eeg2fmri_dist.evaluation.slicer import make_slicer
-from eeg2fmri_dist.export import TrainedModel, load_model
-from eeg2fmri_dist.normalise import to_volumes
-from eeg2fmri_dist.predict import objective_of
-from eeg2fmri_dist.provenance import git_state, package_versions
-from eeg2fmri_dist.runs import load_run_config, read_summary
-from eeg2fmri_dist.splits import PARTS
-from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
-from eeg2fmri_dist.training.objectives import TokenGeneration
-from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
+from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set, read_test_set
+from eeg2fmri_dist.evaluation.with_scan.adaptation import KeptMeans, score_adapted
+from eeg2fmri_dist.evaluation.with_scan.reference_image import score_calibrated, usable_lengths
+from eeg2fmri_dist.files.provenance import git_state, package_versions
+from eeg2fmri_dist.files.run_folder import load_run_config, read_summary
+from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
+from eeg2fmri_dist.inference.objectives import TokenGeneration
+from eeg2fmri_dist.inference.predict import objective_of, predict_teacher_forced, predict_windows
+from eeg2fmri_dist.inference.weights import resolve_weights, weights_sha256
+from eeg2fmri_dist.pages.figure import FigureGroup
+from eeg2fmri_dist.pages.slicer import make_slicer
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +195,7 @@ def _score_teacher_forced(trained: TrainedModel, test_set: TestSet) -> list[Scor
     if not isinstance(objective_of(trained), TokenGeneration):
         return []
     changes = {
-        "teacher_forced": baselines.true_eeg,
+        "teacher_forced": true_eeg,
         "teacher_forced_shuffled": shuffled_eeg,
     }
     return [
@@ -240,11 +235,13 @@ def score_baselines(test_set: TestSet) -> list[ScoreRow]:
     mean = test_set.scaling.reference
     ridge = fit_ridge_control(test_set)
     predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
-        "training_mean": lambda recording: baselines.training_mean(mean[None], len(recording.true)),
+        "training_mean": lambda recording: reference_baselines.training_mean(
+            mean[None], len(recording.true)
+        ),
         "ridge": lambda recording: ridge.predict(recording.power),
         "ridge_shuffled": lambda recording: ridge.predict(shuffled_eeg(recording.power)),
-        "subject_mean": lambda recording: baselines.subject_mean(recording.true),
-        "last_volume": lambda recording: baselines.last_volume(recording.true),
+        "subject_mean": lambda recording: reference_baselines.subject_mean(recording.true),
+        "last_volume": lambda recording: reference_baselines.last_volume(recording.true),
     }
     return [test_set.row(name, predict) for name, predict in predictions.items()]
 

@@ -19,21 +19,16 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
-from eeg2fmri_dist.data import shuffled_eeg
+from eeg2fmri_dist.data.controls import shuffled_eeg
 from eeg2fmri_dist.errors import SuiteError
-from eeg2fmri_dist.evaluation.ceiling import Ceiling, shared_noise
-from eeg2fmri_dist.evaluation.controls import free_running
-from eeg2fmri_dist.evaluation.scored_set import (
-    DETREND_ORDER,
-    TestRecording,
-    TestSet,
-    load_test_set,
-)
-from eeg2fmri_dist.export import TrainedModel, load_model
-from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running
+from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling, shared_noise
+from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording, TestSet, load_test_set
+from eeg2fmri_dist.files.atomic import write_json
+from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
+from eeg2fmri_dist.inference.weights import resolve_weights
 from eeg2fmri_dist.scores.metrics import psnr, specific_correlation
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
-from eeg2fmri_dist.training.manifest import resolve_weights
 
 NAME = "regional.json"
 Scores = dict[str, dict[str, float]]  # score -> subject -> value

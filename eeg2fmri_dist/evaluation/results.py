@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.significance import (
-    Interval,
-)
-from eeg2fmri_dist.evaluation.slicer import Slicer
+from eeg2fmri_dist.evaluation.significance import Interval
+from eeg2fmri_dist.pages.figure import Curve, FigureGroup
+from eeg2fmri_dist.pages.slicer import Slicer
 
 
 class Origin(StrEnum):
@@ -27,58 +26,6 @@ ORIGINS = {
     "simulated": Origin.SIMULATED,
     "simulated_eeg": Origin.SIMULATED_EEG,
 }
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One quantity over training.
-
-    Attributes
-    ----------
-    label : str
-        Quantity with its unit ("loss", "PSNR (dB)").
-    train, validation : sequence of (epoch, value)
-        Either may be empty.
-    """
-
-    label: str
-    train: Sequence[tuple[float, float]] = ()
-    validation: Sequence[tuple[float, float]] = ()
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An image with the words that go with it.
-
-    Attributes
-    ----------
-    title, caption : str
-        Shown above and below; may be empty.
-    alt : str
-        What the image shows, for readers who cannot see it.
-    data : bytes
-        Content of a PNG or SVG file.
-    media_type : str
-        ``image/png`` or ``image/svg+xml``.
-    wide : bool
-        Whether it needs a row of its own.
-    """
-
-    title: str
-    caption: str
-    alt: str
-    data: bytes
-    media_type: str
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class FigureGroup:
-    """Figures that are looked at together: a heading, a sentence, images."""
-
-    title: str
-    text: str
-    figures: Sequence[Figure]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.data.normalization import Scaling, fit_scaling
+from eeg2fmri_dist.data.splits import Segment, Split, make_split
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import (
@@ -22,18 +24,11 @@ from eeg2fmri_dist.evaluation.significance import (
     regional_shift_correlations,
 )
 from eeg2fmri_dist.evaluation.timing import best_lag
-from eeg2fmri_dist.export import ModelCard, TrainedModel
-from eeg2fmri_dist.normalise import Scaling, fit_scaling
-from eeg2fmri_dist.runs import load_run_config
+from eeg2fmri_dist.files.run_folder import load_run_config
+from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel
 from eeg2fmri_dist.scores.metrics import RecordingScores, score_recording
-from eeg2fmri_dist.scores.networks import (
-    Regions,
-    correlation_matrix,
-    identified,
-    regional_means,
-)
+from eeg2fmri_dist.scores.networks import Regions, correlation_matrix, identified, regional_means
 from eeg2fmri_dist.scores.temporal import detrend
-from eeg2fmri_dist.splits import Segment, Split, make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.model import store_regions
 

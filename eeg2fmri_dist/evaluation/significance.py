@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from eeg2fmri_dist.scores.catalogue import Scale
 from eeg2fmri_dist.scores.temporal import unit_series
 
 MIN_SUBJECTS = 3
 SMALLEST_BOOTSTRAP = 8
 _DRAWS = 10_000
-
-Scale = Literal["linear", "log"]
 
 
 @dataclass(frozen=True)

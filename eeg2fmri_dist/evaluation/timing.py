@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from eeg2fmri_dist.data.controls import middle
+
 MAX_LAG_TRS = 5
 _NO_CHANGE = 1e-5
 
@@ -28,11 +30,6 @@ def best_lag(shifts: np.ndarray) -> tuple[int, float]:
     fits = np.array([shifts[-lag % len(shifts)] for lag in lags])
     best = int(np.argmax(fits > fits.max() - 1e-9))
     return lags[best], float(fits[best])
-
-
-def middle(n_volumes: int) -> int:
-    """Return where EEG is cut in two: near the middle, odd, so that hardly a window ends there."""
-    return n_volumes // 2 | 1
 
 
 def future_share(free: np.ndarray, shuffled: np.ndarray, later_shuffled: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eeg2fmri_dist.normalise import polynomial_basis
+from eeg2fmri_dist.data.normalization import polynomial_basis
 
 _ROUNDING = float(np.finfo(np.float32).eps)
 

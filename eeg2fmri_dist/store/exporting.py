@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import write_json, write_text
-from eeg2fmri_dist.nifti_run import write_run
+from eeg2fmri_dist.files.atomic import write_json, write_text
+from eeg2fmri_dist.files.nifti import write_run
 from eeg2fmri_dist.store.reading import Store
 from eeg2fmri_dist.store.schema import RecordingEntry
 

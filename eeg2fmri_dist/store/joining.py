@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eeg2fmri_dist.errors import StoreError
-from eeg2fmri_dist.files import replacing
+from eeg2fmri_dist.files.atomic import replacing
 from eeg2fmri_dist.store.reading import Store
 from eeg2fmri_dist.store.verifying import verify
 from eeg2fmri_dist.store.writing import merge

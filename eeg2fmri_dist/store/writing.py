@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError, LaunchError, StoreError
-from eeg2fmri_dist.files import replacing
+from eeg2fmri_dist.files.atomic import replacing
 from eeg2fmri_dist.store import contents
 from eeg2fmri_dist.store.confounds import (
     check_confounds,

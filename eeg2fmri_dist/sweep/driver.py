@@ -14,21 +14,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from eeg2fmri_dist.commands import EXIT_STOPPED, Job, lock_is_held, read_outcome
 from eeg2fmri_dist.config.sweep import SweepConfig
-from eeg2fmri_dist.errors import (
-    ConfigError,
-    DataError,
-    DivergedError,
-    LaunchError,
-)
-from eeg2fmri_dist.jobs import Cluster, Handle
+from eeg2fmri_dist.errors import ConfigError, DataError, DivergedError, LaunchError
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.memory import find_shortage
+from eeg2fmri_dist.sweep.jobs.command import EXIT_STOPPED, Job, lock_is_held, read_outcome
+from eeg2fmri_dist.sweep.jobs.memory_check import find_shortage
+from eeg2fmri_dist.sweep.jobs.submission import Cluster, Handle
+from eeg2fmri_dist.sweep.optuna_study import Study, Trial, elapsed_hours
 from eeg2fmri_dist.sweep.search import Task, Training
 from eeg2fmri_dist.sweep.space import flow
-from eeg2fmri_dist.sweep.study import Study, Trial, elapsed_hours
-from eeg2fmri_dist.training.monitor import read_log
+from eeg2fmri_dist.training.monitoring.monitor import read_log
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
-from eeg2fmri_dist.files import write_text
-from eeg2fmri_dist.runs import differences
+from eeg2fmri_dist.files.atomic import write_text
+from eeg2fmri_dist.files.run_folder import differences
 
 # How a sweep is carried out may change between calls; what it is may not.
 _EXECUTION_KEYS = ("output", "budget", "cluster", "resources", "retries", "poll_s")

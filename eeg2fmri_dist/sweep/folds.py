@@ -12,8 +12,8 @@ from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import FoldsConfig, SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
-from eeg2fmri_dist.files import write_text
-from eeg2fmri_dist.sweep.building_on import find_parents, parents_first
+from eeg2fmri_dist.files.atomic import write_text
+from eeg2fmri_dist.sweep.dependencies import find_parents, parents_first
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.search import (
     Commands,

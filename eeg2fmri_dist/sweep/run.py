@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import replacing, write_json, write_text
-from eeg2fmri_dist.jobs import choose_cluster, open_cluster
+from eeg2fmri_dist.files.atomic import replacing, write_json, write_text
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.folds import Folds, folds_table
-from eeg2fmri_dist.sweep.learning_curves import LearningCurves
+from eeg2fmri_dist.sweep.jobs.submission import choose_cluster, open_cluster
+from eeg2fmri_dist.sweep.learning_curves.task import LearningCurves
+from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.search import Search, Task
 from eeg2fmri_dist.sweep.stores import require_same_stores
-from eeg2fmri_dist.sweep.study import Study
 
 if TYPE_CHECKING:
-    from eeg2fmri_dist.sweep.page import Curves
+    from eeg2fmri_dist.sweep.monitoring.page import Curves
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def sweep(config: SweepConfig) -> None:
 
     def note_ended() -> None:
         # TensorBoard's records need imports that would hold up the first job.
-        from eeg2fmri_dist.sweep.hparams import write_hparams
+        from eeg2fmri_dist.sweep.monitoring.hparams import write_hparams
 
         write_hparams(folder, study.trials(), config.objective.metric, task.examples())
 
@@ -59,14 +59,14 @@ def sweep(config: SweepConfig) -> None:
 
 def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task) -> None:
     """Write the page and say what came out."""
-    from eeg2fmri_dist.sweep.page import write_page
+    from eeg2fmri_dist.sweep.monitoring.page import write_page
 
     table = folds_table(task) if isinstance(task, Folds) else {}
     curves = conclude_curves(config, folder, task) if isinstance(task, LearningCurves) else None
     write_page(folder, config, study, table, curves)
     logger.info("wrote %s", folder.page)
     if table:
-        from eeg2fmri_dist.sweep.status import print_folds
+        from eeg2fmri_dist.sweep.monitoring.status import print_folds
 
         write_json(folder.root / "folds.json", table)
         print_folds(table)
@@ -83,12 +83,16 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
 
 def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurves) -> Curves:
     """Write ``learning_curves`` as JSON, Markdown and PNG, and print the table."""
-    from eeg2fmri_dist.sweep.curves_figure import draw_curves
-    from eeg2fmri_dist.sweep.curves_markdown import as_markdown
-    from eeg2fmri_dist.sweep.curves_table import as_json, summarise_curves
-    from eeg2fmri_dist.sweep.landmarks import ceiling_of, find_landmarks, summarise_landmarks
-    from eeg2fmri_dist.sweep.page import Curves
-    from eeg2fmri_dist.sweep.status import print_curves
+    from eeg2fmri_dist.sweep.learning_curves.figure import draw_curves
+    from eeg2fmri_dist.sweep.learning_curves.markdown import as_markdown
+    from eeg2fmri_dist.sweep.learning_curves.references import (
+        ceiling_of,
+        find_landmarks,
+        summarise_landmarks,
+    )
+    from eeg2fmri_dist.sweep.learning_curves.table import as_json, summarise_curves
+    from eeg2fmri_dist.sweep.monitoring.page import Curves
+    from eeg2fmri_dist.sweep.monitoring.printed_curves import print_curves
 
     assert config.learning_curves is not None
     reference = config.learning_curves.reference
@@ -133,7 +137,7 @@ def plan(config: SweepConfig) -> Iterator[str]:
 
 def show_status(config: SweepConfig) -> None:
     """Print the table of trials; on a terminal, one that follows the sweep."""
-    from eeg2fmri_dist.sweep.status import show
+    from eeg2fmri_dist.sweep.monitoring.status import show
 
     folder = SweepFolder(config.output)
     points = make_task(config, folder).points

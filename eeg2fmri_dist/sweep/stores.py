@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import write_json
+from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.folder import SweepFolder
 

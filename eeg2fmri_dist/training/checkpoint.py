@@ -32,19 +32,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eeg2fmri_dist.errors import CheckpointError, LaunchError
-from eeg2fmri_dist.files import flush_to_disk, write_json, write_text
-from eeg2fmri_dist.models.shapes import describe_misfit
-from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.training.agreement import from_first, share_objects, wait_for_all
-from eeg2fmri_dist.training.engine import (
-    MOMENTS,
-    adam_steps,
-    gather_moment,
-    loss_scaler,
-    set_moments,
-    trained_parameters,
-)
-from eeg2fmri_dist.training.manifest import (
+from eeg2fmri_dist.files.atomic import flush_to_disk, write_json, write_text
+from eeg2fmri_dist.inference.weights import (
     STATE,
     WEIGHTS,
     FileRecord,
@@ -54,8 +43,19 @@ from eeg2fmri_dist.training.manifest import (
     training_file,
     write_manifest,
 )
-from eeg2fmri_dist.training.sharding import gather_whole, held_part, is_sharded
-from eeg2fmri_dist.training.weights import ScoredModel
+from eeg2fmri_dist.models.shapes import describe_misfit
+from eeg2fmri_dist.training.averaging import ScoredModel
+from eeg2fmri_dist.training.distributed.collectives import from_first, share_objects, wait_for_all
+from eeg2fmri_dist.training.distributed.engine import (
+    MOMENTS,
+    adam_steps,
+    gather_moment,
+    loss_scaler,
+    set_moments,
+    trained_parameters,
+)
+from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.sharding import gather_whole, held_part, is_sharded
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine

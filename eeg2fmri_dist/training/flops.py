@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from eeg2fmri_dist.training.objectives import Batch, Objective
+from eeg2fmri_dist.inference.objectives import Batch, Objective
 
 _OUTSIDE = "outside modules"
 _SECONDS_PER_RUN = 0.01  # sizes follow from the rate so far: right for a laptop and for a GPU

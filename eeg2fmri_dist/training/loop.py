@@ -15,22 +15,27 @@ from torch import Tensor
 
 from eeg2fmri_dist.config.model import TransformerConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.data import DeviceWindows, WindowData
+from eeg2fmri_dist.data.sampler import BatchSampler, Share, shares
+from eeg2fmri_dist.data.windows import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import DivergedError, StoppedError
-from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.sampler import BatchSampler, Share, shares
-from eeg2fmri_dist.training.agreement import share_with_all
+from eeg2fmri_dist.inference.objectives import Batch, Objective
+from eeg2fmri_dist.training.averaging import ScoredModel
+from eeg2fmri_dist.training.batches.read_ahead import ReadAhead
 from eeg2fmri_dist.training.checkpoint import Checkpoints
-from eeg2fmri_dist.training.engine import loss_scaler, take_step, trained_parameters, zero_moments
-from eeg2fmri_dist.training.heartbeat import Heartbeat
-from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.objectives import Batch, Objective
-from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
-from eeg2fmri_dist.training.read_ahead import ReadAhead
-from eeg2fmri_dist.training.sharding import own_part
+from eeg2fmri_dist.training.distributed.collectives import share_with_all
+from eeg2fmri_dist.training.distributed.engine import (
+    loss_scaler,
+    take_step,
+    trained_parameters,
+    zero_moments,
+)
+from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
+from eeg2fmri_dist.training.distributed.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.sharding import own_part
+from eeg2fmri_dist.training.monitoring.monitor import Monitor
+from eeg2fmri_dist.training.monitoring.watchdog import Watchdog
 from eeg2fmri_dist.training.validation import ValidationScores, Validator, is_clear_gain
-from eeg2fmri_dist.training.watchdog import Watchdog
-from eeg2fmri_dist.training.weights import ScoredModel
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine

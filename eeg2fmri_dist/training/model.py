@@ -17,19 +17,19 @@ from eeg2fmri_dist.config.model import (
     TransformerConfig,
 )
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data.splits import PARTS, Split, make_split
+from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.errors import CheckpointError, StoreError
-from eeg2fmri_dist.export import ModelCard, TrainedModel, load_model
+from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel, load_model
+from eeg2fmri_dist.inference.weights import resolve_weights, weights_sha256
 from eeg2fmri_dist.models.build import DataSizes, build_model
 from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
-from eeg2fmri_dist.ranks import Ranks
 from eeg2fmri_dist.scores.networks import Regions
-from eeg2fmri_dist.splits import PARTS, Split, make_split
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.manifest import resolve_weights, weights_sha256
+from eeg2fmri_dist.training.batches.tokens import TokenCache, prepare_tokens
+from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.ridge_start import start_at_ridge
-from eeg2fmri_dist.training.tokens import TokenCache, prepare_tokens
 
 # Of the data section: how the EEG looks that a model was made for.
 _EEG_KEYS = ("eeg_scale", "eeg_normalise")

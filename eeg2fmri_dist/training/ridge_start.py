@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.models.least_squares import Sums, solve_least_squares
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
 from eeg2fmri_dist.models.ridge import RidgeRegression, check_context

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data.normalization import polynomial_basis
+from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.models.least_squares import Sums
 from eeg2fmri_dist.models.ridge import RidgeRegression
-from eeg2fmri_dist.normalise import polynomial_basis
 
 _VOLUMES_PER_BLOCK = 64
 

@@ -16,35 +16,45 @@ from torch import Tensor
 
 from eeg2fmri_dist.config.model import EnsembleConfig, RidgeConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.data import DeviceWindows, WindowData
+from eeg2fmri_dist.data.sampler import BatchSampler
+from eeg2fmri_dist.data.staging import staged_copy
+from eeg2fmri_dist.data.windows import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import DivergedError, LaunchError
-from eeg2fmri_dist.export import ModelCard, save_model
+from eeg2fmri_dist.files.run_folder import (
+    check_folder,
+    claim_run,
+    mark_finished,
+    read_skipped,
+    write_skipped,
+)
+from eeg2fmri_dist.inference.model_file import ModelCard, save_model
+from eeg2fmri_dist.inference.objectives import Objective, counted_voxels, make_objective
 from eeg2fmri_dist.models.build import count_parameters
-from eeg2fmri_dist.ranks import Ranks, discover_ranks
-from eeg2fmri_dist.runs import check_folder, claim_run, mark_finished, read_skipped, write_skipped
-from eeg2fmri_dist.sampler import BatchSampler
-from eeg2fmri_dist.staging import staged_copy
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.agreement import wait_for_all
+from eeg2fmri_dist.training.averaging import ScoredModel
+from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.batches.split_data import SplitData, open_data
 from eeg2fmri_dist.training.checkpoint import Checkpoints, SavedCheckpoint
-from eeg2fmri_dist.training.closed_form import fit_in_closed_form
-from eeg2fmri_dist.training.combining import combine_members
-from eeg2fmri_dist.training.deepspeed_config import compute_dtype, effective_precision
-from eeg2fmri_dist.training.eeg_scale import settle_eeg_scale
-from eeg2fmri_dist.training.engine import leave_process_group, start_engine, start_process_group
+from eeg2fmri_dist.training.distributed.collectives import wait_for_all
+from eeg2fmri_dist.training.distributed.deepspeed_config import compute_dtype, effective_precision
+from eeg2fmri_dist.training.distributed.engine import (
+    leave_process_group,
+    start_engine,
+    start_process_group,
+)
+from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat, is_lost_peer
+from eeg2fmri_dist.training.distributed.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.distributed.ranks import Ranks, discover_ranks
+from eeg2fmri_dist.training.distributed.rendezvous import stopped_before_start
+from eeg2fmri_dist.training.fitting.eeg_scale import settle_eeg_scale
+from eeg2fmri_dist.training.fitting.ensemble import combine_members
+from eeg2fmri_dist.training.fitting.ridge import fit_in_closed_form
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
-from eeg2fmri_dist.training.heartbeat import Heartbeat, is_lost_peer
-from eeg2fmri_dist.training.inputs import fingerprint_inputs
-from eeg2fmri_dist.training.joining import stopped_before_start
 from eeg2fmri_dist.training.loop import Progress, Trainer
 from eeg2fmri_dist.training.model import make_card, make_model, store_regions
-from eeg2fmri_dist.training.monitor import Monitor
-from eeg2fmri_dist.training.objectives import Objective, counted_voxels, make_objective
-from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
-from eeg2fmri_dist.training.split_data import SplitData, open_data
+from eeg2fmri_dist.training.monitoring.monitor import Monitor
+from eeg2fmri_dist.training.monitoring.watchdog import Watchdog
 from eeg2fmri_dist.training.validation import Validator
-from eeg2fmri_dist.training.watchdog import Watchdog
-from eeg2fmri_dist.training.weights import ScoredModel
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.train import OptimisationConfig
-from eeg2fmri_dist.data import WindowData, shuffled_eeg
-from eeg2fmri_dist.normalise import to_volumes
-from eeg2fmri_dist.ranks import Ranks
+from eeg2fmri_dist.data.controls import shuffled_eeg
+from eeg2fmri_dist.data.normalization import to_volumes
+from eeg2fmri_dist.data.windows import WindowData
+from eeg2fmri_dist.inference.objectives import Objective, TokenGeneration
+from eeg2fmri_dist.inference.predict import predict_teacher_forced, predict_windows
 from eeg2fmri_dist.scores.metrics import paper_convention
 from eeg2fmri_dist.scores.networks import Regions, regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
-from eeg2fmri_dist.training.agreement import share_objects
-from eeg2fmri_dist.training.heartbeat import Heartbeat
-from eeg2fmri_dist.training.objectives import Objective, TokenGeneration
-from eeg2fmri_dist.training.prediction import predict_teacher_forced, predict_windows
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.collectives import share_objects
+from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
+from eeg2fmri_dist.training.distributed.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.ranks import Ranks
 
 _IMAGE_SCORES_EVERY = 10
 

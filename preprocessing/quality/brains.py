@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from preprocessing.quality.canvas import Figure, drawing, webp
-from preprocessing.quality.evidence import Evidence
-from preprocessing.template import load_brain_mask, load_template
+from eeg2fmri_dist.pages.canvas import Figure, drawing, webp
+from preprocessing.quality.failure_evidence import Evidence
+from preprocessing.template.mni import load_brain_mask, load_template
 
 # MNI mm of the slices; the last one of a row is the most superior, anterior or right.
 _SLICES_MM = {

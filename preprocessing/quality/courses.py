@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from eeg2fmri_dist.plot_style import BLUE, GREEN, GREY, INK, ORANGE, RED
-from preprocessing.quality.canvas import Figure, drawing, svg
-from preprocessing.quality.evidence import Evidence
+from eeg2fmri_dist.pages.canvas import Figure, drawing, svg
+from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, ORANGE, RED
+from preprocessing.quality.failure_evidence import Evidence
 
 _AXES = (("x", BLUE), ("y", ORANGE), ("z", GREEN))
 _CARPET_TISSUES = ("grey", "white", "CSF")

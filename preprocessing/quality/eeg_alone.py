@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
-from eeg2fmri_dist.plot_style import BLUE, GREEN, GREY, ORANGE
-from preprocessing.eeg import EegFeatures
-from preprocessing.quality.canvas import Figure, drawing, svg
+from eeg2fmri_dist.pages.canvas import Figure, drawing, svg
+from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, ORANGE
+from preprocessing.eeg.features import EegFeatures
 from preprocessing.quality.electrodes import spectra, topographies
-from preprocessing.quality.evidence import Evidence
+from preprocessing.quality.failure_evidence import Evidence
 from preprocessing.quality.gathering import cleaning_facts, spectra_around_cleaning
 
 _COLOURS = dict(zip(BANDS_HZ, (GREY, GREEN, BLUE, ORANGE), strict=True))

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
-from eeg2fmri_dist.plot_style import BLUE, GREY, INK, ORANGE
-from preprocessing.quality.canvas import Figure, drawing, svg, webp
-from preprocessing.quality.evidence import Evidence
+from eeg2fmri_dist.pages.canvas import Figure, drawing, svg, webp
+from eeg2fmri_dist.pages.style import BLUE, GREY, INK, ORANGE
+from preprocessing.quality.failure_evidence import Evidence
 
 _FEWEST_ELECTRODES = 8
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
-from preprocessing.fmri import BoldVolumes
-from preprocessing.motion import PARAMETERS, framewise_displacement_mm
-from preprocessing.nifti import BoldRun
+from preprocessing.bold.motion import PARAMETERS, framewise_displacement_mm
+from preprocessing.bold.nifti import BoldRun
+from preprocessing.bold.non_steady_state import brightness_course, saturated_volumes
+from preprocessing.bold.registration import Registration
+from preprocessing.bold.resampling import BoldVolumes
 from preprocessing.quality import signal
-from preprocessing.quality.evidence import Evidence, as_bytes
+from preprocessing.quality.failure_evidence import Evidence, as_bytes
 from preprocessing.recordings import Recording
-from preprocessing.registration import Registration
-from preprocessing.saturation import brightness_course, saturated_volumes
-from preprocessing.template import load_brain_mask
+from preprocessing.template.mni import load_brain_mask
 
 if TYPE_CHECKING:
     from eeg2fmri_dist.store import Confounds
-    from preprocessing.cleaning import Cleaning
-    from preprocessing.eeg import EegFeatures
+    from preprocessing.artifacts.cleaning import Cleaning
+    from preprocessing.eeg.features import EegFeatures
 
 CONFOUNDS = (*PARAMETERS, "framewise_displacement_mm", "std_dvars", "global_signal_percent")
 # A volume whose EEG power is further from the median than this is an outlier.
@@ -161,8 +161,8 @@ def _quality(preprocessed: Preprocessed, confounds: Confounds) -> dict[str, floa
 
 
 def _marker_spacing_s(preprocessed: Preprocessed, config: PreprocessConfig) -> np.ndarray:
-    from preprocessing.eeg_files import open_eeg
-    from preprocessing.markers import volume_onsets
+    from preprocessing.eeg.markers import volume_onsets
+    from preprocessing.eeg.reading import open_eeg
 
     run = preprocessed.run
     eeg = open_eeg(preprocessed.recording.eeg_path, config.eeg.marker)
@@ -201,7 +201,7 @@ def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[st
     path = config.source.path / "truth" / f"sub-{preprocessed.recording.subject}.npz"
     if config.source.origin != "simulated" or not path.is_file():
         return {}
-    from preprocessing.simulation.geometry import HeadMap
+    from preprocessing.simulation.brain.geometry import HeadMap
     from preprocessing.simulation.truth import load_truth
 
     truth, mask = load_truth(path), load_brain_mask()

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import eeg2fmri_dist
-from eeg2fmri_dist.files import write_text
+from eeg2fmri_dist.files.atomic import write_text
 from preprocessing.quality.checks import RANGES, Check, Level, Verdict, judge
-from preprocessing.quality.evidence import Evidence, as_bytes, load_evidence
+from preprocessing.quality.failure_evidence import Evidence, as_bytes, load_evidence
 
 if TYPE_CHECKING:
     import jinja2
 
-    from preprocessing.registration import Registration
+    from preprocessing.bold.registration import Registration
 
 # Raise it when pages look otherwise: all are then drawn again.
 PAGE_VERSION = 2
@@ -236,7 +236,7 @@ def _environment() -> jinja2.Environment:
         value=_value,
     )
     styles = [
-        resources.files("eeg2fmri_dist.evaluation").joinpath("report.css").read_text("utf-8"),
+        resources.files("eeg2fmri_dist.pages").joinpath("page.css").read_text("utf-8"),
         resources.files("preprocessing.quality").joinpath("quality.css").read_text("utf-8"),
     ]
     # Both are files of this package, not text from a recording.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.template import grid_affine, load_template
+from preprocessing.template.mni import grid_affine, load_template
 
 # Intensities of the template between CSF, grey and white matter.
 _TISSUE_EDGES = (4300.0, 7000.0)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eeg2fmri_dist.config.preprocess import EegConfig
-from preprocessing import noddi
-from preprocessing.cleaning import residual_db
+from preprocessing.artifacts.cleaning import residual_db
+from preprocessing.layouts import noddi
 from preprocessing.recordings import Recording
 
 if TYPE_CHECKING:
-    from preprocessing.eeg import EegFeatures
+    from preprocessing.eeg.features import EegFeatures
 
 
 def with_residual(
@@ -47,7 +47,7 @@ def with_residual(
     EegFeatures
         As they were, if nothing was corrected or there is no export.
     """
-    from preprocessing.eeg import eeg_features
+    from preprocessing.eeg.features import eeg_features
 
     export = noddi.eeg_header(root, recording.subject, "export")
     cleaning = features.cleaning

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, SimulateConfig
 from eeg2fmri_dist.errors import LaunchError
-from preprocessing.noddi import CHANNELS
-from preprocessing.simulation.anatomy import EPI_SHAPE
+from preprocessing.layouts.noddi import CHANNELS
+from preprocessing.simulation.brain.anatomy import EPI_SHAPE
 from preprocessing.simulation.subject import (
     TRUTH_FOLDER,
     SimulatedSubject,

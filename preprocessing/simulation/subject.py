@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, SimulateConfig
-from eeg2fmri_dist.files import write_json
-from preprocessing import noddi
-from preprocessing.simulation import bold, eeg
-from preprocessing.simulation.anatomy import Anatomy, build_anatomy, build_t1
-from preprocessing.simulation.coupling import linear_share, nonlinear_drive, own_population
-from preprocessing.simulation.disturbances import bad_channels
-from preprocessing.simulation.geometry import HeadMap, random_head_map
-from preprocessing.simulation.nifti import write_nifti
-from preprocessing.simulation.regions import BANDS, REGIONS, region_labels
-from preprocessing.simulation.scanner_artifacts import gradient_artifact
+from eeg2fmri_dist.files.atomic import write_json
+from preprocessing.layouts import noddi
+from preprocessing.simulation.brain.activity import Timeline, hidden_signal
+from preprocessing.simulation.brain.anatomy import Anatomy, build_anatomy, build_t1
+from preprocessing.simulation.brain.coupling import linear_share, nonlinear_drive, own_population
+from preprocessing.simulation.brain.geometry import HeadMap, random_head_map
+from preprocessing.simulation.brain.regions import BANDS, REGIONS, region_labels
+from preprocessing.simulation.scanner import bold, eeg
+from preprocessing.simulation.scanner.artifacts import gradient_artifact
+from preprocessing.simulation.scanner.disturbances import bad_channels
+from preprocessing.simulation.scanner.write_nifti import write_nifti
 from preprocessing.simulation.seeding import generator
-from preprocessing.simulation.sources import Timeline, hidden_signal
 from preprocessing.simulation.truth import save_truth
 
 VERSION = 4  # raise it when the same config gives other files

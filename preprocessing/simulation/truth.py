@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.files import replacing, write_text
+from eeg2fmri_dist.files.atomic import replacing, write_text
 
 # Key -> shape and meaning; `save_truth` writes exactly these, and all or none of `REALISM_KEYS`.
 KEYS = {

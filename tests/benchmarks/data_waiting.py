@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.benchmarks.measuring import Measurement
 from tests.benchmarks.trainings import GRID, ROOT
-from tests.distributed.processes import run_ranks
-from tests.stores import make_store
+from tests.helpers.rank_processes import run_ranks
+from tests.helpers.stores import make_store
 
 
 def from_ram() -> Measurement:

@@ -8,7 +8,7 @@ import sys
 
 from tests.benchmarks.measuring import Measurement, Pair, quartiles
 from tests.benchmarks.trainings import ROOT
-from tests.distributed.processes import run_ranks
+from tests.helpers.rank_processes import run_ranks
 
 HAND_WRITTEN = "hand-written PyTorch loop (autocast, fused Adam, data in RAM)"
 DDP = "DistributedDataParallel on the same 2 ranks"

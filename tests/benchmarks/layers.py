@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from eeg2fmri_dist.training.allocator import keep_freed_memory
-from eeg2fmri_dist.training.deepspeed_config import effective_precision
+from eeg2fmri_dist.training.distributed.allocator import keep_freed_memory
+from eeg2fmri_dist.training.distributed.deepspeed_config import effective_precision
 from tests.benchmarks.measuring import Measurement, seconds
 from tests.benchmarks.trainings import default_config, make_noddi_objective, random_batch
 

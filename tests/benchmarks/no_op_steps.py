@@ -1,10 +1,10 @@
-"""Steps of a recording that do nothing, in place of `preprocessing.steps`."""
+"""Steps of a recording that do nothing, in place of `preprocessing.job.steps`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from preprocessing.summary import Row
+from preprocessing.job.summary import Row
 
 
 def register(*_: Any) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
-from eeg2fmri_dist.export import ModelCard, save_model
-from eeg2fmri_dist.normalise import Scaling
-from preprocessing.noddi import CHANNELS
-from preprocessing.simulation.brainvision import Layout, Marker, write_brainvision
-from preprocessing.template import SPACE, grid_affine
+from eeg2fmri_dist.data.normalization import Scaling
+from eeg2fmri_dist.inference.model_file import ModelCard, save_model
+from preprocessing.layouts.noddi import CHANNELS
+from preprocessing.simulation.scanner.write_brainvision import Layout, Marker, write_brainvision
+from preprocessing.template.mni import SPACE, grid_affine
 from tests.benchmarks.measuring import Measurement, quartiles, seconds
 from tests.benchmarks.trainings import (
     GRID,

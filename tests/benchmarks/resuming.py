@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.benchmarks.measuring import Measurement, quartiles
 from tests.benchmarks.trainings import GRID, ROOT
-from tests.distributed.processes import finish, start_ranks
-from tests.distributed.training import wait_for_epochs
-from tests.stores import make_store
+from tests.helpers.rank_processes import finish, start_ranks
+from tests.helpers.stores import make_store
+from tests.helpers.tiny_trainings import wait_for_epochs
 
 
 def time_to_first_step() -> Measurement:

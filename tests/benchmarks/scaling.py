@@ -14,15 +14,15 @@ import numpy as np
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.store import RecordingEntry, merge, write_shard
-from preprocessing import pipeline
-from preprocessing.cluster import open_cluster
+from preprocessing.cluster.client import open_cluster
+from preprocessing.job import pipeline
+from preprocessing.job.shards import Examined, shard_place
 from preprocessing.recordings import Recording
-from preprocessing.shards import Examined, shard_place
 from tests.benchmarks import no_op_steps
 from tests.benchmarks.measuring import Measurement, quartiles, seconds, time_in_turn
 from tests.benchmarks.processes import use
 from tests.benchmarks.trainings import GRID
-from tests.stores import make_layout
+from tests.helpers.stores import make_layout
 
 SUBJECTS = ("32", "35", "36", "37", "38", "40", "42", "43")
 N_VOLUMES = 295

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from eeg2fmri_dist.ranks import discover_ranks
-from eeg2fmri_dist.training.deepspeed_config import effective_precision
-from eeg2fmri_dist.training.engine import start_engine, start_process_group, take_step
+from eeg2fmri_dist.training.distributed.deepspeed_config import effective_precision
+from eeg2fmri_dist.training.distributed.engine import start_engine, start_process_group, take_step
+from eeg2fmri_dist.training.distributed.ranks import discover_ranks
 from tests.benchmarks.measuring import time_in_turn
 from tests.benchmarks.trainings import default_config, make_noddi_objective, random_batch
 

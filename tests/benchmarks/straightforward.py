@@ -21,7 +21,7 @@ from nilearn.masking import compute_epi_mask
 from scipy.ndimage import zoom
 from scipy.signal import spectrogram
 
-from preprocessing.template import load_brain_mask, load_template
+from preprocessing.template.mni import load_brain_mask, load_template
 
 DROP_VOLUMES = 5
 GRID = (64, 64, 30)

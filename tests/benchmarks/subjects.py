@@ -11,12 +11,12 @@ from pathlib import Path
 
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
-from preprocessing.prediction import predicted_step_s, rates_of
+from preprocessing.job.estimates import predicted_step_s, rates_of
+from preprocessing.job.preconditions import as_text, bytes_needed
+from preprocessing.job.shards import page_cost_path, read_record, record_path, shard_folder
+from preprocessing.job.source_files import source_states
+from preprocessing.job.summary import core_time, table
 from preprocessing.recordings import Recording
-from preprocessing.shards import page_cost_path, read_record, record_path, shard_folder
-from preprocessing.sources import source_states
-from preprocessing.space import as_text, bytes_needed
-from preprocessing.summary import core_time, table
 from tests.benchmarks.measuring import Measurement
 from tests.benchmarks.processes import Usage, use
 from tests.benchmarks.trainings import ROOT
@@ -202,7 +202,7 @@ def _overrides(output: Path) -> list[str]:
 
 
 def _recording(config: PreprocessConfig) -> Recording:
-    from preprocessing.selection import select_recordings
+    from preprocessing.layouts.selection import select_recordings
 
     (recording,) = select_recordings(config.source).whole()
     return recording

@@ -13,7 +13,7 @@ import yaml
 
 from tests.benchmarks.measuring import Measurement
 from tests.benchmarks.trainings import ROOT
-from tests.stores import make_store
+from tests.helpers.stores import make_store
 
 RATES = [1e-4, 3e-4, 1e-3, 3e-3]
 TINY = {

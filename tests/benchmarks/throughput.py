@@ -8,7 +8,7 @@ import sys
 import torch
 
 from eeg2fmri_dist.models.build import count_parameters
-from eeg2fmri_dist.training.deepspeed_config import effective_precision
+from eeg2fmri_dist.training.distributed.deepspeed_config import effective_precision
 from tests.benchmarks.measuring import Measurement, quartiles, seconds
 from tests.benchmarks.trainings import default_config, make_noddi_objective, random_batch
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.model import CaeConfig
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.inference.objectives import Objective, make_objective
 from eeg2fmri_dist.models.build import DataSizes, build_model
-from eeg2fmri_dist.training.objectives import Objective, make_objective
+from tests.helpers.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 GRID = (64, 64, 30)
 NUM_CHANNELS, NUM_FREQUENCIES = 63, 30
 TR_S = 2.16

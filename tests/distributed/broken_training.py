@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from eeg2fmri_dist.data import WindowData
+from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.training import run
 from eeg2fmri_dist.training.loop import Trainer
 from eeg2fmri_dist.training.validation import Validator

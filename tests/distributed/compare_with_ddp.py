@@ -13,16 +13,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from eeg2fmri_dist.config.model import CaeConfig
 from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
+from eeg2fmri_dist.inference.objectives import make_objective
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
-from eeg2fmri_dist.ranks import discover_ranks
-from eeg2fmri_dist.training.engine import (
+from eeg2fmri_dist.training.averaging import ScoredModel
+from eeg2fmri_dist.training.distributed.engine import (
     make_schedule,
     start_engine,
     start_process_group,
     take_step,
 )
-from eeg2fmri_dist.training.objectives import make_objective
-from eeg2fmri_dist.training.weights import ScoredModel
+from eeg2fmri_dist.training.distributed.ranks import discover_ranks
 
 GRID = (12, 12, 8)
 STEPS = 20

@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from processes import run_ranks
+
+from tests.helpers.rank_processes import run_ranks
 
 # Sums in another order: gradients clipped or accumulated, convolutions in another layout.
 ROUNDED = ("clipped", "accumulated", "channels-last")

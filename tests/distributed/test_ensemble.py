@@ -4,21 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from processes import finish, run_ranks, start_ranks
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from stores import make_store
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig, ExportConfig
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.config.export import ExportConfig
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.evaluation.evaluate import evaluate
-from eeg2fmri_dist.export import load_model
-from eeg2fmri_dist.predict import predict_bold
-from eeg2fmri_dist.publishing import publish
-from eeg2fmri_dist.runs import load_run_config
+from eeg2fmri_dist.export import publish
+from eeg2fmri_dist.files.run_folder import load_run_config
+from eeg2fmri_dist.inference.model_file import load_model
+from eeg2fmri_dist.inference.predict import predict_bold
+from eeg2fmri_dist.inference.weights import locate_weights, resolve_weights
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.manifest import locate_weights, resolve_weights
-from eeg2fmri_dist.training.plan import checkpoint_bytes
+from eeg2fmri_dist.training.planning.plan import checkpoint_bytes
+from tests.helpers.rank_processes import finish, run_ranks, start_ranks
+from tests.helpers.stores import make_store
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ROOT, finish, run_ranks, start_ranks
 from safetensors.torch import load_file
-from stores import make_layout, make_recording, make_store
-from training import CAE, TRANSFORMER, assert_same_run, broken, command
 
+from eeg2fmri_dist.inference.weights import resolve_weights
 from eeg2fmri_dist.store import RecordingEntry, merge, write_shard
-from eeg2fmri_dist.training.manifest import resolve_weights
+from tests.helpers.rank_processes import ROOT, finish, run_ranks, start_ranks
+from tests.helpers.stores import make_layout, make_recording, make_store
+from tests.helpers.tiny_trainings import CAE, TRANSFORMER, assert_same_run, broken, command
 
 SAVE_EACH_STEP = "checkpoints.every_steps=1"
 
@@ -150,13 +150,13 @@ def test_a_signal_ends_the_wait_for_a_rank_that_never_comes(folder):
 
 
 RANK_1_WAITS_AND_RANK_0_NEVER_JOINS = """
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.preemption import StopRequest
 stop = StopRequest()
 import os, time
 from pathlib import Path
 from torch.distributed import TCPStore
-from eeg2fmri_dist.ranks import discover_ranks
-from eeg2fmri_dist.training.joining import join_ranks
+from eeg2fmri_dist.training.distributed.ranks import discover_ranks
+from eeg2fmri_dist.training.distributed.rendezvous import join_ranks
 if os.environ["RANK"] == "0":
     port = int(os.environ["MASTER_PORT"])
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
@@ -180,14 +180,14 @@ def test_a_rank_whose_peer_ends_at_the_same_signal_still_stops_cleanly(moment):
 
 
 RANK_2_NEVER_COMES = """
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.preemption import StopRequest
 stop = StopRequest()
 import os, sys
 from pathlib import Path
 from torch import distributed
 from eeg2fmri_dist.errors import SuiteError
-from eeg2fmri_dist.ranks import discover_ranks
-from eeg2fmri_dist.training.joining import join_ranks
+from eeg2fmri_dist.training.distributed.ranks import discover_ranks
+from eeg2fmri_dist.training.distributed.rendezvous import join_ranks
 join = distributed.init_process_group
 def tell_and_join(*arguments, **options):
     Path(os.environ["MOMENT"] + os.environ["RANK"]).touch()

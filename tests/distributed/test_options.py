@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from processes import run_ranks
 from safetensors import safe_open
 from safetensors.torch import load_file
-from stores import make_store
-from training import CAE, TRANSFORMER, command, losses
 
 from eeg2fmri_dist.config.train import OptimisationConfig
-from eeg2fmri_dist.training.engine import make_schedule
+from eeg2fmri_dist.training.distributed.engine import make_schedule
+from tests.helpers.rank_processes import run_ranks
+from tests.helpers.stores import make_store
+from tests.helpers.tiny_trainings import CAE, TRANSFORMER, command, losses
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import run_ranks
-from stores import make_store
 
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import CheckpointError
-from eeg2fmri_dist.runs import claim_run
-from eeg2fmri_dist.training.plan import TrainingPlan, plan_training
+from eeg2fmri_dist.files.run_folder import claim_run
+from eeg2fmri_dist.training.planning.plan import TrainingPlan, plan_training
+from tests.helpers.rank_processes import run_ranks
+from tests.helpers.stores import make_store
 
 CAE = {
     "model": {"name": "cae", "d_token": 8, "widths": [64], "patch": [2, 2, 2]},
@@ -91,7 +91,7 @@ def test_plan_refuses_a_tokeniser_that_is_no_cae(store, tmp_path):
 
 
 def test_plan_says_where_it_cannot_measure(store, tmp_path, monkeypatch):
-    from eeg2fmri_dist.training import plan
+    from eeg2fmri_dist.training.planning import plan
 
     monkeypatch.setattr(plan, "free_memory", lambda device: 1024)
     config = CAE | {"store": str(store), "output": str(tmp_path / "run")}

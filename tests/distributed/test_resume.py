@@ -7,11 +7,18 @@ import shutil
 import signal
 
 import pytest
-from processes import finish, run_ranks, start_ranks
-from stores import make_store
-from training import CAE, TRANSFORMER, assert_same_run, command, losses, wait_for_epochs
 
-from eeg2fmri_dist.training.manifest import resolve_weights
+from eeg2fmri_dist.inference.weights import resolve_weights
+from tests.helpers.rank_processes import finish, run_ranks, start_ranks
+from tests.helpers.stores import make_store
+from tests.helpers.tiny_trainings import (
+    CAE,
+    TRANSFORMER,
+    assert_same_run,
+    command,
+    losses,
+    wait_for_epochs,
+)
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +201,8 @@ def test_divergence_is_exit_code_5_and_leaves_no_checkpoint_of_it(folder):
 
 def test_the_best_checkpoint_scores_what_its_validation_scored(folder, undisturbed_transformer):
     """Weights as saved, loaded without DeepSpeed, give the validation score of the log."""
-    from eeg2fmri_dist.export import load_model
-    from eeg2fmri_dist.predict import predict_bold
+    from eeg2fmri_dist.inference.model_file import load_model
+    from eeg2fmri_dist.inference.predict import predict_bold
     from eeg2fmri_dist.scores.networks import regional_means
     from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
     from eeg2fmri_dist.store import Store

@@ -6,23 +6,23 @@ import signal
 import numpy as np
 import pytest
 import torch
-from processes import finish, run_ranks, start_ranks
-from stores import make_store
-from training import wait_for_epochs
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.evaluation import regional
 from eeg2fmri_dist.evaluation.evaluate import evaluate
-from eeg2fmri_dist.export import load_model
-from eeg2fmri_dist.predict import predict_bold
-from eeg2fmri_dist.ranks import Ranks
-from eeg2fmri_dist.runs import is_finished
+from eeg2fmri_dist.files.run_folder import is_finished
+from eeg2fmri_dist.inference.model_file import load_model
+from eeg2fmri_dist.inference.predict import predict_bold
+from eeg2fmri_dist.inference.weights import resolve_weights
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.closed_form import fit_in_closed_form
-from eeg2fmri_dist.training.inputs import fingerprint_inputs
-from eeg2fmri_dist.training.manifest import resolve_weights
-from eeg2fmri_dist.training.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.distributed.preemption import StopAskedError, StopRequest
+from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.fitting.ridge import fit_in_closed_form
+from tests.helpers.rank_processes import finish, run_ranks, start_ranks
+from tests.helpers.stores import make_store
+from tests.helpers.tiny_trainings import wait_for_epochs
 
 ALONE = Ranks(0, 1, 0, 1, "alone")
 

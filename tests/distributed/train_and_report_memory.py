@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.training.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.preemption import StopRequest
 from eeg2fmri_dist.training.run import train
 
 train(TrainConfig.model_validate(json.loads(sys.argv[1])), StopRequest())

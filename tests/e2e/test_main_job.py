@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,13 +13,13 @@ import pybv
 import pytest
 from nilearn.maskers import NiftiLabelsMasker
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from stores import make_store
 
 from eeg2fmri_dist.store import Store, verify
-from preprocessing.noddi import eeg_header
-from preprocessing.template import grid_affine
+from preprocessing.layouts.noddi import eeg_header
+from preprocessing.template.mni import grid_affine
+from tests.helpers.repository import ROOT
+from tests.helpers.stores import make_store
 
-ROOT = Path(__file__).resolve().parents[2]
 SUBJECTS = ["32", "38", "43"]
 N_VOLUMES = 20
 

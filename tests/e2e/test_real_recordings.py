@@ -8,17 +8,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from eeg2fmri_dist.store import Store, verify
+from tests.helpers.repository import ROOT
 
 pytestmark = pytest.mark.realdata
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 N_SUBJECTS, N_VOLUMES, N_DROPPED, TR_S = 5, 18, 5, 2.0
 MISMATCH = "TR 2 s is used; the NIfTI header says 1.79355 s"
 SMALL = "{name: cae, d_token: 8, widths: [8, 16]}"
@@ -31,7 +30,7 @@ def run(*command):
     """Run a Python command from the repository; its whole output."""
     finished = subprocess.run(
         [sys.executable, *map(str, command)],
-        cwd=REPOSITORY,
+        cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

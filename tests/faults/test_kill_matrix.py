@@ -11,9 +11,17 @@ import subprocess
 import time
 
 import pytest
-from processes import finish, run_ranks, start_ranks
-from stores import make_store
-from training import CAE, TRANSFORMER, UNET, assert_same_run, command, wait_for_epochs
+
+from tests.helpers.rank_processes import finish, run_ranks, start_ranks
+from tests.helpers.stores import make_store
+from tests.helpers.tiny_trainings import (
+    CAE,
+    TRANSFORMER,
+    UNET,
+    assert_same_run,
+    command,
+    wait_for_epochs,
+)
 
 pytestmark = pytest.mark.faults
 

@@ -14,9 +14,15 @@ import time
 
 import psutil
 import pytest
-from preprocessing_jobs import ROOT, contents, preprocess, simulate_recordings, write_config
 
-from preprocessing.shards import record_path
+from preprocessing.job.shards import record_path
+from tests.helpers.preprocessing_jobs import (
+    ROOT,
+    contents,
+    preprocess,
+    simulate_recordings,
+    write_config,
+)
 
 pytestmark = pytest.mark.faults
 

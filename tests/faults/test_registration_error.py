@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
-from preprocessing.registration import register
-from preprocessing.simulation.anatomy import EPI_SHAPE, build_anatomy, build_t1
-from preprocessing.simulation.geometry import random_head_map
+from preprocessing.bold.registration import register
+from preprocessing.simulation.brain.anatomy import EPI_SHAPE, build_anatomy, build_t1
+from preprocessing.simulation.brain.geometry import random_head_map
 from preprocessing.simulation.seeding import generator
-from preprocessing.template import load_brain_mask
+from preprocessing.template.mni import load_brain_mask
 
 pytestmark = pytest.mark.faults
 

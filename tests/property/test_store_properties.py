@@ -9,15 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eeg2fmri_dist.store import (
-    Layout,
-    LeftOut,
-    RecordingEntry,
-    Store,
-    merge,
-    verify,
-    write_shard,
-)
+from eeg2fmri_dist.store import Layout, LeftOut, RecordingEntry, Store, merge, verify, write_shard
 from eeg2fmri_dist.store.joining import append_stores, merge_stores
 
 GRID = (3, 4, 2)

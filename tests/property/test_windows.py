@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeg2fmri_dist.sampler import BatchSampler, shares
-from eeg2fmri_dist.windows import tiling_windows, training_windows
+from eeg2fmri_dist.data.sampler import BatchSampler, shares
+from eeg2fmri_dist.data.window_index import tiling_windows, training_windows
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=5)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from slurm_nodes import free_ports
+from tests.slurm.slurm_nodes import free_ports
 
 INSTALL = "slurmdbd mariadb-server-core mariadb-client-core"
 PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db", "mariadb")

@@ -4,8 +4,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from mpirun import usable_environment
-from slurm_cluster import INSTALL, SlurmCluster, missing_programs
+
+from tests.slurm.mpirun import usable_environment
+from tests.slurm.slurm_cluster import INSTALL, SlurmCluster, missing_programs
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from trainings import ROOT
+
+from tests.slurm.slurm_trainings import ROOT
 
 # Debian's MPICH lacks the library name that mpi4py's wheel looks for.
 _DEBIAN_MPICH = Path("/usr/lib/x86_64-linux-gnu/libmpich.so.12")

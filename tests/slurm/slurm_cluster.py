@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from accounting import NO_ACCOUNTING, PROGRAMS, Accounting
-from slurm_nodes import (
+from tests.slurm.accounting import NO_ACCOUNTING, PROGRAMS, Accounting
+from tests.slurm.slurm_nodes import (
     END_WITH_PARENT,
     NAMES,
     NamespaceNodes,

@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from mpirun import is_open_mpi, mpirun
-from processes import run_ranks
-from stores import make_store
-from trainings import assert_same_run, submit, training
+
+from tests.helpers.rank_processes import run_ranks
+from tests.helpers.stores import make_store
+from tests.slurm.mpirun import is_open_mpi, mpirun
+from tests.slurm.slurm_trainings import assert_same_run, submit, training
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 import yaml
-from trainings import ROOT, task_processes
+
+from tests.slurm.slurm_trainings import ROOT, task_processes
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
-from stores import make_store
-from trainings import submit, training
+
+from tests.helpers.stores import make_store
+from tests.slurm.slurm_trainings import submit, training
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mpirun import mpirun
-from preprocessing_jobs import contents, costs, preprocess, simulate_recordings, write_config
-from trainings import ROOT, submit, task_processes
 
-from preprocessing.credentials import make_credentials
+from preprocessing.cluster.credentials import make_credentials
+from tests.helpers.preprocessing_jobs import (
+    contents,
+    costs,
+    preprocess,
+    simulate_recordings,
+    write_config,
+)
+from tests.slurm.mpirun import mpirun
+from tests.slurm.slurm_trainings import ROOT, submit, task_processes
 
 STRANGER = Path(__file__).with_name("stranger.py")
 

@@ -1,10 +1,10 @@
 """A store copied to the disks of two nodes before a training."""
 
 import pytest
-from stores import make_store
-from trainings import submit, training
 
 from eeg2fmri_dist.store import verify
+from tests.helpers.stores import make_store
+from tests.slurm.slurm_trainings import submit, training
 
 
 @pytest.fixture(scope="module")

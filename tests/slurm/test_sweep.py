@@ -8,9 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import accounting
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -18,9 +16,10 @@ from optuna.trial import TrialState
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.study import Study
+from eeg2fmri_dist.sweep.optuna_study import Study
+from tests.helpers.repository import ROOT
+from tests.slurm import accounting
 
-ROOT = Path(__file__).resolve().parents[2]
 FAKE_SWEEP = ROOT / "tests" / "sweeps" / "fake_sweep.py"
 TRIALS, EPOCHS = 12, 4
 
@@ -120,7 +119,7 @@ def best_of_a_sequential_search(config):
 
     import optuna
 
-    from eeg2fmri_dist.sweep.study import make_sampler
+    from eeg2fmri_dist.sweep.optuna_study import make_sampler
 
     study = optuna.create_study(direction="maximize")
     for number in range(TRIALS):
@@ -194,7 +193,7 @@ def test_a_request_that_slurm_refuses_is_told_and_can_be_mended(slurm, config_pa
 
 
 def test_a_trial_of_two_nodes_trains_as_one(slurm, config_path, tmp_path):
-    from stores import make_store
+    from tests.helpers.stores import make_store
 
     make_store(tmp_path / "store.h5", n_subjects=4, n_volumes=20)
     values = yaml.safe_load(config_path.read_text())

@@ -6,9 +6,10 @@ import os
 import signal
 
 import pytest
-from processes import run_ranks
-from stores import make_store
-from trainings import (
+
+from tests.helpers.rank_processes import run_ranks
+from tests.helpers.stores import make_store
+from tests.slurm.slurm_trainings import (
     EPOCHS,
     assert_same_run,
     epochs_done,

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from eeg2fmri_dist.jobs import Handle
+from eeg2fmri_dist.sweep.jobs.submission import Handle
 
 EPOCHS = 4
 

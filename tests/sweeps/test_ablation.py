@@ -1,16 +1,14 @@
 """The ablation's sweep file: the whole recipe, then one part changed at a time."""
 
-from pathlib import Path
-
 import pytest
 
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.runs import differences
+from eeg2fmri_dist.files.run_folder import differences
 from eeg2fmri_dist.sweep.space import as_overrides, grid, values_of
+from tests.helpers.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # Changing these needs another start, so they are compared with the recipe without one.
 NEEDS_OTHER_START = {"model.linear_skip", "model.hrf_front_end", "data"}
 

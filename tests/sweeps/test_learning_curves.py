@@ -4,22 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from fake_cluster import FakeCluster, run_of
 from scipy import stats
-from stores import make_store
 
 from eeg2fmri_dist.config.sweep import SweepConfig
+from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.errors import ConfigError, DataError
-from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.landmarks import find_landmarks
-from eeg2fmri_dist.sweep.learning_curves import LearningCurves
+from eeg2fmri_dist.sweep.learning_curves.references import find_landmarks
+from eeg2fmri_dist.sweep.learning_curves.task import LearningCurves
+from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.run import conclude
 from eeg2fmri_dist.sweep.stores import require_same_stores
-from eeg2fmri_dist.sweep.study import Study
 from eeg2fmri_dist.training.model import store_regions
+from tests.helpers.stores import make_store
+from tests.sweeps.fake_cluster import FakeCluster, run_of
 
 MODELS = {
     "own": {"config": "configs/train/transformer_from_ridge.yaml"},

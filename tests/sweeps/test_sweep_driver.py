@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fake_cluster import EPOCHS, DriverKilledError, FakeCluster, act
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -14,8 +13,9 @@ from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
+from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.run import make_task
-from eeg2fmri_dist.sweep.study import Study
+from tests.sweeps.fake_cluster import EPOCHS, DriverKilledError, FakeCluster, act
 
 
 @pytest.fixture

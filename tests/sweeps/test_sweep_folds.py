@@ -3,21 +3,21 @@
 import json
 
 import pytest
-from fake_cluster import FakeCluster, run_of
-from stores import make_store
 
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import ResourcesConfig, SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.errors import ConfigError
-from eeg2fmri_dist.splits import make_split
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.folds import Folds, folds_table
-from eeg2fmri_dist.sweep.memory import find_shortage
-from eeg2fmri_dist.sweep.page import write_page
-from eeg2fmri_dist.sweep.study import Study
+from eeg2fmri_dist.sweep.jobs.memory_check import find_shortage
+from eeg2fmri_dist.sweep.monitoring.page import write_page
+from eeg2fmri_dist.sweep.optuna_study import Study
+from tests.helpers.stores import make_store
+from tests.sweeps.fake_cluster import FakeCluster, run_of
 
 MODELS = {name: f"configs/train/{name}.yaml" for name in ("transformer", "cae", "unet")}
 
@@ -161,7 +161,7 @@ def test_a_training_that_cannot_fit_is_refused_with_both_numbers(store):
 
 def test_the_memory_estimate_is_sixteen_bytes_a_parameter_and_shrinks_with_zero(store):
     from eeg2fmri_dist.models.build import build_model, count_parameters
-    from eeg2fmri_dist.sweep.memory import training_state_bytes
+    from eeg2fmri_dist.sweep.jobs.memory_check import training_state_bytes
     from eeg2fmri_dist.training.model import store_sizes
 
     config = training(store, "engine.zero_stage=2")

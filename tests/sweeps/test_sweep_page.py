@@ -8,11 +8,11 @@ from rich.console import Console
 
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.hparams import write_hparams
-from eeg2fmri_dist.sweep.page import write_page
+from eeg2fmri_dist.sweep.monitoring.hparams import write_hparams
+from eeg2fmri_dist.sweep.monitoring.page import write_page
+from eeg2fmri_dist.sweep.monitoring.status import render, summarise
+from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.space import first_values
-from eeg2fmri_dist.sweep.status import render, summarise
-from eeg2fmri_dist.sweep.study import Study
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.study import Study, is_pruned, make_sampler
+from eeg2fmri_dist.sweep.optuna_study import Study, is_pruned, make_sampler
+from tests.helpers.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FAKE_SWEEP = Path(__file__).with_name("fake_sweep.py")
 EPOCHS = 5
 

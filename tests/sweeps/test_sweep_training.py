@@ -10,14 +10,14 @@ import time
 import psutil
 import pytest
 import yaml
-from processes import ROOT
-from stores import make_store
 
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.study import Study
+from eeg2fmri_dist.sweep.optuna_study import Study
+from tests.helpers.rank_processes import ROOT
+from tests.helpers.stores import make_store
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

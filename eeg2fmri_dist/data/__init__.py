@@ -1,0 +1,1 @@
+"""Numbers a model sees: windows over the store, their order, their split, their normalization."""

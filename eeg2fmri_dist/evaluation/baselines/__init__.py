@@ -1,0 +1,1 @@
+"""What a model is measured against: reference baselines, ridge, controls, the noise ceiling."""

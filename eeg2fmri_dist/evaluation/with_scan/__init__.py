@@ -1,0 +1,1 @@
+"""Scores when a short scan of the same subject is at hand."""

@@ -1,0 +1,1 @@
+"""What lies on the disk beside the store: whole files, run folders, provenance, NIfTI runs."""

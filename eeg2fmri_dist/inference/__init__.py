@@ -1,0 +1,1 @@
+"""A trained model, its file and its output. Knows no optimizer."""

@@ -1,0 +1,137 @@
+"""The page of a predicted recording: its EEG, what was predicted, how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eeg2fmri_dist.evaluation.labels import format_score, run_title
+from eeg2fmri_dist.evaluation.metrics_file import Standing
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
+from eeg2fmri_dist.pages.drawing import drawing, png, svg
+from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.pages.slicer import Slicer
+from eeg2fmri_dist.pages.style import BLUE
+from eeg2fmri_dist.pages.templates import render
+from eeg2fmri_dist.prediction.outputs import DISCLAIMER
+from eeg2fmri_dist.scores.catalogue import SCORES
+
+_CURVES = 6
+_SCORES = ("r_region", "std_ratio", "psnr_peer_db", "ssim2d_peer")
+# The model, its controls, and what needs no EEG, in the order of the table.
+_ROWS = ("free", "shuffled", "other_subject", "zero", "ridge", "training_mean", "last_volume")
+MAIN_SCORE = "r_region"
+
+
+@dataclass(frozen=True)
+class PredictionPage:
+    """Everything that the page shows.
+
+    Attributes
+    ----------
+    title : str
+        Names the recording.
+    model : str
+        In words.
+    origin : str
+        Where its training data come from, such as ``simulated data``.
+    standing : Standing or None
+        How it was scored; None = it never was.
+    eeg_facts, facts : mapping of str to str
+        What became of the EEG; what the prediction was made from.
+    eeg_figures, curves : sequence of Figure
+    slicer : Slicer
+    files : sequence of str
+        Names of the files that hold the prediction.
+    """
+
+    title: str
+    model: str
+    origin: str
+    standing: Standing | None
+    eeg_facts: Mapping[str, str]
+    facts: Mapping[str, str]
+    eeg_figures: Sequence[Figure]
+    curves: Sequence[Figure]
+    slicer: Slicer
+    files: Sequence[str]
+
+
+def render_page(page: PredictionPage) -> str:
+    """Return the page: one file that loads nothing else."""
+    shown = {
+        "page": page,
+        "disclaimer": DISCLAIMER,
+        "rows": trust_rows(page.standing),
+        "score_names": _SCORES,
+        "scores": SCORES,
+    }
+    return render(
+        "prediction/prediction.html.j2", {"number": format_score, "run_title": run_title}, shown
+    )
+
+
+def trust_rows(standing: Standing | None) -> list[ScoreRow]:
+    """Return the model's score, its controls and baselines, in the order of a table."""
+    by_name = {row.name: row for row in standing.rows} if standing else {}
+    return [by_name[name] for name in _ROWS if name in by_name]
+
+
+def predicted_curves(series: np.ndarray, names: Sequence[str], tr_s: float) -> list[Figure]:
+    """Draw the regions that change most, and all regions as a map over time.
+
+    Parameters
+    ----------
+    series : ndarray of shape (volume, region)
+        Regional means in the units of the training data.
+    names : sequence of str
+        Of the regions.
+    tr_s : float
+        Repetition time in s.
+    """
+    change = _percent(series)
+    chosen = np.argsort(-change.std(axis=0), kind="stable")[:_CURVES]
+    time_s = np.arange(len(series)) * tr_s
+    figures = [_map(change, time_s)]
+    for region in chosen:
+        with drawing(4.2, 1.7) as picture:
+            axes = picture.subplots()
+            axes.plot(time_s, change[:, region], color=BLUE)
+            axes.set_xlabel("time (s)")
+            axes.set_ylabel("% change")
+            axes.margins(x=0)
+            data = svg(picture)
+        alt = f"Predicted mean BOLD of {names[region]} over time."
+        figures.append(Figure(names[region], "", alt, data, "image/svg+xml"))
+    return figures
+
+
+def _map(change: np.ndarray, time_s: np.ndarray) -> Figure:
+    limit = float(np.percentile(np.abs(change), 99)) or 1.0
+    with drawing(8.4, 2.6) as picture:
+        axes = picture.subplots()
+        image = axes.imshow(
+            change.T,
+            aspect="auto",
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            interpolation="nearest",
+            extent=(0.0, float(time_s[-1] + time_s[1] if len(time_s) > 1 else 1), 0, len(change.T)),
+        )
+        axes.grid(visible=False)
+        axes.set_yticks([])
+        axes.set_xlabel("time (s)")
+        axes.set_ylabel(f"{change.shape[1]} regions")
+        bar = picture.colorbar(image, ax=axes, shrink=0.8, pad=0.01, label="% change")
+        bar.outline.set_visible(False)
+        data = png(picture)
+    alt = f"Predicted mean BOLD of all {change.shape[1]} regions over time."
+    return Figure("All regions", "", alt, data, "image/png", wide=True)
+
+
+def _percent(series: np.ndarray) -> np.ndarray:
+    mean = series.mean(axis=0)
+    return 100 * np.divide(series - mean, mean, out=np.zeros_like(series), where=mean > 0)

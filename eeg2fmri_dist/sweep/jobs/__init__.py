@@ -1,0 +1,1 @@
+"""A trial as a job: its command, whether it fits into memory, submission through submitit."""

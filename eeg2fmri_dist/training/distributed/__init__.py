@@ -1,0 +1,1 @@
+"""Ranks and DeepSpeed: rank numbers, the engine, collectives, preemption."""

@@ -1,0 +1,1 @@
+"""Models that are fitted without optimizer steps: ridge, ensembles, single passes."""

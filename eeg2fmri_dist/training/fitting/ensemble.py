@@ -1,0 +1,116 @@
+"""An ensemble of trained runs as a run of its own: nothing is trained, predictions are averaged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from eeg2fmri_dist.config.model import EnsembleConfig
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data.staging import staged_copy
+from eeg2fmri_dist.files.run_folder import check_folder
+from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel
+from eeg2fmri_dist.models.build import model_bytes
+from eeg2fmri_dist.models.ensemble import Ensemble
+from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
+from eeg2fmri_dist.training.batches.split_data import open_data
+from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
+from eeg2fmri_dist.training.distributed.preemption import StopRequest
+from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.fitting.eeg_scale import settle_eeg_scale
+from eeg2fmri_dist.training.fitting.one_epoch import OneEpoch, recorded_run
+from eeg2fmri_dist.training.loop import Progress
+from eeg2fmri_dist.training.model import load_member, make_card
+
+logger = logging.getLogger(__name__)
+
+_MIB = 2**20
+
+
+def combine_members(
+    config: TrainConfig,
+    ranks: Ranks,
+    device: torch.device,
+    stop: StopRequest,
+    heartbeat: Heartbeat,
+) -> Progress:
+    """Put trained models into one, score validation subjects, log and save (collective).
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Its model is an `EnsembleConfig`.
+    ranks : Ranks
+        This process among the others.
+    device : torch.device
+        Where validation subjects are predicted.
+    stop : StopRequest
+        Listening for signals.
+    heartbeat : Heartbeat
+        Told of every recording.
+
+    Raises
+    ------
+    StopAskedError
+        If a rank was asked to stop.
+    CheckpointError
+        If a member has no weights, or does not fit store, split and data section.
+    """
+    store = Store(staged_copy(config.store))
+    if ranks.is_first:
+        check_folder(config, fingerprint_inputs(config))
+    settled = settle_eeg_scale(config)
+    data = open_data(settled, store, ranks)
+    stop.agree()
+    members = _load(settled, store)
+    model = Ensemble([member.model for member in members]).to(device)
+    card = make_card(settled, store, data.split, None)
+    with recorded_run(config, ranks, device) as monitor:
+        logger.info("ensemble of %d: %s", len(members), ", ".join(map(str, _runs(config))))
+        made = OneEpoch(settled, store, data, model, ranks, device)
+        progress = made.score(monitor, stop, heartbeat, {})
+        made.save(_with_members(card, members), progress, {"members": torch.tensor(len(members))})
+    return progress
+
+
+def plan_ensemble(config: TrainConfig) -> list[str]:
+    """Return the lines of ``--dry-run``; members that do not fit are refused."""
+    settled = settle_eeg_scale(config)
+    members = _load(settled, Store(config.store))
+    size = sum(model_bytes(member.model) for member in members)
+    return [
+        f"ensemble of {len(members)}, without training, into {config.output}",
+        *(
+            f"  {run}: {member.card.model['name']}, epoch {member.card.epoch}"
+            for run, member in zip(_runs(config), members, strict=True)
+        ),
+        f"  checkpoint: about {size / _MIB:.0f} MiB",
+    ]
+
+
+def ensemble_bytes(config: TrainConfig) -> int:
+    """Return how large a checkpoint of an ensemble is."""
+    members = _load(settle_eeg_scale(config), Store(config.store))
+    return sum(model_bytes(member.model) for member in members)
+
+
+def _runs(config: TrainConfig) -> Sequence[Path]:
+    assert isinstance(config.model, EnsembleConfig)
+    return config.model.members
+
+
+def _load(config: TrainConfig, store: Store) -> list[TrainedModel]:
+    return [load_member(run, config, store) for run in _runs(config)]
+
+
+def _with_members(card: ModelCard, members: Sequence[TrainedModel]) -> ModelCard:
+    """Say what the members are in place of where they lay."""
+    described = [
+        {"model": member.card.model, "tokeniser": member.card.tokeniser} for member in members
+    ]
+    return replace(card, model={"name": card.model["name"], "members": described})

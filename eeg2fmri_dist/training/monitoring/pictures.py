@@ -1,0 +1,130 @@
+"""Pictures of BOLD while a model trains: slices, regional curves, correlation matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eeg2fmri_dist.scores.networks import correlation_matrix
+
+_REGIONS = 4
+_CELL = 4  # pixels of a matrix element
+_GAP = 8  # pixels between matrices
+
+
+def curve_picture(
+    true: np.ndarray, predicted: np.ndarray, names: Sequence[str], tr_s: float
+) -> np.ndarray:
+    """Draw true (grey) and predicted (blue) percent change of a few regions.
+
+    Parameters
+    ----------
+    true, predicted : ndarray of shape (volume, region)
+        Regional means, detrended. Regions are chosen evenly over their list, not by their score.
+    names : sequence of str
+        Of the regions.
+    tr_s : float
+        Repetition time in s.
+
+    Returns
+    -------
+    ndarray of shape (row, column, 3), uint8
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from eeg2fmri_dist.pages.style import BLUE, GREY, STYLE
+
+    chosen = np.unique(np.linspace(0, len(names) - 1, _REGIONS).round().astype(int))
+    times_s = np.arange(len(true)) * tr_s
+    with mpl.rc_context(STYLE):
+        figure = Figure((7.0, 1.3 * len(chosen)), dpi=100, layout="constrained")
+        panels = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, region in zip(panels, chosen, strict=True):
+            axes.plot(times_s, _percent(true[:, region]), color=GREY, label="measured")
+            axes.plot(times_s, _percent(predicted[:, region]), color=BLUE, label="predicted")
+            axes.set_title(names[region])
+        panels[0].legend(loc="upper right", ncols=2, fontsize=7)
+        panels[-1].set_xlabel("s")
+        figure.supylabel("percent change", fontsize=8)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def matrix_picture(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Show the correlation matrix of true regions, of predicted ones, and half their difference.
+
+    Blue is -1, white 0, red 1.
+
+    Parameters
+    ----------
+    true, predicted : ndarray of shape (volume, region)
+        Regional means, detrended.
+
+    Returns
+    -------
+    ndarray of shape (row, column, 3), uint8
+    """
+    of_true, of_predicted = correlation_matrix(true), correlation_matrix(predicted)
+    parts = [of_true, of_predicted, (of_predicted - of_true) / 2]
+    pictures = [_coloured(np.kron(part, np.ones((_CELL, _CELL)))) for part in parts]
+    gap = np.full((len(pictures[0]), _GAP, 3), 255, np.uint8)
+    return np.hstack([pictures[0], gap, pictures[1], gap, pictures[2]])
+
+
+def _coloured(values: np.ndarray) -> np.ndarray:
+    """From blue over white to red, (row, column) in [-1, 1] -> (row, column, 3) uint8."""
+    strength = np.clip(np.abs(values), 0, 1)[..., None]
+    colour = np.where(values[..., None] < 0, (33, 102, 172), (178, 24, 43))
+    return (255 + strength * (colour - 255)).round().astype(np.uint8)
+
+
+def _percent(series: np.ndarray) -> np.ndarray:
+    mean = series.mean()
+    return 100 * (series / mean - 1) if mean else series - mean
+
+
+_GAP = 2  # pixels between a true and a predicted slice
+
+
+def middle_slices(volume: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the middle slice of each plane, as seen on a screen.
+
+    Parameters
+    ----------
+    volume : ndarray of shape (x, y, z)
+        RAS+ axes.
+
+    Returns
+    -------
+    dict
+        ``axial``, ``coronal`` and ``sagittal`` pictures (row, column): the subject's left is on
+        the left, anterior or superior is up (sagittal: anterior is on the right).
+    """
+    x, y, z = (size // 2 for size in volume.shape)
+    planes = {"axial": volume[:, :, z], "coronal": volume[:, y], "sagittal": volume[x]}
+    return {name: plane.T[::-1] for name, plane in planes.items()}
+
+
+def compare_slices(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Return pictures (row, column) in [0, 1]: true slice, gap, predicted slice, by plane.
+
+    Both are shown with one grey scale, from the 1st to the 99th percentile of the true volume.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (x, y, z)
+        RAS+ axes.
+    """
+    low, high = np.percentile(truth, [1, 99])
+    pictures = {}
+    both = middle_slices(truth), middle_slices(predicted)
+    for plane in both[0]:
+        true, guess = (
+            np.clip((slices[plane] - low) / max(high - low, 1e-9), 0, 1) for slices in both
+        )
+        pictures[plane] = np.hstack([true, np.ones((len(true), _GAP)), guess])
+    return pictures

@@ -1,0 +1,1 @@
+"""Artifacts out of EEG: arrays in, arrays out; no files."""

@@ -1,0 +1,1 @@
+"""A BOLD run -> volumes on the grid of the store."""

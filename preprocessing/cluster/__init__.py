@@ -1,0 +1,1 @@
+"""Workers on nodes. The only door to Dask."""

@@ -1,0 +1,1 @@
+"""An EEG file -> features per TR."""

@@ -1,0 +1,1 @@
+"""What lies where: NODDI, BIDS and layouts of your own, as recordings."""

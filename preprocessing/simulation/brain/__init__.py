@@ -1,0 +1,1 @@
+"""Simulated brains: anatomy, regions, neural activity and its coupling to BOLD."""

@@ -1,0 +1,34 @@
+"""The ridge regression that networks are compared with: on the scale of power that suits it."""
+
+import numpy as np
+import pytest
+
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
+from eeg2fmri_dist.config.train import SplitConfig
+from eeg2fmri_dist.data.splits import make_split
+from eeg2fmri_dist.evaluation.baselines.ridge import fit_ridge_control
+from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.store import Store
+from tests.helpers.stores import make_store
+
+
+@pytest.fixture(params=["log", "power"])
+def coupled(request, tmp_path):
+    """A scale of power that BOLD follows, and recordings in which it does."""
+    path = make_store(tmp_path / "store.h5", n_subjects=8, n_volumes=60, scale=request.param)
+    store = Store(path)
+    split = make_split(store.recordings, SplitConfig())
+    return request.param, read_test_set(store, split, EvaluateConfig(runs=["run"], output="out"))
+
+
+def test_validation_subjects_choose_the_scale(coupled):
+    scale, test_set = coupled
+    control = fit_ridge_control(test_set)
+    assert control.config.eeg_scale == scale
+    for recording in test_set.recordings:
+        predicted = test_set.regional_series(control.predict(recording.power))
+        r = [
+            np.corrcoef(*pair)[0, 1]
+            for pair in zip(predicted.T, recording.true_regions.T, strict=True)
+        ]
+        assert np.mean(r) > 0.8
