@@ -10,7 +10,8 @@ from eeg2fmri_dist.scores.networks import correlation_matrix
 
 _REGIONS = 4
 _CELL = 4  # pixels of a matrix element
-_GAP = 8  # pixels between matrices
+_MATRIX_GAP = 8  # pixels between matrices
+_SLICE_GAP = 2  # pixels between a true and a predicted slice
 
 
 def curve_picture(
@@ -71,7 +72,7 @@ def matrix_picture(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     of_true, of_predicted = correlation_matrix(true), correlation_matrix(predicted)
     parts = [of_true, of_predicted, (of_predicted - of_true) / 2]
     pictures = [_coloured(np.kron(part, np.ones((_CELL, _CELL)))) for part in parts]
-    gap = np.full((len(pictures[0]), _GAP, 3), 255, np.uint8)
+    gap = np.full((len(pictures[0]), _MATRIX_GAP, 3), 255, np.uint8)
     return np.hstack([pictures[0], gap, pictures[1], gap, pictures[2]])
 
 
@@ -85,9 +86,6 @@ def _coloured(values: np.ndarray) -> np.ndarray:
 def _percent(series: np.ndarray) -> np.ndarray:
     mean = series.mean()
     return 100 * (series / mean - 1) if mean else series - mean
-
-
-_GAP = 2  # pixels between a true and a predicted slice
 
 
 def middle_slices(volume: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,5 +124,5 @@ def compare_slices(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.nda
         true, guess = (
             np.clip((slices[plane] - low) / max(high - low, 1e-9), 0, 1) for slices in both
         )
-        pictures[plane] = np.hstack([true, np.ones((len(true), _GAP)), guess])
+        pictures[plane] = np.hstack([true, np.ones((len(true), _SLICE_GAP)), guess])
     return pictures
