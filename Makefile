@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := mpi,slurm,sweep,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study replication test test-interrupted test-others test-slurm test-faults lint bench clean-demo
+.PHONY: help setup demo study replication test-quick test test-slurm test-faults lint bench clean-demo
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,17 +25,14 @@ study: setup  ## which model learns how much from how many simulated subjects, i
 replication: setup  ## the study's question in other simulated populations, into runs/replication (half an hour)
 	@PYTHON=$(RUN) sh launch/replication.sh
 
+# Two workers; the tests of a file stay together. Ranks of a test have a thread each.
+PYTEST := $(RUN) -m pytest --numprocesses=2 --no-loadscope-reorder
+
+test-quick: setup  ## unit and property tests without the slow ones: the inner loop, minutes
+	$(PYTEST) -m "not slow and not faults" tests/unit tests/property
+
 test: lint  ## all tests
-	@$(MAKE) --no-print-directory --jobs=2 test-interrupted test-others
-
-# Two halves of about the same length. The first starts, cuts and resumes real trainings and jobs.
-INTERRUPTED := tests/slurm tests/faults tests/sweeps tests/distributed/test_resume.py tests/distributed/test_faults.py
-
-test-interrupted: setup
-	$(RUN) -m pytest -m "not faults" $(INTERRUPTED)
-
-test-others: setup
-	$(RUN) -m pytest -m "not faults" $(addprefix --ignore=,$(INTERRUPTED))
+	$(PYTEST) -m "not faults"
 
 test-slurm: setup  ## the tests on a real Slurm alone, with the time of each part
 	$(RUN) -m pytest tests/slurm --durations=0 -rs

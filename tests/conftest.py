@@ -7,6 +7,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.repository import ROOT
+
+# What starts real jobs and trainings comes first: a long test at the end would leave a core idle.
+_LONGEST_FIRST = (
+    "slurm",
+    "sweeps",
+    "distributed",
+    "e2e",
+    "faults",
+    "benchmarks",
+    "property",
+    "unit",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put what takes long at the beginning."""
+    items.sort(key=lambda item: _LONGEST_FIRST.index(item.nodeid.split("/")[1]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file on one worker, and all of tests/slurm: they share one cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tests/slurm" if file.startswith("tests/slurm/") else file
+
+    return OneCluster(config, log)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _children_can_be_interrupted():
@@ -18,7 +50,7 @@ def _children_can_be_interrupted():
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Folder with real recordings; the test is skipped where there is none."""
-    beside_repository = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+    beside_repository = ROOT.parent / "shared" / "realdata"
     folder = Path(os.environ.get("EEG2FMRI_REALDATA") or beside_repository)
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder} (set EEG2FMRI_REALDATA)")

@@ -17,6 +17,8 @@ from preprocessing.simulation.brain.activity import Timeline, hidden_signal, sim
 from preprocessing.simulation.scanner.bold import population_weights, regional_bold
 from preprocessing.simulation.seeding import generator
 
+pytestmark = pytest.mark.slow
+
 TR_S, N_VOLUMES, N_PEOPLE, N_DATA_SETS = 2.16, 100, 6, 120
 TIMELINE = Timeline(8.0 + TR_S * np.arange(N_VOLUMES), TR_S, 8.0 + TR_S * N_VOLUMES + 3.0)
 POPULATION = population_weights(generator(0, "coupling"))

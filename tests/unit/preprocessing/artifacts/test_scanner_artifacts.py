@@ -112,6 +112,7 @@ def test_more_patterns_than_heartbeats(tmp_path):
     assert np.isfinite(features(short, pulse_artifact={"components": 5}).power).all()
 
 
+@pytest.mark.slow
 def test_residual_is_known_where_the_recording_is_simulated(tmp_path):
     config = SimulateConfig(
         output=tmp_path, subjects=["32"], n_volumes=30, artifacts={"gradient_mv": 4, "pulse_uv": 30}

@@ -50,6 +50,7 @@ def errors_mm(registration, affine, head_map):
     return np.linalg.norm(registration.native_mm - true_mm, axis=1)[seen]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "largest_warp_mm", "kept", "mean_mm"), [(1, 5.0, "affine", 1.5), (3, 18.0, "syn", 2.0)]
 )
@@ -127,6 +128,7 @@ def test_the_gate_judges_the_transform_that_is_kept(gate):
         gate(strict, correlation=0.49)
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same_transform(monkeypatch):
     epi, affine, _ = head(2, 5.0, monkeypatch)
     runs = [

@@ -47,6 +47,7 @@ def add(first, second):
     return first + second
 
 
+@pytest.mark.slow
 def test_local_workers(tmp_path):
     with open_cluster(TWO_WORKERS, tmp_path) as cluster:
         assert multiprocessing.active_children() == []
@@ -111,6 +112,7 @@ def processes_of_session(session):
     return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_the_command(script, tmp_path, how):
     command = [sys.executable, str(script), "local", str(tmp_path), "600"]
@@ -156,6 +158,7 @@ def start_task(script, folder, rank, seconds):
     )
 
 
+@pytest.mark.slow
 def test_tasks_of_a_slurm_job(script, tmp_path):
     tasks = [start_task(script, tmp_path, rank, 0.1) for rank in range(2)]
     outputs = [task.communicate(timeout=100) for task in tasks]

@@ -597,6 +597,7 @@ def write_config(folder):
     return path
 
 
+@pytest.mark.slow
 def test_real_store_holds_what_the_parts_compute(real):
     from preprocessing.bold.resampling import grid_mask
     from preprocessing.eeg.features import eeg_features
@@ -649,6 +650,7 @@ def test_real_pages_lie_beside_the_store_and_are_drawn_once(copied):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_real_rerun_and_a_truncated_run(copied, caplog):
     config = configure(copied, bold__transform="affine", on_error="continue")
     before = mtimes(config)
@@ -694,6 +696,7 @@ def workers_of(command):
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
 
 
+@pytest.mark.slow
 def test_real_interrupt_then_killed_workers_end_in_the_same_store(copied):
     config = configure(copied, bold__transform="affine")
     fingerprint = Store(config.output).fingerprint

@@ -46,6 +46,7 @@ def lab(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_example_of_the_page_finds_and_preprocesses(lab):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     printed = []

@@ -176,6 +176,7 @@ def signal_of(header):
     return raw.get_data() * 1e6, raw.ch_names, int(raw.info["sfreq"])
 
 
+@pytest.mark.slow
 def test_corrected_eeg_of_derivatives_that_covers_a_part_of_the_run(simulated, tmp_path, write_eeg):
     """As ds002336 has it: cut at the first block, one TR after the scan began."""
     _, export, bold = simulated
@@ -214,6 +215,7 @@ def test_corrected_eeg_of_derivatives_that_covers_a_part_of_the_run(simulated, t
     )
 
 
+@pytest.mark.slow
 def test_renamed_raw_eeg_of_sessions_with_a_sidecar_that_contradicts_the_header(
     simulated, tmp_path
 ):
@@ -246,6 +248,7 @@ def test_renamed_raw_eeg_of_sessions_with_a_sidecar_that_contradicts_the_header(
     assert "TR 2 s is used" in entry.quality["tr_mismatch"]
 
 
+@pytest.mark.slow
 def test_set_and_edf_whose_volume_markers_lie_in_events_tsv(simulated, tmp_path):
     _, export, bold = simulated
     signal_uv, names, sfreq_hz = signal_of(export)

@@ -119,6 +119,7 @@ def test_without_coupling_bold_knows_nothing_of_the_eeg(tmp_path, null_run):
     assert not truth["noise_ceiling"].any()
 
 
+@pytest.mark.slow
 def test_with_everything_the_truth_says_what_happened(tmp_path, null_run):
     files = _simulate(tmp_path / "all", **ALL)
     truth = load_truth(files.truth_path)
@@ -253,6 +254,7 @@ def test_shared_noise_is_in_the_eeg_before_it_is_in_bold(plain):
 # --- noise ceiling ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_noise_ceiling_of_the_hard_condition_is_that_of_noise_drawn_anew(tmp_path):
     hard = load_config(SimulateConfig, ROOT / "configs" / "simulate" / "hard.yaml").realism
     files = _simulate(tmp_path / "hard", coupling=0.8, n_volumes=N_VOLUMES, **hard.model_dump())

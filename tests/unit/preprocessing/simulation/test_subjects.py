@@ -146,6 +146,7 @@ def test_t1_is_defaced(subject, truth):
 # --- reproducible, resumable -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_processes_and_subjects(subject, data_set):
     _, (_, again) = data_set
     assert again.subject == "32"
@@ -228,6 +229,7 @@ def test_settings_decide_what_is_up_to_date(config, subject, change, same):
     assert ("to be written over: made with other settings" in line) is not same
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_no_process_and_nothing_taken_for_whole(tmp_path):
     code = (
         "from eeg2fmri_dist.config.simulate import SimulateConfig\n"
