@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-import eeg2fmri_dist
 from eeg2fmri_dist.config.export import ExportConfig
 from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.evaluation.labels import MODELS, format_score
@@ -30,6 +29,7 @@ from eeg2fmri_dist.inference.weights import (
     write_manifest,
 )
 from eeg2fmri_dist.models.build import count_parameters
+from eeg2fmri_dist.pages.templates import render
 from eeg2fmri_dist.scores.catalogue import SCORES
 
 _CARD_SCORES = ("r_region", "r_voxel", "std_ratio", "fc_similarity", "psnr_peer_db", "ssim2d_peer")
@@ -145,27 +145,19 @@ def _of_these_weights(standing: Standing, sha256: str) -> Standing:
 
 def render_card(described: Described) -> str:
     """Return the model card (Mitchell et al., FAccT 2019) in Markdown."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("eeg2fmri_dist", "pages"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     card = described.trained.card
-    return environment.get_template("model_card.md.j2").render(
-        described=described,
-        card=card,
-        model=MODELS.get(card.model["name"], card.model["name"]),
-        origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
-        normalise=described.trained.data.normalise,
-        eeg=_eeg_settings(card),
-        grid=" x ".join(map(str, described.trained.grid)),
-        score_table=_score_table(described.standing),
-        scores={name: SCORES[name] for name in _CARD_SCORES},
-        version=eeg2fmri_dist.__version__,
-    )
+    shown = {
+        "described": described,
+        "card": card,
+        "model": MODELS.get(card.model["name"], card.model["name"]),
+        "origin": ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
+        "normalise": described.trained.data.normalise,
+        "eeg": _eeg_settings(card),
+        "grid": " x ".join(map(str, described.trained.grid)),
+        "score_table": _score_table(described.standing),
+        "scores": {name: SCORES[name] for name in _CARD_SCORES},
+    }
+    return render("eeg2fmri_dist/pages/model_card.md.j2", shown)
 
 
 def _eeg_settings(card: ModelCard) -> dict[str, Any]:

@@ -63,7 +63,6 @@ def _load(config: PredictConfig) -> tuple[Predictor, list[Task]]:
 
 
 def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> PreparedEeg:
-    from eeg2fmri_dist.pages.figure import Figure
     from eeg2fmri_dist.prediction.job import PreparedEeg
     from preprocessing.eeg.new_recording import describe_eeg, model_eeg
     from preprocessing.quality.eeg_alone import eeg_figures
@@ -72,11 +71,7 @@ def _prepare(config: PredictConfig, trained: TrainedModel, path: Path) -> Prepar
     drop_volumes = card.preprocessing["drop_volumes"]
     chosen = (settings, drop_volumes, config.marker, config.interpolate)
     eeg = model_eeg(path, card.channel_names, card.tr_s, *chosen)
-    figures = [
-        Figure(drawn.title, drawn.caption, drawn.alt, drawn.data, drawn.media_type, wide)
-        for drawn in eeg_figures(eeg.features, card.tr_s)
-        for wide in [drawn.name == "topographies"]
-    ]
+    figures = eeg_figures(eeg.features, card.tr_s)
     return PreparedEeg(eeg.features.power, eeg.start_s, describe_eeg(eeg, settings), figures)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+MediaType = Literal["image/png", "image/svg+xml", "image/webp"]
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,22 @@ class Figure:
     alt : str
         What the image shows, for readers who cannot see it.
     data : bytes
-        Content of a PNG or SVG file.
+        Content of the image file.
     media_type : str
-        ``image/png`` or ``image/svg+xml``.
+        ``image/png``, ``image/svg+xml`` or ``image/webp``.
     wide : bool
         Whether it needs a row of its own.
+    name : str
+        Unique on the page; empty where nothing refers to the figure.
     """
 
     title: str
     caption: str
     alt: str
     data: bytes
-    media_type: str
+    media_type: MediaType
     wide: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Colours and matplotlib settings that all figures of the suite share."""
+"""Colors and matplotlib settings that all figures of the suite share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from typing import Any
 
 INK, MUTED, RULE, GREY = "#1f2933", "#6b7785", "#e3e8ee", "#9aa5b1"
 BLUE, ORANGE, GREEN, RED = "#2a6f97", "#d9822b", "#5b8e7d", "#a4553f"
+PALE_GREY, PALE_ORANGE = "#c3cbd4", "#edc193"
+CYCLE = (BLUE, ORANGE, GREEN, RED, INK, "#8e6c8a", "#b6992d", "#499894")  # of models
+# Slices of a brain stand on black.
+DARK, ON_DARK = "#0b0e11", "#cfd6dd"
+CONTOUR, INNER_CONTOUR = "#35d0f0", "#ffb224"
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -26,5 +31,6 @@ STYLE: Any = {
     "ytick.color": MUTED,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
+    "savefig.dpi": 150,
     "svg.hashsalt": "eeg2fmri_dist",
 }

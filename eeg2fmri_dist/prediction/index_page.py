@@ -30,4 +30,5 @@ def write_index(folder: Path, failed: Mapping[str, str]) -> None:
     filters = {"title_of": lambda name: name.removesuffix(_SUFFIX).replace("_", " ")}
     shown = {"pages": pages, "failed": failed, "older": older, "suffix": _SUFFIX}
     shown |= {"disclaimer": DISCLAIMER}
-    write_text(folder / INDEX, render("prediction/predictions.html.j2", filters, shown))
+    page = render("eeg2fmri_dist/prediction/predictions.html.j2", shown, filters)
+    write_text(folder / INDEX, page)

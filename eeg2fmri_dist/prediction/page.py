@@ -10,7 +10,7 @@ import numpy as np
 from eeg2fmri_dist.evaluation.labels import format_score, run_title
 from eeg2fmri_dist.evaluation.metrics_file import Standing
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.pages.drawing import drawing, png, svg
+from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png, svg
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.slicer import Slicer
 from eeg2fmri_dist.pages.style import BLUE
@@ -69,7 +69,9 @@ def render_page(page: PredictionPage) -> str:
         "scores": SCORES,
     }
     return render(
-        "prediction/prediction.html.j2", {"number": format_score, "run_title": run_title}, shown
+        "eeg2fmri_dist/prediction/prediction.html.j2",
+        shown,
+        {"number": format_score, "run_title": run_title},
     )
 
 
@@ -96,13 +98,13 @@ def predicted_curves(series: np.ndarray, names: Sequence[str], tr_s: float) -> l
     time_s = np.arange(len(series)) * tr_s
     figures = [_map(change, time_s)]
     for region in chosen:
-        with drawing(4.2, 1.7) as picture:
-            axes = picture.subplots()
+        with drawing(4.2, 1.7) as canvas:
+            axes = canvas.subplots()
             axes.plot(time_s, change[:, region], color=BLUE)
             axes.set_xlabel("time (s)")
             axes.set_ylabel("% change")
             axes.margins(x=0)
-            data = svg(picture)
+            data = svg(canvas)
         alt = f"Predicted mean BOLD of {names[region]} over time."
         figures.append(Figure(names[region], "", alt, data, "image/svg+xml"))
     return figures
@@ -110,8 +112,8 @@ def predicted_curves(series: np.ndarray, names: Sequence[str], tr_s: float) -> l
 
 def _map(change: np.ndarray, time_s: np.ndarray) -> Figure:
     limit = float(np.percentile(np.abs(change), 99)) or 1.0
-    with drawing(8.4, 2.6) as picture:
-        axes = picture.subplots()
+    with drawing(8.4, 2.6) as canvas:
+        axes = canvas.subplots()
         image = axes.imshow(
             change.T,
             aspect="auto",
@@ -125,9 +127,8 @@ def _map(change: np.ndarray, time_s: np.ndarray) -> Figure:
         axes.set_yticks([])
         axes.set_xlabel("time (s)")
         axes.set_ylabel(f"{change.shape[1]} regions")
-        bar = picture.colorbar(image, ax=axes, shrink=0.8, pad=0.01, label="% change")
-        bar.outline.set_visible(False)
-        data = png(picture)
+        add_colorbar(canvas, image, axes, shrink=0.8, pad=0.01, label="% change")
+        data = png(canvas)
     alt = f"Predicted mean BOLD of all {change.shape[1]} regions over time."
     return Figure("All regions", "", alt, data, "image/png", wide=True)
 

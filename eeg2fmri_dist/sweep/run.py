@@ -102,12 +102,12 @@ def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurv
     landmarks = summarise_landmarks(found)
     write_json(folder.root / "learning_curves.json", as_json(points, found))
     write_text(folder.root / "learning_curves.md", as_markdown(points, landmarks, reference))
-    picture = draw_curves(points, landmarks) if points else None
-    if picture is not None:
+    figure = draw_curves(points, landmarks) if points else None
+    if figure is not None:
         with replacing(folder.root / "learning_curves.png") as part:
-            part.write_bytes(picture.png)
+            part.write_bytes(figure.data)
     print_curves(points, landmarks, reference)
-    return Curves(points, landmarks, reference, picture)
+    return Curves(points, landmarks, reference, figure)
 
 
 def plan(config: SweepConfig) -> Iterator[str]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from eeg2fmri_dist.pages.canvas import Figure, drawing, webp
+from eeg2fmri_dist.pages.drawing import drawing, webp
+from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.pages.style import CONTOUR, DARK, INNER_CONTOUR, ON_DARK
 from preprocessing.quality.failure_evidence import Evidence
 from preprocessing.template.mni import load_brain_mask, load_template
 
@@ -20,17 +22,14 @@ _SLICES_MM = {
 }
 _PLANES = {2: "z", 1: "y", 0: "x"}
 _LIMITS_MM = ((-78, 78), (-112, 80), (-66, 86))
-_CONTOUR_MASK, _CONTOUR_INNER = "#35d0f0", "#ffb224"
 # Template brightness between CSF and grey matter, and between grey and white matter.
 _TEMPLATE_LEVELS = (4300.0, 7000.0)
-_DARK = "#0b0e11"
 
 
 def template_on_epi(epi: np.ndarray) -> Figure:
     """Mean EPI (91, 109, 91) on the template, with the contours of the template."""
     template, mask = _template()
     return Figure(
-        "template-on-epi",
         "Mean EPI with the template's contours",
         "Blue: edge of the template's brain. Orange: its borders of ventricles and white matter. "
         "They should follow the edge of this brain and its bright ventricles; the front of the "
@@ -38,6 +37,7 @@ def template_on_epi(epi: np.ndarray) -> Figure:
         "Slices of the mean EPI in three planes with contours of the MNI152 template.",
         _overlay(epi, mask, np.where(mask, template, 0), _TEMPLATE_LEVELS),
         "image/webp",
+        name="template-on-epi",
     )
 
 
@@ -48,13 +48,13 @@ def epi_on_template(epi: np.ndarray, epi_mask: np.ndarray) -> Figure:
     inside = brain[epi_mask]
     level = float(np.percentile(inside, 88)) if inside.size else 1.0
     return Figure(
-        "epi-on-template",
         "Template with the EPI's contours",
         "Blue: edge of the brain found in the EPI. Orange: the EPI's brightest eighth, mostly CSF. "
         "The edge should lie on the template's cortex, the bright parts in its dark ventricles.",
         "Slices of the MNI152 template in three planes with contours of the mean EPI.",
         _overlay(template, epi_mask, brain, (level,)),
         "image/webp",
+        name="epi-on-template",
     )
 
 
@@ -84,18 +84,18 @@ def tsnr(evidence: Evidence) -> Figure:
             _label(axes, f"z = {mm:.0f}")
         if shown is not None:
             bar = canvas.colorbar(shown, cax=canvas.add_axes((0.945, 0.12, 0.012, 0.76)))
-            bar.ax.tick_params(colors="#cfd6dd", labelsize=8)
+            bar.ax.tick_params(colors=ON_DARK, labelsize=8)
             bar.outline.set_visible(False)
-        data = webp(canvas, _DARK)
+        data = webp(canvas, DARK)
     median = float(np.median(inside)) if inside.size else 0.0
     return Figure(
-        "tsnr",
         "Temporal signal-to-noise ratio",
         f"Mean over standard deviation over time, without linear trend; median {median:.0f}. Low "
         "near sinuses, ears and large vessels; dark stripes or patches elsewhere are faults.",
         f"Axial slices of the temporal signal-to-noise ratio, median {median:.0f}.",
         data,
         "image/webp",
+        name="tsnr",
     )
 
 
@@ -134,12 +134,12 @@ def _overlay(
                 _row(background, plane), cmap="gray", vmin=0, vmax=top, origin="lower",
                 interpolation="bilinear",
             )  # fmt: skip
-            _contours(axes, _row(edge, plane), (0.5,), _CONTOUR_MASK, 0.8)
-            _contours(axes, _row(smooth, plane), levels, _CONTOUR_INNER, 0.45)
+            _contours(axes, _row(edge, plane), (0.5,), CONTOUR, 0.8)
+            _contours(axes, _row(smooth, plane), levels, INNER_CONTOUR, 0.45)
             for number, mm in enumerate(positions):
                 _label(axes, f"{_PLANES[plane]} = {mm}", (number + 0.03) / len(positions))
             axes.set_axis_off()
-        return webp(canvas, _DARK)
+        return webp(canvas, DARK)
 
 
 def _row(volume: np.ndarray, plane: int) -> np.ndarray:
@@ -183,4 +183,4 @@ def _tight(right: float, wspace: float, hspace: float) -> dict[str, Any]:
 
 
 def _label(axes: Axes, text: str, left: float = 0.03) -> None:
-    axes.text(left, 0.03, text, transform=axes.transAxes, color="#cfd6dd", fontsize=7)
+    axes.text(left, 0.03, text, transform=axes.transAxes, color=ON_DARK, fontsize=7)

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from eeg2fmri_dist.pages.canvas import Figure, drawing, svg
-from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, ORANGE, RED
+from eeg2fmri_dist.pages.drawing import drawing, svg
+from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, RED
 from preprocessing.quality.failure_evidence import Evidence
 
 _AXES = (("x", BLUE), ("y", ORANGE), ("z", GREEN))
@@ -42,7 +43,6 @@ def time_courses(evidence: Evidence) -> Figure:
         data = svg(canvas)
     quality = evidence.quality
     return Figure(
-        "time-courses",
         "Head motion, signal and EEG power over the run",
         f"Motion is relative to the run's mean. FD: framewise displacement; line at "
         f"{FD_THRESHOLD_MM} mm. Std. DVARS: change from volume to volume, 1 = noise alone; line at "
@@ -55,6 +55,8 @@ def time_courses(evidence: Evidence) -> Figure:
         f"{quality['std_dvars_max']:.2f}.",
         data,
         "image/svg+xml",
+        wide=True,
+        name="time-courses",
     )
 
 
@@ -70,7 +72,7 @@ def first_volumes(evidence: Evidence) -> Figure:
             axes.axvspan(-0.5, min(dropped, len(course)) - 0.5, color=GREY, alpha=0.18, linewidth=0)
             axes.text(
                 min(dropped, len(course)) - 0.7, 0.97, "dropped", ha="right", va="top", fontsize=8,
-                transform=axes.get_xaxis_transform(), color="#5f6b78",
+                transform=axes.get_xaxis_transform(), color=MUTED,
             )  # fmt: skip
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.plot(numbers, course, color=GREY, linewidth=0.8)
@@ -82,7 +84,6 @@ def first_volumes(evidence: Evidence) -> Figure:
         axes.set_ylabel("brightness against\nsteady state (%)")
         data = svg(canvas)
     return Figure(
-        "first-volumes",
         "First volumes of the run",
         f"{saturated} volume(s) brighter than the steady state (orange: T1 saturation), "
         f"{dropped} dropped.",
@@ -90,6 +91,7 @@ def first_volumes(evidence: Evidence) -> Figure:
         f"{dropped} are dropped.",
         data,
         "image/svg+xml",
+        name="first-volumes",
     )
 
 

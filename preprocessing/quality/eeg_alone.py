@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
-from eeg2fmri_dist.pages.canvas import Figure, drawing, svg
+from eeg2fmri_dist.pages.drawing import drawing, svg
+from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, ORANGE
 from preprocessing.eeg.features import EegFeatures
 from preprocessing.quality.electrodes import spectra, topographies
@@ -51,13 +52,13 @@ def band_courses(features: EegFeatures, tr_s: float) -> Figure:
         grid[-1].set_xlabel("time (min)")
         data = svg(canvas)
     return Figure(
-        "band-courses",
         "EEG power over time",
         "dB against the median of the recording, mean over channels, one value per volume. The "
         "model predicts from these changes; jumps in all bands at once are movements.",
         f"Power of {', '.join(bands)} over {minutes[-1]:.1f} minutes.",
         data,
         "image/svg+xml",
+        name="band-courses",
     )
 
 

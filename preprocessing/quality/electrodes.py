@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
-from eeg2fmri_dist.pages.canvas import Figure, drawing, svg, webp
+from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, svg, webp
+from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import BLUE, GREY, INK, ORANGE
 from preprocessing.quality.failure_evidence import Evidence
 
@@ -37,7 +38,6 @@ def spectra(evidence: Evidence) -> Figure:
     if cleaned:
         lead = f"As recorded, and as used after {', '.join(_changes(evidence.facts))}"
     return Figure(
-        "spectra",
         "EEG spectra",
         f"{lead}; line: median channel, band: 10 to 90 % of the channels. Expect a fall from "
         "1 Hz on and, in most people, a hump near 10 Hz; narrow peaks at slices per second and "
@@ -45,6 +45,7 @@ def spectra(evidence: Evidence) -> Figure:
         f"EEG spectra from {frequencies[0]:.0f} to {frequencies[-1]:.0f} Hz.",
         data,
         "image/svg+xml",
+        name="spectra",
     )
 
 
@@ -78,8 +79,7 @@ def topographies(evidence: Evidence) -> Figure | None:
             image, _ = mne.viz.plot_topomap(
                 values, info, axes=axes, show=False, cmap="viridis", contours=4, sensors="k."
             )
-            bar = canvas.colorbar(image, ax=axes, shrink=0.7, pad=0.02)
-            bar.outline.set_visible(False)
+            bar = add_colorbar(canvas, image, axes, shrink=0.7, pad=0.02)
             bar.ax.tick_params(labelsize=7.5)
             low, high = BANDS_HZ[name]
             axes.set_title(f"{name}, {low}-{high} Hz", loc="center")
@@ -91,12 +91,13 @@ def topographies(evidence: Evidence) -> Figure | None:
     if left_out:
         caption += f" {left_out} channel(s) without a standard place are not shown."
     return Figure(
-        "topographies",
         "EEG power over the head",
         caption,
         f"Topographies of {', '.join(bands)} power.",
         data,
         "image/webp",
+        wide=True,
+        name="topographies",
     )
 
 
@@ -115,7 +116,6 @@ def marker_spacing(evidence: Evidence) -> Figure:
         data = svg(canvas)
     mean_s = float(evidence.marker_spacing_s.mean()) if len(stray_ms) else tr_s
     return Figure(
-        "marker-spacing",
         "Spacing of the volume markers",
         f"{len(stray_ms) + 1} volumes, {mean_s:.5f} s apart on average; TR in use {tr_s:g} s. "
         "A slope or steps mean that EEG and scanner ran on different clocks.",
@@ -123,6 +123,7 @@ def marker_spacing(evidence: Evidence) -> Figure:
         f"deviation is {np.abs(stray_ms).max(initial=0.0):.2f} ms.",
         data,
         "image/svg+xml",
+        name="marker-spacing",
     )
 
 
@@ -131,7 +132,7 @@ def _draw_spread(
 ) -> None:
     low, middle, high = np.percentile(spectrum_db, [10, 50, 90], axis=0)
     axes.fill_between(frequencies, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(frequencies, middle, color=colour, label=label)
+    axes.plot(frequencies, middle, color=colour, linewidth=1.2, label=label)
 
 
 def _mark_bands(axes: Axes, first_hz: float, last_hz: float) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import eeg2fmri_dist
 from eeg2fmri_dist.files.atomic import write_text
+from eeg2fmri_dist.pages.templates import render
 from preprocessing.quality.checks import RANGES, Check, Level, Verdict, judge
 from preprocessing.quality.failure_evidence import Evidence, as_bytes, load_evidence
 
 if TYPE_CHECKING:
-    import jinja2
-
     from preprocessing.bold.registration import Registration
 
 # Raise it when pages look otherwise: all are then drawn again.
@@ -130,20 +127,19 @@ def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
     """
     evidence = load_evidence(evidence_file)
     verdict = judge(evidence.quality, int(evidence.facts["drop_volumes"]))
-    write_text(
-        page,
-        _environment().get_template("page.html.j2").render(
-            inputs=page_inputs(evidence_file, neighbours),
-            facts=evidence.facts,
-            quality=evidence.quality,
-            origin=_ORIGINS.get(evidence.facts["origin"], evidence.facts["origin"]),
-            verdict=verdict,
-            headline=_HEADLINES[verdict.level],
-            neighbours=neighbours,
-            others=_others(evidence, verdict),
-            **_figures(evidence),
-        ),
-    )  # fmt: skip
+    text = _render(
+        "page.html.j2",
+        inputs=page_inputs(evidence_file, neighbours),
+        facts=evidence.facts,
+        quality=evidence.quality,
+        origin=_ORIGINS.get(evidence.facts["origin"], evidence.facts["origin"]),
+        verdict=verdict,
+        headline=_HEADLINES[verdict.level],
+        neighbours=neighbours,
+        others=_others(evidence, verdict),
+        **_figures(evidence),
+    )
+    write_text(page, text)
 
 
 def failure_name(key: str) -> str:
@@ -167,8 +163,8 @@ def write_failure(page: Path, key: str, reason: str, registration: Registration)
     from preprocessing.quality import brains
 
     epi = as_bytes(registration.warped_epi)
-    template = _environment().get_template("failure.html.j2")
-    text = template.render(
+    text = _render(
+        "failure.html.j2",
         key=key,
         reason=reason,
         template_on_epi=brains.template_on_epi(epi),
@@ -204,8 +200,8 @@ def write_index(
         for level in Level
     }
     labels = {limits.name: limits for limits in RANGES}
-    template = _environment().get_template("index.html.j2")
-    text = template.render(
+    text = _render(
+        "index.html.j2",
         rows=rows,
         title=title,
         origin=_ORIGINS.get(origin, origin),
@@ -219,31 +215,10 @@ def write_index(
         write_text(path, text)
 
 
-def _environment() -> jinja2.Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("preprocessing", "quality"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        base64=lambda data: base64.b64encode(data).decode("ascii"),
-        href=lambda name: quote(name, safe=""),
-        value=_value,
-    )
-    styles = [
-        resources.files("eeg2fmri_dist.pages").joinpath("page.css").read_text("utf-8"),
-        resources.files("preprocessing.quality").joinpath("quality.css").read_text("utf-8"),
-    ]
-    # Both are files of this package, not text from a recording.
-    environment.globals.update(
-        css=Markup("\n".join(styles)), version=eeg2fmri_dist.__version__, index_name=INDEX_NAME
-    )
-    return environment
+def _render(template: str, **shown: Any) -> str:
+    filters = {"href": lambda name: quote(name, safe=""), "value": _value}
+    shown["index_name"] = INDEX_NAME
+    return render(f"preprocessing/quality/{template}", shown, filters)
 
 
 def _figures(evidence: Evidence) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from eeg2fmri_dist.data.controls import true_eeg
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import ChangeEeg, PredictWith
 from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording
-from eeg2fmri_dist.pages.drawing import drawing, png
+from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import GREY
 from eeg2fmri_dist.scores.metrics import voxelwise
@@ -105,8 +105,7 @@ def correlation_figure(
             axes.contour(outline.astype(float), [0.5], **line)
             axes.set_title(name)
             axes.axis("off")
-        bar = canvas.colorbar(image, ax=list(panels), shrink=0.8, aspect=14, pad=0.01)
-        bar.outline.set_visible(False)
+        bar = add_colorbar(canvas, image, list(panels), shrink=0.8, aspect=14, pad=0.01)
         bar.ax.tick_params(labelsize=7.5, length=2)
         data = png(canvas)
     share = float((volume[mask] > _SMALLEST_SCALE).mean())

@@ -23,7 +23,7 @@ from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.files.atomic import write_json, write_text
 from eeg2fmri_dist.pages.drawing import drawing, svg
 from eeg2fmri_dist.pages.figure import Curve, Figure
-from eeg2fmri_dist.pages.style import BLUE, GREEN, INK, ORANGE, RED
+from eeg2fmri_dist.pages.style import CYCLE
 from eeg2fmri_dist.pages.templates import render
 from eeg2fmri_dist.scores.catalogue import SCORES
 
@@ -37,7 +37,6 @@ _TABLE_SCORES = (
     "ssim2d_peer",
 )
 _SHOWN_CONTROLS = ("free", "shuffled", "zero", "reconstruction")
-_COLOURS = (BLUE, ORANGE, GREEN, RED, INK, "#8e6c8a", "#b6992d", "#499894")
 _DASHES = ("-", "--", ":")
 _CHANCE = 0.05
 
@@ -101,7 +100,9 @@ def render_html(comparison: Comparison) -> str:
         "found": _count_found(comparison.pairs),
     }
     return render(
-        "evaluation/report/comparison.html.j2", {"number": format_score, "p_value": format_p}, shown
+        "eeg2fmri_dist/evaluation/report/comparison.html.j2",
+        shown,
+        {"number": format_score, "p_value": format_p},
     )
 
 
@@ -117,10 +118,10 @@ def learning_curves(entries: Sequence[Entry]) -> list[Figure]:
 
 
 def _curve_figure(label: str, entries: Sequence[Entry]) -> Figure:
-    styles = itertools.cycle(itertools.product(_DASHES, _COLOURS))
+    styles = itertools.cycle(itertools.product(_DASHES, CYCLE))
     drawn = []
-    with drawing(4.6, 2.6 + 0.15 * len(entries)) as picture:
-        axes = picture.subplots()
+    with drawing(4.6, 2.6 + 0.15 * len(entries)) as canvas:
+        axes = canvas.subplots()
         for entry, (dashes, colour) in zip(entries, styles, strict=False):
             points = _validation(entry.standing.run.curves, label)
             if len(points) < 2:
@@ -130,8 +131,8 @@ def _curve_figure(label: str, entries: Sequence[Entry]) -> Figure:
             drawn.append(f"{entry.label} ends at {values[-1]:.3g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        picture.legend(fontsize=7, loc="outside lower left")
-        data = svg(picture)
+        canvas.legend(fontsize=7, loc="outside lower left")
+        data = svg(canvas)
     note = "Each model's own target: losses of different targets are not comparable."
     return Figure(
         f"Validation {label}",

@@ -5,21 +5,26 @@ Axial slices are shown as the subject is: left is left, front is up.
 
 from __future__ import annotations
 
-import io
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
+from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png, svg
 from eeg2fmri_dist.pages.figure import Curve, Figure
-from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, STYLE
+from eeg2fmri_dist.pages.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PALE_GREY,
+    PALE_ORANGE,
+)
 from eeg2fmri_dist.scores.networks import correlation_matrix, matrix_similarity
 from eeg2fmri_dist.scores.temporal import temporal_correlation
 
@@ -27,9 +32,9 @@ COLOURS = {
     "free": BLUE,
     "shuffled": GREY,
     "ridge_shuffled": GREY,
-    "zero": "#c3cbd4",
+    "zero": PALE_GREY,
     "teacher_forced": ORANGE,
-    "teacher_forced_shuffled": "#edc193",
+    "teacher_forced_shuffled": PALE_ORANGE,
     "reconstruction": ORANGE,
 }
 # A longer heading would leave no room for the scores beside it.
@@ -46,7 +51,7 @@ class ChartGroup:
 
 def learning_curve(curve: Curve, chosen_epoch: float | None = None) -> Figure:
     """One quantity over epochs, training and validation; a line marks the chosen checkpoint."""
-    with _canvas(3.6, 2.5) as canvas:
+    with drawing(3.6, 2.5) as canvas:
         axes = canvas.subplots()
         for points, colour, label in (
             (curve.train, GREY, "training"),
@@ -62,7 +67,7 @@ def learning_curve(curve: Curve, chosen_epoch: float | None = None) -> Figure:
         axes.set_ylabel(curve.label)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
-        data = _svg(canvas)
+        data = svg(canvas)
     alt = f"{curve.label} over epochs for training and validation. {_ends(curve)}"
     return Figure("", "", alt, data, "image/svg+xml")
 
@@ -71,7 +76,7 @@ def correlation_chart(groups: Sequence[ChartGroup], score: str, label: str) -> F
     """Scores between -1 and 1: subjects as points, the mean and its 95 % interval as a line."""
     rows = sum(len(group.rows) for group in groups)
     height = 0.29 * rows + 0.36 * len(groups) + 0.55
-    with _canvas(4.9, height) as canvas:
+    with drawing(4.9, height) as canvas:
         axes = canvas.subplots()
         position, ticks, labels = 0.0, [], []
         for group in groups:
@@ -95,7 +100,7 @@ def correlation_chart(groups: Sequence[ChartGroup], score: str, label: str) -> F
         left, right = axes.get_xlim()
         axes.set_xlim(max(left, -1.05), min(right, 1.05))
         axes.set_xlabel(label)
-        data = _svg(canvas)
+        data = svg(canvas)
     return Figure("", "", _score_alt(groups, score, label), data, "image/svg+xml")
 
 
@@ -167,14 +172,14 @@ def regional_curves(
     time_s = np.arange(len(true)) * tr_s
     figures = []
     for region in picks:
-        with _canvas(4.2, 1.7) as canvas:
+        with drawing(4.2, 1.7) as canvas:
             axes = canvas.subplots()
             axes.plot(time_s, _percent(true[:, region]), color=INK, linewidth=1, label="true")
             axes.plot(time_s, _percent(predicted[:, region]), color=BLUE, label="predicted")
             axes.set_xlabel("time (s)")
             axes.set_ylabel("% change")
             axes.margins(x=0)
-            data = _svg(canvas)
+            data = svg(canvas)
         title = f"{names[region]} · r {scores[region]:.2f}".replace("-", "−")
         alt = f"Mean BOLD of {names[region]} over time, true (black) and predicted (blue)."
         figures.append(Figure(title, "", alt, data, "image/svg+xml"))
@@ -211,7 +216,7 @@ def correlation_matrices(
 
 
 def _matrix_png(matrix: np.ndarray, names: Sequence[str]) -> bytes:
-    with _canvas(3.4, 3.0) as canvas:
+    with drawing(3.4, 3.0) as canvas:
         axes = canvas.subplots()
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         axes.grid(visible=False)
@@ -223,9 +228,8 @@ def _matrix_png(matrix: np.ndarray, names: Sequence[str]) -> bytes:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_xlabel(f"{len(names)} regions")
-        colours = canvas.colorbar(image, ax=axes, shrink=0.8, ticks=[-1, 0, 1])
-        colours.outline.set_visible(False)
-        return _png(canvas)
+        add_colorbar(canvas, image, axes, shrink=0.8, ticks=[-1, 0, 1])
+        return png(canvas)
 
 
 def _slices(
@@ -241,7 +245,7 @@ def _slices(
     (low_x, high_x), (low_y, high_y) = (_extent(mask, axis) for axis in (0, 1))
     aspect = voxel_mm[1] / voxel_mm[0]
     tall = (high_y - low_y) * aspect / (high_x - low_x)
-    with _canvas(6.6, 6.6 / len(levels) * tall * len(rows) * 0.86, "compressed") as canvas:
+    with drawing(6.6, 6.6 / len(levels) * tall * len(rows) * 0.86, "compressed") as canvas:
         grid = canvas.subplots(len(rows), len(levels), squeeze=False)
         for axes_row, (name, volume, colours, low, high) in zip(grid, rows, strict=True):
             for axes, level in zip(axes_row, levels, strict=True):
@@ -251,10 +255,9 @@ def _slices(
                 )
                 axes.axis("off")
             axes_row[0].set_title(name)
-            bar = canvas.colorbar(image, ax=list(axes_row), shrink=0.7, aspect=12, pad=0.01)
-            bar.outline.set_visible(False)
+            bar = add_colorbar(canvas, image, list(axes_row), shrink=0.7, aspect=12, pad=0.01)
             bar.ax.tick_params(labelsize=7.5, length=2)
-        data = _png(canvas)
+        data = png(canvas)
     alt = f"{len(levels)} axial slices; rows: {', '.join(row[0] for row in rows)}."
     note = f"Colour: {unit}. Left is the subject's left."
     return Figure(title, f"{caption} {note}".strip(), alt, data, "image/png", wide=True)
@@ -306,24 +309,3 @@ def _ends(curve: Curve) -> str:
 def _percent(series: np.ndarray) -> np.ndarray:
     mean = series.mean()
     return 100.0 * (series - mean) / mean if mean > 0 else series - mean
-
-
-@contextmanager
-def _canvas(
-    width_in: float, height_in: float, layout: Literal["constrained", "compressed"] = "constrained"
-) -> Iterator[Canvas]:
-    """Draw in the style of the report, without touching the style of whoever imported this."""
-    with matplotlib.rc_context(STYLE):
-        yield Canvas(figsize=(width_in, height_in), layout=layout)
-
-
-def _svg(canvas: Canvas) -> bytes:
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def _png(canvas: Canvas) -> bytes:
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
-    return buffer.getvalue()

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.image import AxesImage
 
-from eeg2fmri_dist.pages.drawing import drawing, png
+from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.scores.networks import (
     Regions,
@@ -56,8 +56,7 @@ def network_figure(
             _draw_brain(axes, name, plane, networks.max() + 1, up_mm / across_mm)
         for axes, name, matrix in zip(matrices, ("True", "Predicted"), means, strict=True):
             image = _draw_matrix(axes, name, matrix)
-        bar = canvas.colorbar(image, ax=list(matrices), shrink=0.8, ticks=[-1, 0, 1])
-        bar.outline.set_visible(False)
+        add_colorbar(canvas, image, list(matrices), shrink=0.8, ticks=[-1, 0, 1])
         data = png(canvas)
     caption = (
         "Above: networks by colour and number. Below: mean correlation of regions within (diagonal)"

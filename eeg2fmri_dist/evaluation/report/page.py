@@ -62,7 +62,7 @@ def render_html(report: ReportInput) -> str:
         "sort_by": lambda places, values: sorted(places, key=lambda at: -values[at]),
         "lower_first": lambda text: text[:1].lower() + text[1:],
     }
-    return render("evaluation/report/report.html.j2", filters, _view(report))
+    return render("eeg2fmri_dist/evaluation/report/report.html.j2", _view(report), filters)
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:

@@ -49,18 +49,18 @@ def spectra_figures(predicted: np.ndarray, true: np.ndarray, tr_s: float) -> lis
     if len(true) < _FEWEST_VOLUMES:
         return []
     frequencies_hz, of_true, of_predicted, coherence = regional_spectra(predicted, true, tr_s)
-    with drawing(4.2, 2.0) as picture:
-        axes = picture.subplots()
+    with drawing(4.2, 2.0) as canvas:
+        axes = canvas.subplots()
         axes.plot(frequencies_hz, of_true, color=INK, linewidth=1, label="true")
         axes.plot(frequencies_hz, of_predicted, color=BLUE, label="predicted")
         axes.set(xlabel="frequency (Hz)", ylabel="share of power", ylim=(0, None))
         axes.legend(fontsize=8)
-        power = svg(picture)
-    with drawing(4.2, 2.0) as picture:
-        axes = picture.subplots()
+        power = svg(canvas)
+    with drawing(4.2, 2.0) as canvas:
+        axes = canvas.subplots()
         axes.plot(frequencies_hz, coherence, color=BLUE)
         axes.set(xlabel="frequency (Hz)", ylabel="coherence", ylim=(0, 1))
-        agreement = svg(picture)
+        agreement = svg(canvas)
     return [
         Figure(
             "Power spectrum",

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, RED
+from eeg2fmri_dist.pages.drawing import drawing, png
+from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.pages.style import CYCLE, MUTED
 from eeg2fmri_dist.sweep.learning_curves.table import CurvePoint
-from eeg2fmri_dist.sweep.monitoring.figures import Picture, canvas
 
 if TYPE_CHECKING:
     from eeg2fmri_dist.sweep.learning_curves.references import Landmark
 
-_COLOURS = (BLUE, ORANGE, GREEN, RED, INK, GREY)
 _MARKERS = "osD^vP"
 _LINES = ("-.", ":", "--")  # of landmarks
 _PANEL_INCHES = (2.6, 2.2)
 _SPREAD = 0.04  # of a doubling, between models, so that error bars do not hide each other
 
 
-def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> Picture:
+def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> Figure:
     """Draw r with true EEG (filled) and shuffled EEG (hollow), and r without the global signal.
 
     A column a condition, with intervals over subjects.
@@ -40,8 +40,8 @@ def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> 
     lines = dict(zip(labels, itertools.cycle(_LINES), strict=False))
     columns = len(conditions)
     width_in, height_in = _PANEL_INCHES
-    with canvas(width_in * columns + 0.4, 2 * height_in) as (figure, png):
-        panels = figure.subplots(2, columns, sharey="row", sharex="col", squeeze=False)
+    with drawing(width_in * columns + 0.4, 2 * height_in) as canvas:
+        panels = canvas.subplots(2, columns, sharey="row", sharex="col", squeeze=False)
         for (above, below), condition in zip(panels.T, conditions, strict=True):
             own = [point for point in points if point.condition == condition]
             _panel(above, own, models, "r")
@@ -57,17 +57,17 @@ def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> 
             for axes in panels.flat
             for pair in zip(*axes.get_legend_handles_labels(), strict=True)
         )
-        figure.legend(
+        canvas.legend(
             handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=8
         )
-        image = png()
+        data = png(canvas)
     text = (
         "Correlation over time of predicted and true regional BOLD in test subjects, against the "
         "number of training subjects; below, without the global signal. "
         "Filled: true EEG; hollow: shuffled EEG; bars: 95 % interval over subjects; lines: "
         "predictions that have seen the BOLD."
     )
-    return Picture("Learning curves", text, image)
+    return Figure("", text, text, data, "image/png")
 
 
 def _draw_landmarks(axes: Any, landmarks: Sequence[Landmark], lines: Mapping[str, str]) -> None:
@@ -83,7 +83,7 @@ def _panel(axes: Any, points: Sequence[CurvePoint], models: Sequence[str], score
         own = sorted((p for p in points if p.model == model), key=lambda p: p.train_subjects)
         if not own:
             continue
-        style = {"color": _COLOURS[rank % len(_COLOURS)], "marker": _MARKERS[rank % len(_MARKERS)]}
+        style = {"color": CYCLE[rank % len(CYCLE)], "marker": _MARKERS[rank % len(_MARKERS)]}
         counts = np.array([point.train_subjects for point in own])
         x = counts * 2 ** (_SPREAD * (rank - (len(models) - 1) / 2))
         intervals = [getattr(point, score) for point in own]

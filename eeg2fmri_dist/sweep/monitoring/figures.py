@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import optuna
-from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
-from eeg2fmri_dist.pages.style import BLUE, GREY, MUTED, ORANGE, STYLE
+from eeg2fmri_dist.pages.drawing import drawing, png
+from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.pages.style import BLUE, GREY, MUTED, ORANGE
 from eeg2fmri_dist.sweep.monitoring.status import short_names
 
-_STYLE = STYLE | {"savefig.dpi": 144}
 _FEWEST_FOR_IMPORTANCE = 4
 _LABELLED_BY_DECADES = 100
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure for the page.
-
-    Attributes
-    ----------
-    title, text : str
-        What it shows; text is also said to those who cannot see it.
-    png : bytes
-        The image.
-    """
-
-    title: str
-    text: str
-    png: bytes
-
-
-def draw_all(study: optuna.Study, metric: str, logarithmic: set[str]) -> list[Picture]:
+def draw_all(study: optuna.Study, metric: str, logarithmic: set[str]) -> list[Figure]:
     """Return history, parallel coordinates, importances and slices, where there is enough to show.
 
     Parameters
@@ -53,22 +34,22 @@ def draw_all(study: optuna.Study, metric: str, logarithmic: set[str]) -> list[Pi
         Keys that are searched on a log scale.
     """
     done = [t for t in study.get_trials() if t.value is not None and t.state.is_finished()]
-    pictures = [_history(done, study.direction.name == "MAXIMIZE", metric)]
+    figures = [_history(done, study.direction.name == "MAXIMIZE", metric)]
     keys = list(dict.fromkeys(key for trial in done for key in trial.params))
     varied = [key for key in keys if len({t.params[key] for t in done if key in t.params}) > 1]
     if varied:
-        pictures.append(_parallel_coordinates(done, varied, logarithmic, metric))
+        figures.append(_parallel_coordinates(done, varied, logarithmic, metric))
         importances = _importances(study, varied)
         if importances:
-            pictures.append(_importance_bars(importances))
-        pictures.append(_slices(done, varied, logarithmic, metric))
-    return pictures
+            figures.append(_importance_bars(importances))
+        figures.append(_slices(done, varied, logarithmic, metric))
+    return figures
 
 
-def _history(trials: list[FrozenTrial], maximize: bool, metric: str) -> Picture:
+def _history(trials: list[FrozenTrial], maximize: bool, metric: str) -> Figure:
     better = max if maximize else min
-    with canvas(6.4, 3.0) as (figure, png):
-        axes = figure.subplots()
+    with drawing(6.4, 3.0) as canvas:
+        axes = canvas.subplots()
         best: list[tuple[int, float]] = []
         for trial in trials:
             if trial.state == TrialState.COMPLETE:
@@ -82,22 +63,20 @@ def _history(trials: list[FrozenTrial], maximize: bool, metric: str) -> Picture:
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
         if trials:
             axes.legend(fontsize=8)
-    return Picture(
-        "History",
-        f"{metric} of each trial in order; a pruned trial has that of its last epoch.",
-        png(),
-    )
+        data = png(canvas)
+    text = f"{metric} of each trial in order; a pruned trial has that of its last epoch."
+    return _titled("History", text, data)
 
 
 def _parallel_coordinates(
     trials: list[FrozenTrial], keys: list[str], logarithmic: set[str], metric: str
-) -> Picture:
+) -> Figure:
     columns = [_Scale.of(trials, key, key in logarithmic) for key in keys]
     values = np.array([_value(trial) for trial in trials])
     low, high = np.percentile(values, [10, 100]) if len(values) else (0.0, 1.0)
     colour = mpl.colors.Normalize(low, high if high > low else low + 1)
-    with canvas(max(6.4, 1.5 * len(keys) + 2), 3.6) as (figure, png):
-        axes = figure.subplots()
+    with drawing(max(6.4, 1.5 * len(keys) + 2), 3.6) as canvas:
+        axes = canvas.subplots()
         for trial in sorted(trials, key=_value):
             points = [
                 (place, column.position(trial.params[key]))
@@ -119,37 +98,35 @@ def _parallel_coordinates(
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         mappable = mpl.cm.ScalarMappable(colour, "viridis_r")
-        figure.colorbar(mappable, ax=axes, label=metric, fraction=0.04, pad=0.02)
-    return Picture(
-        "Parallel coordinates",
-        f"One line a trial, coloured by {metric}; dotted lines were pruned.",
-        png(),
-    )
+        canvas.colorbar(mappable, ax=axes, label=metric, fraction=0.04, pad=0.02)
+        data = png(canvas)
+    text = f"One line a trial, coloured by {metric}; dotted lines were pruned."
+    return _titled("Parallel coordinates", text, data)
 
 
-def _importance_bars(importances: dict[str, float]) -> Picture:
+def _importance_bars(importances: dict[str, float]) -> Figure:
     names = list(importances)[::-1]
-    with canvas(6.4, 0.6 + 0.32 * len(names)) as (figure, png):
-        axes = figure.subplots()
+    with drawing(6.4, 0.6 + 0.32 * len(names)) as canvas:
+        axes = canvas.subplots()
         bars = axes.barh(short_names(names), [importances[name] for name in names], color=BLUE)
         axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8, color=MUTED)
         axes.set(xlim=(0, 1.1), xlabel="share of the objective's variance")
         axes.grid(visible=False, axis="y")
-    return Picture(
-        "Importances",
+        data = png(canvas)
+    text = (
         "How much of the objective's variance over completed trials each key explains (fANOVA, "
-        "Hutter et al., ICML 2014). Few trials make it rough.",
-        png(),
+        "Hutter et al., ICML 2014). Few trials make it rough."
     )
+    return _titled("Importances", text, data)
 
 
 def _slices(
     trials: list[FrozenTrial], keys: list[str], logarithmic: set[str], metric: str
-) -> Picture:
+) -> Figure:
     columns = min(3, len(keys))
     rows = math.ceil(len(keys) / columns)
-    with canvas(max(3.4, 2.9 * columns), 2.5 * rows) as (figure, png):
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    with drawing(max(3.4, 2.9 * columns), 2.5 * rows) as canvas:
+        grid = canvas.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, key in zip(grid.flat, keys, strict=False):
             shown = [trial for trial in trials if key in trial.params]
             scale = _Scale.of(shown, key, key in logarithmic)
@@ -168,7 +145,12 @@ def _slices(
             axes.set_visible(False)
         for axes in grid[:, 0]:
             axes.set_ylabel(metric)
-    return Picture("Slices", f"{metric} against each key; open circles were pruned.", png())
+        data = png(canvas)
+    return _titled("Slices", f"{metric} against each key; open circles were pruned.", data)
+
+
+def _titled(title: str, text: str, data: bytes) -> Figure:
+    return Figure(title, text, f"{title}: {text}", data, "image/png")
 
 
 def _logarithmic(axes: Any, scale: _Scale) -> None:
@@ -244,20 +226,3 @@ def _scatter(axes: Any, trials: list[FrozenTrial], x: Sequence[Any], y: Sequence
 
 def _value(trial: FrozenTrial) -> float:
     return math.nan if trial.value is None else trial.value
-
-
-@contextmanager
-def canvas(width: float, height: float) -> Iterator[tuple[Figure, Any]]:
-    """Yield a figure of so many inches in the suite's style, and what makes a PNG of it."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure((width, height), layout="constrained")
-
-        def png() -> bytes:
-            buffer = io.BytesIO()
-            with mpl.rc_context(_STYLE):
-                figure.savefig(
-                    buffer, format="png", bbox_inches="tight", metadata={"Software": None}
-                )
-            return buffer.getvalue()
-
-        yield figure, png

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import eeg2fmri_dist
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.files.atomic import write_text
+from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.pages.templates import render
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.learning_curves.table import CurvePoint
-from eeg2fmri_dist.sweep.monitoring.figures import Picture, draw_all
+from eeg2fmri_dist.sweep.monitoring.figures import draw_all
 from eeg2fmri_dist.sweep.monitoring.status import (
     remark,
     short_names,
@@ -40,14 +39,14 @@ class Curves:
         Rows of predictions without a model.
     reference : str or None
         Model that the others are compared with.
-    picture : Picture or None
+    figure : Figure or None
         None before any trial was scored.
     """
 
     points: Sequence[CurvePoint]
     landmarks: Sequence[Landmark]
     reference: str | None
-    picture: Picture | None
+    figure: Figure | None
 
 
 def write_page(
@@ -68,19 +67,8 @@ def write_page(
     curves : Curves, optional
         Learning curves, where the sweep is of these.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("eeg2fmri_dist", "sweep/monitoring"),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
-    css = resources.files("eeg2fmri_dist.pages").joinpath("page.css").read_text("utf-8")
-    template = environment.get_template("page.html.j2")
-    view = _view(folder, config, study, table) | {"curves": curves}
-    write_text(folder.page, template.render(css=Markup(css), **view))
+    shown = _view(folder, config, study, table) | {"curves": curves}
+    write_text(folder.page, render("eeg2fmri_dist/sweep/monitoring/page.html.j2", shown))
 
 
 def _view(
@@ -90,7 +78,6 @@ def _view(
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
     logarithmic = {key for key, parameter in config.search.items() if parameter.log}
     return {
-        "version": eeg2fmri_dist.__version__,
         "name": folder.root,
         "summary": summarise(trials, None),
         "metric": config.objective.metric,
@@ -99,7 +86,7 @@ def _view(
         "sampler": f"{config.sampler.name}, seed {config.sampler.seed}",
         "best": best if config.is_search else None,
         "best_run": None if best is None else folder.run(best.number),
-        "pictures": (
+        "figures": (
             draw_all(study.optuna, config.objective.metric, logarithmic) if config.is_search else []
         ),
         "is_search": config.is_search,

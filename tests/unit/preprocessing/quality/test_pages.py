@@ -11,6 +11,7 @@ import pytest
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.pages.figure import Figure
 from preprocessing.artifacts.cleaning import Cleaning
 from preprocessing.cluster.client import WorkerDiedError
 from preprocessing.job import quality_pages
@@ -113,9 +114,7 @@ def draw(folder, evidence):
 
 
 def figures_of(evidence):
-    from eeg2fmri_dist.pages.canvas import Figure
-
-    figure = Figure("name", "title", "caption", "alt", b"svg", "image/svg+xml")
+    figure = Figure("title", "caption", "alt", b"svg", "image/svg+xml", name="name")
     names = ("template_on_epi", "epi_on_template", "time_courses", "tsnr", "topographies")
     return dict.fromkeys(names, figure) | {"small": [figure]}
 
