@@ -7,10 +7,12 @@ wide. That needs no drawing in the page and no data beside it.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from eeg2fmri_dist.pages.figure import Figure
 
 MAX_FRAMES = 30
 SLICES = 2
@@ -20,29 +22,22 @@ _PLANES = (("Axial", 2, (0, 1)), ("Coronal", 1, (0, 2)), ("Sagittal", 0, (1, 2))
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Frames of one kind of volume in one plane.
+class Plane:
+    """One strip for each kind of volume in one plane.
 
     Attributes
     ----------
-    title, alt : str
-        What it shows.
-    data : bytes
-        PNG, the frames side by side.
+    name : str
+        Of the plane.
+    aspect : float
+        Width / height of a frame.
+    strips : sequence of Figure
+        Frames side by side: true, predicted and difference, or what there is of these.
     """
-
-    title: str
-    alt: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Plane:
-    """True, predicted and difference in one plane; `aspect` is width / height of a frame."""
 
     name: str
     aspect: float
-    strips: Sequence[Strip]
+    strips: Sequence[Figure]
 
 
 @dataclass(frozen=True)
@@ -96,23 +91,22 @@ def make_slicer(
         Up to 30 frames, spread evenly over the recording.
     """
     times = np.unique(np.linspace(0, len(true) - 1, min(MAX_FRAMES, len(true))).round().astype(int))
-    cuts = {name: _PlaneCut.through(mask, axis, shown) for name, axis, shown in _PLANES}
-    pairs = {
-        name: (cut.change(true, times), cut.change(predicted, times)) for name, cut in cuts.items()
-    }
-    limit = max(float(np.percentile(np.abs(cut[0]), 99)) for cut in pairs.values()) or 1.0
+    cuts = _cut(mask)
+    of_true, of_predicted = (
+        {name: cut.change(volumes, times) for name, cut in cuts.items()}
+        for volumes in (true, predicted)
+    )
+    limit = _limit(of_true)
     planes = [
-        Plane(
+        cut.plane(
             name,
-            cut.aspect(voxel_mm),
-            [
-                Strip(title, f"{title}: {name.lower()} slices over time.", cut.png(change, limit))
-                for title, change in (
-                    ("True", pairs[name][0]),
-                    ("Predicted", pairs[name][1]),
-                    ("Difference", pairs[name][1] - pairs[name][0]),
-                )
-            ],
+            {
+                "True": of_true[name],
+                "Predicted": of_predicted[name],
+                "Difference": of_predicted[name] - of_true[name],
+            },
+            limit,
+            voxel_mm,
         )
         for name, cut in cuts.items()
     ]
@@ -141,24 +135,13 @@ def slice_frames(
     labels : sequence of str
         Of the frames.
     """
-    cuts = {name: _PlaneCut.through(mask, axis, shown) for name, axis, shown in _PLANES}
+    cuts = _cut(mask)
     changes = {
         name: cut.percent(cut.of(frames), cut.of(mean[None])[0]) for name, cut in cuts.items()
     }
-    limit = max(float(np.percentile(np.abs(change), 99)) for change in changes.values()) or 1.0
+    limit = _limit(changes)
     planes = [
-        Plane(
-            name,
-            cut.aspect(voxel_mm),
-            [
-                Strip(
-                    "Predicted",
-                    f"Predicted: {name.lower()} slices over time.",
-                    cut.png(changes[name], limit),
-                )
-            ],
-        )
-        for name, cut in cuts.items()
+        cut.plane(name, {"Predicted": changes[name]}, limit, voxel_mm) for name, cut in cuts.items()
     ]
     return Slicer(labels, limit, planes, text)
 
@@ -195,6 +178,26 @@ class _PlaneCut:
         change = 100.0 * (slices - mean)
         return np.divide(change, mean, out=np.zeros_like(change), where=self.mask & (mean > 0))
 
+    def plane(
+        self,
+        name: str,
+        changes: Mapping[str, np.ndarray],
+        limit: float,
+        voxel_mm: Sequence[float],
+    ) -> Plane:
+        """Draw a strip of each change (frame, right, up), by title."""
+        strips = [
+            Figure(
+                title,
+                "",
+                f"{title}: {name.lower()} slices over time.",
+                self.png(change, limit),
+                "image/png",
+            )
+            for title, change in changes.items()
+        ]
+        return Plane(name, self.aspect(voxel_mm), strips)
+
     def png(self, change: np.ndarray, limit: float) -> bytes:
         """Colour a change (frame, right, up); a palette keeps the file small."""
         from matplotlib import colormaps
@@ -215,6 +218,16 @@ class _PlaneCut:
         right, up = [at for at in range(3) if at != self.axis]
         width, height = self.mask.shape
         return width * voxel_mm[right] / (height * voxel_mm[up])
+
+
+def _cut(mask: np.ndarray) -> dict[str, _PlaneCut]:
+    """Cut the brain in every plane."""
+    return {name: _PlaneCut.through(mask, axis, shown) for name, axis, shown in _PLANES}
+
+
+def _limit(changes: Mapping[str, np.ndarray]) -> float:
+    """End of the colour scale: nearly all of each plane's change lies within it."""
+    return max(float(np.percentile(np.abs(change), 99)) for change in changes.values()) or 1.0
 
 
 def _side_by_side(

@@ -31,6 +31,7 @@ STYLE: Any = {
     "ytick.color": MUTED,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
+    "figure.dpi": 100,
     "savefig.dpi": 150,
     "svg.hashsalt": "eeg2fmri_dist",
 }

@@ -32,16 +32,14 @@ def curve_picture(
     -------
     ndarray of shape (row, column, 3), uint8
     """
-    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    from eeg2fmri_dist.pages.style import BLUE, GREY, STYLE
+    from eeg2fmri_dist.pages.drawing import drawing
+    from eeg2fmri_dist.pages.style import BLUE, GREY
 
     chosen = np.unique(np.linspace(0, len(names) - 1, _REGIONS).round().astype(int))
     times_s = np.arange(len(true)) * tr_s
-    with mpl.rc_context(STYLE):
-        figure = Figure((7.0, 1.3 * len(chosen)), dpi=100, layout="constrained")
+    with drawing(7.0, 1.3 * len(chosen)) as figure:
         panels = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
         for axes, region in zip(panels, chosen, strict=True):
             axes.plot(times_s, _percent(true[:, region]), color=GREY, label="measured")
