@@ -1,5 +1,6 @@
 """Templates of all pages: what is escaped, what a page loads, what a template may leave out."""
 
+import configparser
 import re
 import sys
 
@@ -9,6 +10,7 @@ from jinja2 import TemplateNotFound, UndefinedError
 import eeg2fmri_dist
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.templates import render
+from tests.helpers.repository import ROOT
 
 HOSTILE = '"><script>alert(1)</script>'
 BASE = '{% extends "eeg2fmri_dist/pages/base.html.j2" %}\n'
@@ -99,3 +101,22 @@ def test_a_template_that_does_not_exist_is_an_error():
 def test_filters_are_those_of_the_page(write):
     page = render(write("{{ 2 | double }}"), {}, {"double": lambda number: 2 * number})
     assert page == "4"
+
+
+def test_every_file_of_a_page_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    packed = {
+        path
+        for package, patterns in settings["options.package_data"].items()
+        for pattern in patterns.split(",")
+        for path in (ROOT / package.replace(".", "/")).glob(pattern.strip())
+    }
+    found = {
+        path
+        for package in ("eeg2fmri_dist", "preprocessing")
+        for kind in ("j2", "css", "js")
+        for path in (ROOT / package).rglob(f"*.{kind}")
+    }
+    assert found
+    assert found - packed == set()
