@@ -7,6 +7,23 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class KnownTruth:
+    """Files by which the processing of a recording can be judged, where its truth is known.
+
+    Attributes
+    ----------
+    clean_eeg_path : Path or None
+        EEG file or header with the same signal without scanner artifacts.
+    head_map_path : Path or None
+        ``.npz`` with the true map of the head to MNI space, as `preprocessing.template.head_map`
+        reads it.
+    """
+
+    clean_eeg_path: Path | None = None
+    head_map_path: Path | None = None
+
+
+@dataclass(frozen=True)
 class Recording:
     """One run of simultaneously recorded EEG and BOLD.
 
@@ -27,6 +44,9 @@ class Recording:
         When each slice of the last axis is acquired after the volume's start (BIDS sidecar).
     problem : str
         Why it cannot be used, as far as its layout knows; empty if nothing speaks against it.
+    truth : KnownTruth or None
+        What is known of it beyond what was measured, as of simulated or phantom recordings. It
+        decides nothing but the numbers that say how good the processing was.
     """
 
     subject: str
@@ -39,6 +59,7 @@ class Recording:
     slice_times_s: tuple[float, ...] | None = None
     task: str = ""
     problem: str = ""
+    truth: KnownTruth | None = None
 
     @property
     def key(self) -> str:

@@ -48,16 +48,12 @@ def register(recording: Recording, config: PreprocessConfig) -> tuple[Registrati
 def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, Cost]:
     """Compute the power of each volume; return the features and their cost."""
     from preprocessing.eeg.features import eeg_features
+    from preprocessing.quality.known_truth import with_residual
 
     meter = Meter()
     run = open_run(recording, config)
     features = eeg_features(recording, run.n_volumes, run.tr_s, config.eeg, config.drop_volumes)
-    if config.source.origin == "simulated" and config.source.kind == "noddi":
-        from preprocessing.simulation.residual import with_residual
-
-        features = with_residual(
-            features, recording, config.source.path, run.tr_s, config.eeg, config.drop_volumes
-        )
+    features = with_residual(features, recording, run.tr_s, config.eeg, config.drop_volumes)
     return features, meter.cost()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.recordings import Recording
+from preprocessing.recordings import KnownTruth, Recording
 
 FUNCTION = "find_recordings"
 
@@ -98,11 +98,19 @@ def _completed(item: object, source: SourceConfig) -> Recording:
             where=source.layout,
             remedy="return preprocessing.recordings.Recording objects",
         )
-    t1_path = item.t1_path
+    t1_path, truth = item.t1_path, item.truth
     return replace(
         item,
         eeg_path=source.path / item.eeg_path,
         bold_path=source.path / item.bold_path,
         t1_path=None if t1_path is None else source.path / t1_path,
         tr_s=source.tr_s or item.tr_s,
+        truth=None if truth is None else _whole_paths(truth, source.path),
+    )
+
+
+def _whole_paths(truth: KnownTruth, root: Path) -> KnownTruth:
+    clean, head_map = truth.clean_eeg_path, truth.head_map_path
+    return KnownTruth(
+        None if clean is None else root / clean, None if head_map is None else root / head_map
     )

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eeg2fmri_dist.config.preprocess import SourceConfig
-from preprocessing.recordings import Recording
+from preprocessing.recordings import KnownTruth, Recording
 
 EEG_FOLDERS = ("EEG", "EEG1", "EEG2")
 BOLD_FOLDER = "fMRI"
+TRUTH_FOLDER = "truth"  # simulated data sets alone have one
 ANY_DATE = "[0-9]" * 8
 FIRST_SUBJECT_OF_EEG2 = "43"
 
@@ -102,13 +103,19 @@ def anatomy(root: Path, subject: str) -> Path:
     return root / BOLD_FOLDER / subject / FILE_NAMES.get(subject, FileNames()).t1
 
 
+def truth_file(root: Path, subject: str) -> Path:
+    """Return where the truth of a simulated subject belongs."""
+    return root / TRUTH_FOLDER / f"sub-{subject}.npz"
+
+
 def find_recordings(source: SourceConfig) -> list[Recording]:
     """All recordings of a NODDI folder.
 
     Parameters
     ----------
     source : SourceConfig
-        Folder, EEG version (raw or export) and repetition time; the filters are applied by others.
+        Folder, EEG version (raw or export), repetition time and origin; the filters are applied
+        by others.
 
     Returns
     -------
@@ -136,6 +143,19 @@ def _recording(source: SourceConfig, subject: str) -> Recording:
         t1_path=t1_path if t1_path.is_file() else None,
         tr_s=source.tr_s,
         problem=_too_many(source, headers),
+        truth=_truth(source.path, subject) if source.origin == "simulated" else None,
+    )
+
+
+def _truth(root: Path, subject: str) -> KnownTruth:
+    """What a simulated subject has beside its recording.
+
+    Its ``export`` is the signal of the raw recording without scanner artifacts, not a correction.
+    """
+    export, truth = eeg_header(root, subject, "export"), truth_file(root, subject)
+    return KnownTruth(
+        clean_eeg_path=export if export.is_file() else None,
+        head_map_path=truth if truth.is_file() else None,
     )
 
 

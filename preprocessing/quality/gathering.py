@@ -15,8 +15,8 @@ from preprocessing.bold.registration import Registration
 from preprocessing.bold.resampling import BoldVolumes
 from preprocessing.quality import signal
 from preprocessing.quality.failure_evidence import Evidence, as_bytes
+from preprocessing.quality.known_truth import registration_error_mm
 from preprocessing.recordings import Recording
-from preprocessing.template.mni import load_brain_mask
 
 if TYPE_CHECKING:
     from eeg2fmri_dist.store import Confounds
@@ -86,7 +86,7 @@ def gather(
         "eeg_outlier_share": _outlier_share(course),
         **_cleaning_numbers(features),
         **_slice_peak(preprocessed),
-        **_true_error(preprocessed, config),
+        **registration_error_mm(preprocessed.recording, preprocessed.run, registration),
     }
     picture, rows = signal.carpet(
         series, signal.grid_tissues(bold.mask.shape, bold.mask), bold.mask
@@ -194,34 +194,6 @@ def _slice_peak(preprocessed: Preprocessed) -> dict[str, float]:
     spectrum = np.median(features.power, axis=(0, 1))
     peak = spectrum[away <= 1.0].max() / max(float(np.median(spectrum[near])), 1e-12)
     return {"eeg_slice_peak_db": float(10 * np.log10(max(peak, 1e-12)))}
-
-
-def _true_error(preprocessed: Preprocessed, config: PreprocessConfig) -> dict[str, float]:
-    """Distance from the simulator's true map, in mm, where the recording was simulated."""
-    path = config.source.path / "truth" / f"sub-{preprocessed.recording.subject}.npz"
-    if config.source.origin != "simulated" or not path.is_file():
-        return {}
-    from preprocessing.simulation.brain.geometry import HeadMap
-    from preprocessing.simulation.truth import load_truth
-
-    truth, mask = load_truth(path), load_brain_mask()
-    head = HeadMap(
-        truth["affine_scanner_to_mni"],
-        truth["warp_mm"],
-        truth["inverse_warp_mm"],
-        truth["warp_affine"],
-    )
-    brain_mm = np.argwhere(np.asarray(mask.dataobj) > 0) @ mask.affine[:3, :3].T
-    true_mm = head.to_scanner(brain_mm + mask.affine[:3, 3])
-    run = preprocessed.run
-    to_index = np.linalg.inv(run.affine)
-    index = true_mm @ to_index[:3, :3].T + to_index[:3, 3]
-    seen = ((index >= -0.5) & (index <= np.array(run.shape) - 0.5)).all(axis=1)
-    errors_mm = np.linalg.norm(preprocessed.registration.native_mm - true_mm, axis=1)[seen]
-    return {
-        "true_error_mean_mm": float(errors_mm.mean()),
-        "true_error_p95_mm": float(np.percentile(errors_mm, 95)),
-    }
 
 
 def spectra_around_cleaning(features: EegFeatures) -> dict[str, np.ndarray]:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, SimulateConfig
 from eeg2fmri_dist.errors import LaunchError
-from preprocessing.layouts.noddi import CHANNELS
+from preprocessing.layouts.noddi import CHANNELS, TRUTH_FOLDER
 from preprocessing.simulation.brain.anatomy import EPI_SHAPE
 from preprocessing.simulation.subject import (
-    TRUTH_FOLDER,
     SimulatedSubject,
     is_there,
     is_up_to_date,

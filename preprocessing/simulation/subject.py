@@ -15,7 +15,7 @@ from preprocessing.layouts import noddi
 from preprocessing.simulation.brain.activity import Timeline, hidden_signal
 from preprocessing.simulation.brain.anatomy import Anatomy, build_anatomy, build_t1
 from preprocessing.simulation.brain.coupling import linear_share, nonlinear_drive, own_population
-from preprocessing.simulation.brain.geometry import HeadMap, random_head_map
+from preprocessing.simulation.brain.geometry import random_head_map
 from preprocessing.simulation.brain.regions import BANDS, REGIONS, region_labels
 from preprocessing.simulation.scanner import bold, eeg
 from preprocessing.simulation.scanner.artifacts import gradient_artifact
@@ -23,9 +23,9 @@ from preprocessing.simulation.scanner.disturbances import bad_channels
 from preprocessing.simulation.scanner.write_nifti import write_nifti
 from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.truth import save_truth
+from preprocessing.template.head_map import HeadMap
 
 VERSION = 4  # raise it when the same config gives other files
-TRUTH_FOLDER = "truth"
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def subject_files(config: SimulateConfig, subject: str) -> SimulatedSubject:
         export_path=noddi.eeg_header(root, subject, "export"),
         bold_path=noddi.bold_run(root, subject),
         t1_path=noddi.anatomy(root, subject),
-        truth_path=root / TRUTH_FOLDER / f"sub-{subject}.npz",
-        whole_path=root / TRUTH_FOLDER / f"sub-{subject}.json",
+        truth_path=noddi.truth_file(root, subject),
+        whole_path=noddi.truth_file(root, subject).with_suffix(".json"),
     )
 
 

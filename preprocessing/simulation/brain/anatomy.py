@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.simulation.brain.geometry import HeadMap, epi_affine, voxel_centres
+from preprocessing.simulation.brain.geometry import epi_affine, voxel_centres
 from preprocessing.simulation.brain.regions import region_labels
+from preprocessing.template.head_map import HeadMap
 from preprocessing.template.mni import load_brain_mask, load_template
 
 EPI_SHAPE = (64, 64, 30)

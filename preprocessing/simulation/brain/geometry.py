@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from preprocessing.template.head_map import HeadMap, displacement_at, transformed
 
 WARP_SPACING_MM = 4.0
 WARP_SMOOTHNESS_MM = 22.0
 LARGEST_WARP_MM = 5.0
-
-
-@dataclass(frozen=True)
-class HeadMap:
-    """Scanner mm <-> MNI mm, ``mni = a + warp(a)`` with ``a = affine @ scanner``.
-
-    Attributes
-    ----------
-    affine : ndarray of shape (4, 4)
-        Scanner mm -> MNI mm without the warp.
-    warp_mm, inverse_warp_mm : ndarray of shape (46, 55, 46, 3), float32
-        Displacements on the grid of `warp_affine`, linear between its points, constant beyond its
-        edges: ``mni = a + warp(a)`` and ``a = mni + inverse_warp(mni)``.
-    warp_affine : ndarray of shape (4, 4)
-        Voxel of the displacement grids -> MNI mm.
-    """
-
-    affine: np.ndarray
-    warp_mm: np.ndarray
-    inverse_warp_mm: np.ndarray
-    warp_affine: np.ndarray
-
-    def to_mni(self, scanner_mm: np.ndarray) -> np.ndarray:
-        """Map points, (n, 3) scanner mm -> (n, 3) MNI mm."""
-        affine_mm = _apply(self.affine, scanner_mm)
-        return affine_mm + _displacement(self.warp_mm, self.warp_affine, affine_mm)
-
-    def to_scanner(self, mni_mm: np.ndarray) -> np.ndarray:
-        """Map points, (n, 3) MNI mm -> (n, 3) scanner mm."""
-        affine_mm = mni_mm + _displacement(self.inverse_warp_mm, self.warp_affine, mni_mm)
-        return _apply(np.linalg.inv(self.affine), affine_mm)
 
 
 def random_head_map(rng: np.random.Generator) -> HeadMap:
@@ -80,7 +49,7 @@ def epi_affine(
 def voxel_centres(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
     """Return the centres of all voxels, (x * y * z, 3) mm, last index fastest."""
     indices = np.indices(shape, dtype=np.float64).reshape(3, -1).T
-    return _apply(affine, indices)
+    return transformed(affine, indices)
 
 
 def _random_mni_to_scanner(rng: np.random.Generator) -> np.ndarray:
@@ -114,19 +83,5 @@ def _invert_displacement(warp_mm: np.ndarray, warp_affine: np.ndarray) -> np.nda
     target_mm = voxel_centres(warp_mm.shape[:3], warp_affine)
     inverse = np.zeros_like(target_mm)
     for _ in range(8):
-        inverse = -_displacement(warp_mm, warp_affine, target_mm + inverse)
+        inverse = -displacement_at(warp_mm, warp_affine, target_mm + inverse)
     return inverse.reshape(warp_mm.shape).astype(np.float32)
-
-
-def _displacement(field_mm: np.ndarray, affine: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import map_coordinates
-
-    indices = _apply(np.linalg.inv(affine), points_mm).T
-    parts = [
-        map_coordinates(field_mm[..., axis], indices, order=1, mode="nearest") for axis in range(3)
-    ]
-    return np.stack(parts, axis=-1)
-
-
-def _apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ affine[:3, :3].T + affine[:3, 3]

@@ -8,8 +8,8 @@ import pytest
 from mne.preprocessing import GradientRemover
 from scipy.signal import detrend, welch
 
-from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig
-from eeg2fmri_dist.config.simulate import ArtifactConfig, SimulateConfig
+from eeg2fmri_dist.config.preprocess import EegConfig
+from eeg2fmri_dist.config.simulate import ArtifactConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.artifacts.cleaning import residual_db
 from preprocessing.artifacts.gradient import neighbour_weights, subtract_average
@@ -19,8 +19,6 @@ from preprocessing.eeg.checked_signal import WatchedSignal
 from preprocessing.eeg.features import eeg_features
 from preprocessing.eeg.scan_signal import read_scan
 from preprocessing.recordings import Recording
-from preprocessing.simulation import simulate_subject
-from preprocessing.simulation.residual import with_residual
 from preprocessing.simulation.scanner.eeg import write_raw_recording
 
 TR_S, N_VOLUMES = 2.16, 40
@@ -110,21 +108,6 @@ def test_more_patterns_than_heartbeats(tmp_path):
     strength = {"gradient_mv": 4, "pulse_uv": 30}
     short = write(tmp_path, "short", n_volumes=25, sfreq_hz=500, **strength)
     assert np.isfinite(features(short, pulse_artifact={"components": 5}).power).all()
-
-
-@pytest.mark.slow
-def test_residual_is_known_where_the_recording_is_simulated(tmp_path):
-    config = SimulateConfig(
-        output=tmp_path, subjects=["32"], n_volumes=30, artifacts={"gradient_mv": 4, "pulse_uv": 30}
-    )
-    files = simulate_subject(config, "32")
-    recording = Recording("32", files.raw_path, files.bold_path)
-    asked = (tmp_path, TR_S, EegConfig(), 5)
-    got = with_residual(features(files.raw_path), recording, *asked)
-    assert set(got.cleaning.residual_db) == set(BANDS_HZ)
-    assert max(abs(median) for median, _ in got.cleaning.residual_db.values()) < 1.0
-    left = features(files.raw_path, gradient_artifact=LEFT)
-    assert with_residual(left, recording, *asked).cleaning.residual_db == {}
 
 
 def test_what_was_removed_is_told(both, truth):

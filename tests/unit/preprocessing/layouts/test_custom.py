@@ -17,6 +17,7 @@ from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.store import Store, verify
 from preprocessing.layouts import noddi
 from preprocessing.layouts.selection import select_recordings
+from preprocessing.recordings import KnownTruth
 from tests.helpers.preprocessing_jobs import ROOT, simulate_recordings
 
 PAGE = (ROOT / "docs/own_data.md").read_text(encoding="utf-8")
@@ -107,6 +108,19 @@ def test_layouts_that_do_not_work_are_named(find, tmp_path, code, message):
     with pytest.raises(DataError, match=message) as error:
         find(code)
     assert str(tmp_path) in str(error.value)
+
+
+def test_what_is_known_of_a_recording_is_relative_to_the_data_too(find, tmp_path):
+    for name in ("a.set", "a.nii"):
+        (tmp_path / name).touch()
+    code = """
+from preprocessing.recordings import KnownTruth, Recording
+
+def find_recordings(source):
+    return [Recording("1", "a.set", "a.nii", truth=KnownTruth(clean_eeg_path="clean.set"))]
+"""
+    (recording,) = find(code).selected
+    assert recording.truth == KnownTruth(clean_eeg_path=tmp_path / "clean.set")
 
 
 def test_paths_are_relative_to_the_data_and_the_configured_tr_wins(find, tmp_path):

@@ -149,3 +149,14 @@ def test_nothing_found(tmp_path):
     assert noddi.find_recordings(_source(tmp_path / "nowhere")) == []
     with pytest.raises(DataError, match="no noddi recordings"):
         select_recordings(_source(tmp_path))
+
+
+def test_only_simulated_recordings_have_a_known_truth(root):
+    _touch(root / "truth/sub-35.npz")
+    source = SourceConfig(kind="noddi", path=root)
+    assert {recording.truth for recording in noddi.find_recordings(source)} == {None}
+    simulated = source.model_copy(update={"origin": "simulated"})
+    truths = {each.subject: each.truth for each in noddi.find_recordings(simulated)}
+    assert truths["35"].head_map_path == root / "truth/sub-35.npz"
+    assert truths["35"].clean_eeg_path == root / PUBLISHED["35"][1]
+    assert truths["32"].head_map_path is None
