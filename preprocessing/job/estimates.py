@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
-from preprocessing.job import steps
-from preprocessing.job.shards import read_record, settings_of
-from preprocessing.job.source_files import source_states
-from preprocessing.recordings import Recording
+from preprocessing.job.shard_record import ShardRecord, read_record, read_shard_record
+from preprocessing.job.shards import Shard, settings_of
+from preprocessing.job.source_files import eeg_bytes
 
 # Processor seconds of one simulated recording of NODDI's size (300 volumes, 0.42 GB of EEG), used
 # until recordings of the user's own have been measured.
@@ -47,11 +45,11 @@ class Rates:
     page_s: float
     n_measured: int
 
-    def step_s(self, eeg_bytes: int, n_volumes: int) -> dict[str, float]:
+    def step_s(self, n_eeg_bytes: int, n_volumes: int) -> dict[str, float]:
         """Return the processor seconds of each step of a recording."""
         return {
             "registration": self.registration_s,
-            "EEG features": self.eeg_s_per_byte * eeg_bytes,
+            "EEG features": self.eeg_s_per_byte * n_eeg_bytes,
             "shard": self.shard_s_per_volume * n_volumes,
         }
 
@@ -66,11 +64,11 @@ def rates_of(config: PreprocessConfig, folder: Path) -> Rates:
         Where their shards lie.
     """
     settings = settings_of(config)
-    records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    records = [read_shard_record(path) for path in sorted(folder.glob("*.json"))]
     measured = [
         record
         for record in records
-        if record.get("settings") == settings and record.get("row", {}).get("costs")
+        if record is not None and record.settings == settings and record.row.costs
     ]
     if not measured:
         return Rates(
@@ -80,30 +78,25 @@ def rates_of(config: PreprocessConfig, folder: Path) -> Rates:
             _page_s(config, folder),
             n_measured=0,
         )
-    eeg_bytes = sum(sum(file["size"] for file in record["sources"][:-1]) for record in measured)
-    n_volumes = sum(record["row"]["n_volumes"] for record in measured)
+    n_eeg_bytes = sum(eeg_bytes(record.sources) for record in measured)
+    n_volumes = sum(record.row.n_volumes or 0 for record in measured)
     return Rates(
         _cpu_s(measured, "registration") / len(measured),
-        _cpu_s(measured, "EEG features") / max(1, eeg_bytes),
+        _cpu_s(measured, "EEG features") / max(1, n_eeg_bytes),
         _cpu_s(measured, "shard") / max(1, n_volumes),
         _page_s(config, folder),
         len(measured),
     )
 
 
-def predicted_step_s(
-    recording: Recording, config: PreprocessConfig, rates: Rates
-) -> dict[str, float]:
+def predicted_step_s(shard: Shard, rates: Rates) -> dict[str, float]:
     """Return the processor seconds that each step of a recording will take.
 
-    Raises
-    ------
-    DataError
-        If the recording cannot be opened.
+    Those of a recording whose BOLD header cannot be used will take none.
     """
-    *eeg, _bold = source_states(recording)
-    n_volumes = steps.open_run(recording, config).n_volumes - config.drop_volumes
-    return rates.step_s(sum(file.size for file in eeg), n_volumes)
+    if shard.header is None:
+        return dict.fromkeys(rates.step_s(0, 0), 0.0)
+    return rates.step_s(eeg_bytes(shard.sources), shard.header.n_kept)
 
 
 def _page_s(config: PreprocessConfig, folder: Path) -> float:
@@ -113,5 +106,5 @@ def _page_s(config: PreprocessConfig, folder: Path) -> float:
     return float(np.mean([cost["cpu_s"] for cost in drawn if cost] or [_REFERENCE_PAGE_S]))
 
 
-def _cpu_s(records: Iterable[dict[str, Any]], step: str) -> float:
-    return float(sum(record["row"]["costs"][step]["cpu_s"] for record in records))
+def _cpu_s(records: Iterable[ShardRecord], step: str) -> float:
+    return float(sum(record.row.costs[step]["cpu_s"] for record in records))

@@ -9,7 +9,8 @@ from typing import Any
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.files.atomic import write_json
-from preprocessing.job.shards import damage, read_record, record_path, same_file, shard_folder
+from preprocessing.job.shard_record import read_record, record_path
+from preprocessing.job.shards import damage, same_file, shard_folder
 from preprocessing.job.source_files import file_state
 from preprocessing.job.summary import Row
 from preprocessing.template.atlas import atlas_identity, load_atlases

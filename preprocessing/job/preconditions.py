@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
 from collections.abc import Sequence
@@ -10,22 +9,22 @@ from pathlib import Path
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError
-from preprocessing.job import steps
-from preprocessing.recordings import Recording
+from preprocessing.job.selected_runs import SelectedRun
+from preprocessing.job.shards import Shard
 
 # As stores are merged.
 _TR_TOLERANCE = 1e-3
 _NAMED = 8
 
 
-def check_repetition_times(recordings: Sequence[Recording], config: PreprocessConfig) -> None:
+def check_repetition_times(runs: Sequence[SelectedRun], config: PreprocessConfig) -> None:
     """Refuse repetition times that cannot lie in one store or that the windows do not fit into.
 
-    Headers that cannot be read are left to the steps of their recordings.
+    Headers that cannot be used are left to the steps of their recordings.
 
     Parameters
     ----------
-    recordings : sequence of Recording
+    runs : sequence of SelectedRun
     config : PreprocessConfig
 
     Raises
@@ -36,11 +35,11 @@ def check_repetition_times(recordings: Sequence[Recording], config: PreprocessCo
         If repetition times differ.
     """
     by_tr_s: dict[float, list[str]] = {}
-    for recording in recordings:
-        with contextlib.suppress(DataError):
-            tr_s = steps.open_run(recording, config).tr_s
+    for run in runs:
+        if run.header is not None:
+            tr_s = run.header.tr_s
             near = (tr for tr in by_tr_s if math.isclose(tr, tr_s, rel_tol=_TR_TOLERANCE))
-            by_tr_s.setdefault(next(near, tr_s), []).append(recording.key)
+            by_tr_s.setdefault(next(near, tr_s), []).append(run.key)
     shortest_s = min(by_tr_s, default=math.inf)
     if config.eeg.window_s > shortest_s:
         raise ConfigError(
@@ -87,9 +86,7 @@ def check_output(output: Path) -> None:
         )
 
 
-def check_space(
-    config: PreprocessConfig, stale: Sequence[Recording], recordings: Sequence[Recording]
-) -> None:
+def check_space(config: PreprocessConfig, stale: Sequence[Shard], merged: Sequence[Shard]) -> None:
     """Refuse to begin hours of work whose result has no room.
 
     Raises
@@ -97,7 +94,7 @@ def check_space(
     LaunchError
         If the disk has less free space than shards and store need.
     """
-    needed, free = bytes_needed(config, stale, recordings), free_bytes(config.output)
+    needed, free = bytes_needed(config, stale, merged), free_bytes(config.output)
     if config.compression == "none" and needed > free:
         raise LaunchError(
             f"no space left on the disk: about {needed:,} bytes are needed, {free:,} are free",
@@ -106,16 +103,12 @@ def check_space(
         )
 
 
-def bytes_needed(
-    config: PreprocessConfig, stale: Sequence[Recording], merged: Sequence[Recording]
-) -> int:
-    """Return the size of the shards to compute and of the store to merge, uncompressed."""
-    n_volumes = 0
-    for recording in merged or stale:
-        # A header that cannot be read is reported by the recording's own steps.
-        with contextlib.suppress(DataError):
-            kept = steps.open_run(recording, config).n_volumes - config.drop_volumes
-            n_volumes += kept * ((recording in stale) + (recording in merged))
+def bytes_needed(config: PreprocessConfig, stale: Sequence[Shard], merged: Sequence[Shard]) -> int:
+    """Return the size of the shards to compute and of the store to merge, uncompressed.
+
+    Shards whose BOLD header cannot be used count nothing: their recordings' own steps will fail.
+    """
+    n_volumes = sum(shard.header.n_kept for shard in (*stale, *merged) if shard.header)
     return 4 * math.prod(config.bold.grid) * n_volumes
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.files.atomic import write_json
+from preprocessing.job.selected_runs import RunHeader
+from preprocessing.job.shard_record import (
+    ShardFile,
+    ShardRecord,
+    read_record,
+    read_shard_record,
+    record_path,
+)
 from preprocessing.job.source_files import FileState, file_state, source_states
+from preprocessing.job.summary import Row
 from preprocessing.quality.failure_evidence import has_evidence
 from preprocessing.recordings import Recording
 
@@ -19,8 +28,8 @@ METHOD_VERSION = 7
 
 
 @dataclass(frozen=True)
-class ShardPlace:
-    """Where a recording's shard lies, and what decides its contents.
+class Shard:
+    """A recording's part of the store: where it lies, what decides it, what a look at it found.
 
     Attributes
     ----------
@@ -31,33 +40,29 @@ class ShardPlace:
         Settings that affect results, as JSON types.
     root : Path
         Folder to which the paths of source files are relative in records.
+    header : RunHeader or None
+        Of the recording's BOLD run; None where it cannot be used.
+    sources : tuple of FileState
+        Files of the recording; with hashes as far as they are known.
+    reason : str or None
+        Why the shard must be computed (again); None = up to date.
+    record : ShardRecord or None
+        How the shard was made, brought up to date; None if it must be computed (again).
     """
 
     recording: Recording
     path: Path
     settings: dict[str, Any]
     root: Path
+    header: RunHeader | None = None
+    sources: tuple[FileState, ...] = ()
+    reason: str | None = "it has not been looked at"
+    record: ShardRecord | None = None
 
-
-@dataclass(frozen=True)
-class Examined:
-    """What a look at a shard and its sources found.
-
-    Attributes
-    ----------
-    place : ShardPlace
-    sources : list of FileState
-        Files of the recording; with hashes as far as they are known.
-    reason : str or None
-        Why the shard must be computed again; None = up to date.
-    record : dict
-        How the shard was made, brought up to date; empty if it must be computed again.
-    """
-
-    place: ShardPlace
-    sources: list[FileState]
-    reason: str | None
-    record: dict[str, Any]
+    @property
+    def key(self) -> str:
+        """Name of the recording."""
+        return self.recording.key
 
 
 def shard_folder(output: Path) -> Path:
@@ -65,20 +70,17 @@ def shard_folder(output: Path) -> Path:
     return output.with_suffix(".shards")
 
 
-def record_path(shard: Path) -> Path:
-    """Return the JSON file beside a shard that says how it was made."""
-    return shard.with_suffix(".json")
-
-
 def page_cost_path(shard: Path) -> Path:
     """Return the JSON file beside a shard that says what drawing its quality page took."""
     return shard.with_suffix(".page.json")
 
 
-def shard_place(recording: Recording, config: PreprocessConfig) -> ShardPlace:
-    """Return where the shard of a recording belongs."""
+def shard_of(
+    recording: Recording, config: PreprocessConfig, header: RunHeader | None = None
+) -> Shard:
+    """Return the shard of a recording as it should be, not yet looked at."""
     path = shard_folder(config.output) / f"{recording.key}.h5"
-    return ShardPlace(recording, path, settings_of(config), config.source.path)
+    return Shard(recording, path, settings_of(config), config.source.path, header)
 
 
 def settings_of(config: PreprocessConfig) -> dict[str, Any]:
@@ -93,64 +95,79 @@ def settings_of(config: PreprocessConfig) -> dict[str, Any]:
     return values
 
 
-def examine(place: ShardPlace) -> Examined:
+def examine(shard: Shard) -> Shard:
     """Find out whether a shard is up to date.
 
     Files of unchanged size and time are taken for unchanged; others are hashed.
+
+    Returns
+    -------
+    Shard
+        With its sources, and with either a reason to compute it or its record.
 
     Raises
     ------
     DataError
         If a source file cannot be looked at.
     """
-    sources = _sources(place)
-    record = read_record(record_path(place.path))
-    if not place.path.is_file():
-        return Examined(place, sources, "there is no shard yet", {})
-    if not record:
-        return Examined(place, sources, "there is no record of how its shard was made", {})
-    reason = next(_changed_method(record, place), None)
+    shard = replace(shard, sources=tuple(_sources(shard)), record=None)
+    stored = read_record(record_path(shard.path))
+    record = read_shard_record(record_path(shard.path))
+    if not shard.path.is_file():
+        return replace(shard, reason="there is no shard yet")
+    if record is None:
+        return replace(shard, reason="there is no record of how its shard was made")
+    reason = next(_changed_method(stored, shard), None)
     if reason is None:
-        reason, sources = _compare_sources(record, sources, place.root)
-    shard = file_state(place.path)
-    if reason is None and not same_file(record["shard"], shard):
-        reason = damage(place.path, record["shard"]["fingerprint"])
-    if reason is None and not has_evidence(place.path, record):
+        reason, sources = _compare_sources(stored, list(shard.sources), shard.root)
+        shard = replace(shard, sources=tuple(sources))
+    if reason is None and not same_file(stored["shard"], file_state(shard.path)):
+        reason = damage(shard.path, record.shard.fingerprint)
+    if reason is None and not has_evidence(shard.path, stored):
         reason = "the evidence for its quality page is missing"
     if reason is not None:
-        return Examined(place, sources, reason, {})
-    return Examined(
-        place,
-        sources,
-        None,
-        make_record(place, sources, record["row"], record["shard"]["fingerprint"])
-        | {key: record[key] for key in ("evidence",) if key in record},
-    )
+        return replace(shard, reason=reason)
+    record = make_record(shard, record.row, record.shard.fingerprint, record.evidence)
+    return replace(shard, reason=None, record=record)
 
 
 def make_record(
-    place: ShardPlace, sources: list[FileState], row: dict[str, Any], fingerprint: str
-) -> dict[str, Any]:
-    """Return the record of a shard that lies in its place: how it was made and what it is like."""
-    shard = file_state(place.path)
-    return {
-        "method": METHOD_VERSION,
-        "settings": place.settings,
-        "tr_s": place.recording.tr_s,
-        "slice_times_s": _slice_times(place),
-        "sources": [source.hashed().to_json(place.root) for source in sources],
-        "shard": {"size": shard.size, "mtime_ns": shard.mtime_ns, "fingerprint": fingerprint},
-        "row": row,
-    }
+    shard: Shard, row: Row, fingerprint: str, evidence: int | None = None
+) -> ShardRecord:
+    """Return the record of a shard that lies in its place, made from its sources as they are.
+
+    Parameters
+    ----------
+    shard : Shard
+        Sources whose hashes are not known are read.
+    row : Row
+        What became of the recording.
+    fingerprint : str
+        Of the shard's contents.
+    evidence : int or None
+        Version of the evidence for the quality page, where such was kept.
+    """
+    file = file_state(shard.path)
+    return ShardRecord(
+        method=METHOD_VERSION,
+        settings=shard.settings,
+        tr_s=shard.recording.tr_s,
+        slice_times_s=_slice_times(shard),
+        sources=tuple(source.hashed().relative_to(shard.root) for source in shard.sources),
+        shard=ShardFile(file.size, file.mtime_ns, fingerprint),
+        row=row,
+        evidence=evidence,
+    )
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Return a record, or an empty one where it is missing or damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+def keep_record(shard: Shard) -> None:
+    """Write the record of a shard that is up to date, where the one on the disk is behind it.
+
+    So a file that was touched is hashed once, not in every run.
+    """
+    path = record_path(shard.path)
+    if shard.record is not None and read_record(path) != shard.record.to_json():
+        write_json(path, shard.record.to_json())
 
 
 def same_file(entry: dict[str, Any], state: FileState) -> bool:
@@ -174,30 +191,30 @@ def damage(path: Path, fingerprint: str) -> str | None:
     return None
 
 
-def _changed_method(record: dict[str, Any], place: ShardPlace) -> Iterator[str]:
+def _changed_method(record: dict[str, Any], shard: Shard) -> Iterator[str]:
     """Reasons that lie in code and settings."""
     if record.get("method") != METHOD_VERSION:
         yield f"it was made by method version {record.get('method')}, this is {METHOD_VERSION}"
-    old, new = dotted(record["settings"]), dotted(place.settings)
-    old["TR of the recording"], new["TR of the recording"] = record["tr_s"], place.recording.tr_s
+    old, new = dotted(record["settings"]), dotted(shard.settings)
+    old["TR of the recording"], new["TR of the recording"] = record["tr_s"], shard.recording.tr_s
     old["slice times of the recording"] = record.get("slice_times_s")
-    new["slice times of the recording"] = _slice_times(place)
+    new["slice times of the recording"] = _slice_times(shard)
     for key in old | new:
         if old.get(key) != new.get(key):
             yield f"{key} changed from {old.get(key)} to {new.get(key)}"
 
 
-def _sources(place: ShardPlace) -> list[FileState]:
+def _sources(shard: Shard) -> list[FileState]:
     """Files that decide what the shard contains."""
-    t1 = place.recording.t1_path
-    used = place.settings.get("bold", {}).get("route") == "t1" and t1 is not None
-    return source_states(place.recording) + ([file_state(t1)] if used and t1 else [])
+    t1 = shard.recording.t1_path
+    used = shard.settings.get("bold", {}).get("route") == "t1" and t1 is not None
+    return source_states(shard.recording) + ([file_state(t1)] if used and t1 else [])
 
 
-def _slice_times(place: ShardPlace) -> list[float] | None:
+def _slice_times(shard: Shard) -> list[float] | None:
     """Times of the sidecar, where they decide anything."""
-    used = place.settings.get("bold", {}).get("slice_timing") == "sidecar"
-    return list(place.recording.slice_times_s or ()) if used else None
+    used = shard.settings.get("bold", {}).get("slice_timing") == "sidecar"
+    return list(shard.recording.slice_times_s or ()) if used else None
 
 
 def _compare_sources(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ class FileState:
         """Return the state with its hash; the file is read only where it is not known yet."""
         return self if self.sha256 else replace(self, sha256=hash_file(self.path))
 
+    def relative_to(self, root: Path) -> FileState:
+        """Return the state with the path relative to `root`."""
+        return replace(self, path=Path(os.path.relpath(self.path, root)))
+
     def to_json(self, root: Path) -> dict[str, Any]:
         """Return the state as JSON types, its path relative to `root`."""
         return {**vars(self), "path": os.path.relpath(self.path, root)}
@@ -52,6 +57,11 @@ def source_states(recording: Recording) -> list[FileState]:
         If a file cannot be looked at.
     """
     return [file_state(path) for path in [*_eeg_files(recording.eeg_path), recording.bold_path]]
+
+
+def eeg_bytes(sources: Iterable[FileState]) -> int:
+    """Return the size of the EEG files among those of a recording; all others are images."""
+    return sum(file.size for file in sources if not file.path.name.endswith((".nii", ".nii.gz")))
 
 
 def file_state(path: Path) -> FileState:

@@ -11,8 +11,8 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files.atomic import write_json
 from preprocessing.bold.nifti import open_run
 from preprocessing.job.cost import Cost, Meter
-from preprocessing.job.shards import METHOD_VERSION, Examined, make_record, record_path
-from preprocessing.job.source_files import FileState
+from preprocessing.job.shard_record import record_path
+from preprocessing.job.shards import METHOD_VERSION, Shard, make_record
 from preprocessing.job.summary import Row
 from preprocessing.recordings import Recording
 
@@ -57,8 +57,8 @@ def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, Co
     return features, meter.cost()
 
 
-def shard(
-    item: Examined,
+def make_shard(
+    shard: Shard,
     config: PreprocessConfig,
     registered: tuple[Registration, Cost],
     features: tuple[EegFeatures, Cost],
@@ -69,29 +69,29 @@ def shard(
     from preprocessing.quality.gathering import Preprocessed, confounds_of, gather
 
     meter = Meter()
-    place = item.place
-    run = open_run(place.recording, config)
+    recording = shard.recording
+    run = open_run(recording, config)
     # Cut EEG may end before the run does.
     covered = replace(run, n_volumes=config.drop_volumes + len(features[0].power))
-    bold = _bold(place.recording, covered, registered[0], config)
-    sources = [source.hashed() for source in item.sources]
+    bold = _bold(recording, covered, registered[0], config)
+    shard = replace(shard, sources=tuple(source.hashed() for source in shard.sources))
     confounds = confounds_of(bold)
     evidence, quality = gather(
-        Preprocessed(place.recording, run, registered[0], bold, features[0]), confounds, config
+        Preprocessed(recording, run, registered[0], bold, features[0]), confounds, config
     )
     write_shard(
-        place.path,
-        _layout(place.settings, features[0], bold),
-        _entry(item, sources, run, len(bold.volumes), quality),
+        shard.path,
+        _layout(shard.settings, features[0], bold),
+        _entry(shard, run, len(bold.volumes), quality),
         features[0].power,
         bold.volumes,
         config.compression,
         confounds,
     )
-    quality_evidence.save_evidence(quality_evidence.evidence_path(place.path), evidence)
+    quality_evidence.save_evidence(quality_evidence.evidence_path(shard.path), evidence)
     costs = {"registration": registered[1], "EEG features": features[1], "shard": meter.cost()}
     row = Row(
-        recording=place.recording.key,
+        recording=shard.key,
         state="computed",
         n_volumes=len(bold.volumes),
         dice=float(quality["dice"]),
@@ -100,8 +100,8 @@ def shard(
         message="; ".join(_remarks(quality)),
         costs={step: asdict(cost) for step, cost in costs.items()},
     )
-    record = make_record(place, sources, vars(row), Store(place.path).fingerprint)
-    write_json(record_path(place.path), record | {"evidence": quality_evidence.VERSION})
+    record = make_record(shard, row, Store(shard.path).fingerprint, quality_evidence.VERSION)
+    write_json(record_path(shard.path), record.to_json())
     return row
 
 
@@ -153,16 +153,15 @@ def _layout(settings: dict[str, Any], features: EegFeatures, bold: BoldVolumes) 
 
 
 def _entry(
-    item: Examined,
-    sources: list[FileState],
+    shard: Shard,
     run: BoldRun,
     n_samples: int,
     quality: dict[str, float | str | bool],
 ) -> RecordingEntry:
     from eeg2fmri_dist.store import RecordingEntry, SourceFile
 
-    recording = item.place.recording
-    files = [source.to_json(item.place.root) for source in sources]
+    recording = shard.recording
+    files = [source.hashed().to_json(shard.root) for source in shard.sources]
     return RecordingEntry(
         subject=recording.subject,
         session=recording.session,

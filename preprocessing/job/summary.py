@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.errors import DataError, SuiteError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,26 @@ class Summary:
             f"{', '.join(counts)}; {core_time(cpu_s)} on {hosts} "
             f"machine{'s' if hosts > 1 else ''}, at most {peak:.2f} GiB per worker"
         )
+
+
+def failed_row(key: str, step: str, error: BaseException) -> Row:
+    """Return the row of a recording that failed, and log why.
+
+    Raises
+    ------
+    SuiteError
+        The error itself, where it concerns all recordings: a full disk, a wrong config.
+    """
+    if not isinstance(error, SuiteError):
+        logger.debug("%s: %s", key, step, exc_info=error)
+        error = DataError(
+            f"{type(error).__name__}: {error}",
+            remedy="run it again with --debug, which shows the traceback",
+        )
+    if not isinstance(error, DataError):
+        raise error
+    logger.error("%s: %s failed: %s", key, step, error)
+    return Row(key, "failed", message=f"{step} failed", error=str(error))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.store import RecordingEntry, merge, write_shard
 from preprocessing.cluster.client import open_cluster
 from preprocessing.job import pipeline
-from preprocessing.job.shards import Examined, shard_place
+from preprocessing.job.shards import Shard, shard_of
 from preprocessing.recordings import Recording
 from tests.benchmarks import no_op_steps
 from tests.benchmarks.measuring import Measurement, quartiles, seconds, time_in_turn
@@ -97,8 +97,8 @@ def scheduler(n_recordings: int = 10_000) -> Measurement:
             mock.patch.object(pipeline, "steps", no_op_steps),
             open_cluster(config.cluster, Path(name)) as cluster,
         ):
-            pipeline._compute(cluster, _examined(config, "warm", 10), config)
-            stale = _examined(config, "r", n_recordings)
+            pipeline._compute(cluster, _missing(config, "warm", 10), config)
+            stale = _missing(config, "r", n_recordings)
             rows = {}
             took_s = seconds(lambda: rows.update(pipeline._compute(cluster, stale, config)))
     assert len(rows) == n_recordings
@@ -113,13 +113,13 @@ def scheduler(n_recordings: int = 10_000) -> Measurement:
     )
 
 
-def _examined(config: PreprocessConfig, prefix: str, count: int) -> list[Examined]:
+def _missing(config: PreprocessConfig, prefix: str, count: int) -> list[Shard]:
     """Recordings without files, all to compute."""
     recordings = [
         Recording(f"{prefix}{number:05d}", Path("no.vhdr"), Path("no.nii.gz"))
         for number in range(count)
     ]
-    return [Examined(shard_place(r, config), [], "there is no shard yet", {}) for r in recordings]
+    return [shard_of(recording, config) for recording in recordings]
 
 
 def merge_against_cp() -> Measurement:

@@ -13,8 +13,9 @@ from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from preprocessing.job.estimates import predicted_step_s, rates_of
 from preprocessing.job.preconditions import as_text, bytes_needed
-from preprocessing.job.shards import page_cost_path, read_record, record_path, shard_folder
-from preprocessing.job.source_files import source_states
+from preprocessing.job.selected_runs import read_headers
+from preprocessing.job.shard_record import read_record, record_path
+from preprocessing.job.shards import Shard, examine, page_cost_path, shard_folder, shard_of
 from preprocessing.job.summary import core_time, table
 from preprocessing.recordings import Recording
 from tests.benchmarks.measuring import Measurement
@@ -102,11 +103,11 @@ def prediction() -> Measurement:
     """What data sets of such recordings take, by the rates that --dry-run uses."""
     ours = by_suite()
     config = ours.config
-    recording = _recording(config)
+    shard = _shard(config)
     rates = rates_of(config, shard_folder(config.output))
-    seconds = predicted_step_s(recording, config, rates) | {"quality page": rates.page_s}
-    read_bytes = sum(file.size for file in source_states(recording))
-    written = bytes_needed(config, [recording], [recording])
+    seconds = predicted_step_s(shard, rates) | {"quality page": rates.page_s}
+    read_bytes = sum(file.size for file in shard.sources)
+    written = bytes_needed(config, [shard], [shard])
     rows = [
         (
             f"{count:,}",
@@ -206,6 +207,11 @@ def _recording(config: PreprocessConfig) -> Recording:
 
     (recording,) = select_recordings(config.source).whole()
     return recording
+
+
+def _shard(config: PreprocessConfig) -> Shard:
+    (run,) = read_headers([_recording(config)], config)
+    return examine(shard_of(run.recording, config, run.header))
 
 
 def _record(config: PreprocessConfig) -> dict:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import types
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -22,9 +23,19 @@ from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError, StoreError
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.store import Atlas, Layout, LeftOut, RecordingEntry, Store, verify, write_shard
 from eeg2fmri_dist.store.__main__ import main as store_main
+from preprocessing.bold import nifti
 from preprocessing.cluster.client import WorkerDiedError
-from preprocessing.job import estimates, merging, pipeline, planning, preconditions
-from preprocessing.job.shards import make_record, record_path
+from preprocessing.job import (
+    inventory,
+    merging,
+    pipeline,
+    planning,
+    preconditions,
+    source_files,
+)
+from preprocessing.job.shard_record import record_path
+from preprocessing.job.shards import make_record
+from preprocessing.job.source_files import hash_file
 from preprocessing.job.summary import Row
 from preprocessing.layouts import noddi
 from tests.helpers.repository import ROOT
@@ -91,11 +102,6 @@ class Steps:
 
     def __init__(self):
         self.failures = {}
-        self.tr_s = {}
-
-    def open_run(self, recording, config):
-        self._fail(recording, "opening")
-        return types.SimpleNamespace(n_volumes=8, tr_s=self.tr_s.get(recording.subject, 2.16))
 
     def register(self, recording, config):
         self._fail(recording, "registration")
@@ -103,21 +109,20 @@ class Steps:
     def eeg(self, recording, config):
         self._fail(recording, "EEG features")
 
-    def shard(self, item, config, registration, features):
-        place = item.place
-        self._fail(place.recording, "shard")
+    def make_shard(self, shard, config, registration, features):
+        self._fail(shard.recording, "shard")
         layout = Layout(
             ("Cz",), np.ones(1), "uV^2", np.ones(GRID, bool), np.eye(4), {}, {}, {}, "MNI152"
         )
-        subject = place.recording.subject
+        subject = shard.recording.subject
         eeg = np.full((3, 1, 1), config.eeg.band_hz[1], np.float32)
         bold = np.full((3, *GRID), int(subject), np.float32)
-        write_shard(place.path, layout, RecordingEntry(subject, "", "", 2.0, 0, 3), eeg, bold)
+        write_shard(shard.path, layout, RecordingEntry(subject, "", "", 2.0, 0, 3), eeg, bold)
         cost = {"seconds": 3600.0, "cpu_s": 3600.0, "peak_bytes": 2**30, "host": "n1", "pid": 1}
         costs = dict.fromkeys(("registration", "EEG features", "shard"), cost)
-        row = Row(place.recording.key, "computed", 3, 0.95, "affine", 1.0, "", "", costs)
-        record = make_record(place, item.sources, vars(row), Store(place.path).fingerprint)
-        write_json(record_path(place.path), record)
+        row = Row(shard.key, "computed", 3, 0.95, "affine", 1.0, "", "", costs)
+        record = make_record(shard, row, Store(shard.path).fingerprint)
+        write_json(record_path(shard.path), record.to_json())
         return row
 
     def _fail(self, recording, step):
@@ -129,8 +134,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch):
     steps = Steps()
-    for module in (preconditions, pipeline, planning, estimates, preconditions):
-        monkeypatch.setattr(module, "steps", steps)
+    monkeypatch.setattr(pipeline, "steps", steps)
     monkeypatch.setattr(merging, "load_atlases", lambda *_: {})
     return steps
 
@@ -150,16 +154,22 @@ def run(monkeypatch):
 
 @pytest.fixture
 def data(tmp_path, steps):
-    """Files of three recordings in NODDI's layout; their contents matter to no stand-in."""
+    """Files of three recordings in NODDI's layout; only the BOLD headers matter to anybody."""
     for subject in SUBJECTS:
-        paths = (
-            noddi.eeg_header(tmp_path / "data", subject, "raw"),
-            noddi.bold_run(tmp_path / "data", subject),
-        )
-        for path in paths:
-            path.parent.mkdir(parents=True)
-            path.write_text(f"of subject {subject}")
+        header = noddi.eeg_header(tmp_path / "data", subject, "raw")
+        header.parent.mkdir(parents=True)
+        header.write_text(f"of subject {subject}")
+        write_bold(tmp_path, subject)
     return tmp_path
+
+
+def write_bold(folder, subject, n_volumes=8, tr_s=2.16):
+    path = noddi.bold_run(folder / "data", subject)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(np.zeros((2, 2, 2, n_volumes), np.int16), np.eye(4))
+    image.header.set_zooms((1, 1, 1, tr_s))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
 
 
 def states(summary):
@@ -246,13 +256,13 @@ def test_new_recordings_are_appended_without_computing_the_old(data, run):
 
 def test_a_source_that_goes_once_it_is_read_stops_nobody(data, run, steps):
     def shard_and_lose_the_source(*arguments):
-        row = Steps.shard(steps, *arguments)
-        recording = arguments[0].place.recording
+        row = Steps.make_shard(steps, *arguments)
+        recording = arguments[0].recording
         if recording.subject == "35":
             recording.eeg_path.unlink()
         return row
 
-    steps.shard = shard_and_lose_the_source
+    steps.make_shard = shard_and_lose_the_source
     summary, _ = run(configure(data))
     assert set(states(summary).values()) == {"computed"}
     assert len(Store(summary.store).recordings) == 3
@@ -376,14 +386,14 @@ def test_steps_that_died_with_another_are_tried_alone(data, run):
 
 def test_a_missing_source_file_fails_that_recording_alone(data, run, monkeypatch):
     run(configure(data))
-    real = pipeline.examine
+    real = inventory.examine
 
-    def examine(place):
-        if place.recording.subject == "35":
+    def examine(shard):
+        if shard.key == "sub-35":
             raise DataError("cannot be read (Permission denied)", where="35.eeg")
-        return real(place)
+        return real(shard)
 
-    monkeypatch.setattr(pipeline, "examine", examine)
+    monkeypatch.setattr(inventory, "examine", examine)
     text = "\n".join(planning.plan(configure(data)))
     assert re.search(r"sub-35 +refused .* 35\.eeg: cannot be read", text)
     summary, _ = run(configure(data, on_error="continue"))
@@ -443,14 +453,53 @@ def test_plan_says_what_would_be_done_and_changes_nothing(data, run):
     assert mtimes(config) == before
 
 
-def test_plan_names_recordings_that_cannot_be_used(data, steps):
-    steps.failures["35", "opening"] = DataError("8 volumes, of which the first 9 are dropped")
+@pytest.mark.parametrize("act", ["plan", "run"])
+def test_each_header_is_read_once_however_much_is_planned_with_it(data, run, monkeypatch, act):
+    """Some hundred of them lie on a network file system, and planning runs on a login node."""
+    opened, real = [], nifti.open_bold
+
+    def open_bold(path, *options):
+        opened.append(path)
+        return real(path, *options)
+
+    monkeypatch.setattr(nifti, "open_bold", open_bold)
+    config = configure(data)
+    planning.plan(config) if act == "plan" else run(config)
+    assert sorted(opened) == sorted(noddi.bold_run(data / "data", each) for each in SUBJECTS)
+
+
+def test_a_damaged_header_stops_no_other_recording(data, run, steps):
+    noddi.bold_run(data / "data", "35").write_bytes(b"no image")
     text = "\n".join(planning.plan(configure(data)))
-    assert re.search(r"sub-35 +refused .* 8 volumes, of which the first 9", text)
+    assert re.search(r"sub-35 +refused +\? +\? +\? +\? +not a NIfTI file", text)
+    steps.failures["35", "registration"] = DataError("not a NIfTI file")
+    summary, _ = run(configure(data, on_error="continue"))
+    assert states(summary) == {"sub-32": "computed", "sub-35": "failed", "sub-43": "computed"}
+
+
+def test_a_touched_file_is_hashed_in_one_run_alone(data, run, monkeypatch):
+    config = configure(data)
+    run(config)
+    eeg = noddi.eeg_header(data / "data", "35", "raw")
+    os.utime(eeg, ns=(0, 10**18))
+    hashed = []
+    monkeypatch.setattr(
+        source_files, "hash_file", lambda path: hashed.append(path) or hash_file(path)
+    )
+    for _ in range(2):
+        summary, _ = run(config)
+        assert set(states(summary).values()) == {"up to date"}
+    assert hashed == [eeg]
+
+
+def test_plan_names_recordings_that_cannot_be_used(data):
+    write_bold(data, "35", n_volumes=5)
+    text = "\n".join(planning.plan(configure(data)))
+    assert re.search(r"sub-35 +refused .* 5 volumes, of which the first 5", text)
     assert "1 of 3 recordings cannot be used: sub-35 (on_error: stop)" in text
     assert "2 of 3 shards to compute" in text
     for subject in SUBJECTS:
-        steps.failures[subject, "opening"] = DataError("8 volumes, of which the first 9")
+        write_bold(data, subject, n_volumes=4)
     with pytest.raises(DataError, match="none of these recordings can be used") as caught:
         planning.plan(configure(data))
     assert "sub-43" in str(caught.value)
@@ -517,8 +566,8 @@ def test_a_window_longer_than_the_tr_is_found_before_anything_is_computed(data, 
 
 
 @pytest.mark.parametrize("act", ["plan", "run"])
-def test_several_repetition_times_are_found_before_anything_is_computed(data, run, steps, act):
-    steps.tr_s["35"] = 2.0
+def test_several_repetition_times_are_found_before_anything_is_computed(data, run, act):
+    write_bold(data, "35", tr_s=2.0)
     config = configure(data)
     with pytest.raises(DataError, match=r"(?s)2 s: sub-35\n.*2\.16 s: sub-32, sub-43"):
         planning.plan(config) if act == "plan" else run(config)

@@ -12,8 +12,10 @@ from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.store import Layout, RecordingEntry, Store, write_shard
 from preprocessing.job import shards, source_files
-from preprocessing.job.shards import examine, make_record, record_path, shard_place
+from preprocessing.job.shard_record import read_shard_record, record_path
+from preprocessing.job.shards import examine, keep_record, make_record, shard_of
 from preprocessing.job.source_files import source_states
+from preprocessing.job.summary import Row
 from preprocessing.quality import failure_evidence
 from preprocessing.recordings import Recording
 
@@ -43,25 +45,23 @@ def recording(tmp_path):
 
 
 @pytest.fixture
-def place(recording, tmp_path):
+def shard(recording, tmp_path):
     """A shard that is up to date."""
-    place = shard_place(recording, configure(tmp_path))
+    shard = shard_of(recording, configure(tmp_path))
     grid = (2, 2, 2)
     layout = Layout(
         ("Cz",), np.ones(1), "uV^2", np.ones(grid, bool), np.eye(4), {}, {}, {}, "MNI152"
     )
     data = np.ones((3, 1, 1), np.float32), np.ones((3, *grid), np.float32)
-    write_shard(place.path, layout, RecordingEntry("32", "", "", 2.0, 0, 3), *data)
-    states = source_states(recording)
-    row = {"recording": "sub-32", "state": "computed"}
-    write_json(
-        record_path(place.path), make_record(place, states, row, Store(place.path).fingerprint)
-    )
-    return place
+    write_shard(shard.path, layout, RecordingEntry("32", "", "", 2.0, 0, 3), *data)
+    shard = dataclasses.replace(shard, sources=tuple(source_states(recording)))
+    record = make_record(shard, Row("sub-32", "computed"), Store(shard.path).fingerprint)
+    write_json(record_path(shard.path), record.to_json())
+    return shard
 
 
-def reason(place):
-    return examine(place).reason
+def reason(shard):
+    return examine(shard).reason
 
 
 def touch(path):
@@ -74,55 +74,55 @@ def test_all_files_of_a_recording_are_watched(recording):
     assert names == {"a.vhdr", "other name.dat", "a.vmrk", "bold.nii.gz"}
 
 
-def test_an_unchanged_recording_is_up_to_date_without_reading_it(place, monkeypatch):
+def test_an_unchanged_recording_is_up_to_date_without_reading_it(shard, monkeypatch):
     monkeypatch.setattr(source_files, "hash_file", pytest.fail)
     monkeypatch.setattr(shards, "damage", pytest.fail)
-    examined = examine(place)
+    examined = examine(shard)
     assert examined.reason is None
-    assert examined.record == json.loads(record_path(place.path).read_text())
+    assert examined.record.to_json() == json.loads(record_path(shard.path).read_text())
 
 
-def test_a_touched_file_is_hashed_once_and_trusted_again(place, monkeypatch):
-    touch(place.recording.bold_path)
+def test_a_touched_file_is_hashed_once_and_trusted_again(shard, monkeypatch):
+    touch(shard.recording.bold_path)
     hashed = []
     hash_file = source_files.hash_file
     monkeypatch.setattr(
         source_files, "hash_file", lambda path: hashed.append(path) or hash_file(path)
     )
-    examined = examine(place)
+    examined = examine(shard)
     assert examined.reason is None
-    assert hashed == [place.recording.bold_path]
-    write_json(record_path(place.path), examined.record)
-    assert reason(place) is None
+    assert hashed == [shard.recording.bold_path]
+    keep_record(examined)
+    assert reason(shard) is None
     assert len(hashed) == 1
 
 
 @pytest.mark.parametrize("name", ["a.vhdr", "other name.dat", "a.vmrk", "bold.nii.gz"])
-def test_a_changed_source_file_is_named(place, name):
-    path = place.root / name
+def test_a_changed_source_file_is_named(shard, name):
+    path = shard.root / name
     path.write_text(path.read_text() + "\n")
-    assert reason(place) == f"{name} has another size"
+    assert reason(shard) == f"{name} has another size"
 
 
-def test_other_contents_of_the_same_size_are_seen(place):
-    path = place.root / "other name.dat"
+def test_other_contents_of_the_same_size_are_seen(shard):
+    path = shard.root / "other name.dat"
     path.write_text("SAMPLES")
     touch(path)
-    assert reason(place) == "other name.dat has other contents"
+    assert reason(shard) == "other name.dat has other contents"
 
 
-def test_a_new_and_a_vanished_file_are_seen(place):
-    (place.root / "a.eeg").write_text("another binary")
-    assert reason(place) == "a.eeg is new"
-    (place.root / "a.eeg").unlink()
-    (place.root / "a.vmrk").unlink()
-    assert reason(place) == "a.vmrk is no longer there"
+def test_a_new_and_a_vanished_file_are_seen(shard):
+    (shard.root / "a.eeg").write_text("another binary")
+    assert reason(shard) == "a.eeg is new"
+    (shard.root / "a.eeg").unlink()
+    (shard.root / "a.vmrk").unlink()
+    assert reason(shard) == "a.vmrk is no longer there"
 
 
-def test_a_missing_source_is_a_data_error(place):
-    place.recording.bold_path.unlink()
+def test_a_missing_source_is_a_data_error(shard):
+    shard.recording.bold_path.unlink()
     with pytest.raises(DataError, match=r"bold\.nii\.gz"):
-        examine(place)
+        examine(shard)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_a_missing_source_is_a_data_error(place):
         ({"source__tr_s": 2.0}, "source.tr_s"),
     ],
 )
-def test_a_setting_that_affects_results_is_named(place, tmp_path, changes, named):
-    changed = shard_place(place.recording, configure(tmp_path, **changes))
+def test_a_setting_that_affects_results_is_named(shard, tmp_path, changes, named):
+    changed = shard_of(shard.recording, configure(tmp_path, **changes))
     assert f"{named} changed from" in reason(changed)
 
 
@@ -150,68 +150,91 @@ def test_a_setting_that_affects_results_is_named(place, tmp_path, changes, named
         {"atlas__path": "elsewhere"},
     ],
 )
-def test_other_settings_recompute_nothing(place, tmp_path, changes):
-    assert reason(shard_place(place.recording, configure(tmp_path, **changes))) is None
+def test_other_settings_recompute_nothing(shard, tmp_path, changes):
+    assert reason(shard_of(shard.recording, configure(tmp_path, **changes))) is None
 
 
-def test_a_moved_data_set_recomputes_nothing(place, tmp_path):
-    moved = place.root.rename(tmp_path / "moved")
+def test_a_moved_data_set_recomputes_nothing(shard, tmp_path):
+    moved = shard.root.rename(tmp_path / "moved")
     recording = dataclasses.replace(
-        place.recording, eeg_path=moved / "a.vhdr", bold_path=moved / "bold.nii.gz"
+        shard.recording, eeg_path=moved / "a.vhdr", bold_path=moved / "bold.nii.gz"
     )
-    assert reason(shard_place(recording, configure(tmp_path, source__path=moved))) is None
+    assert reason(shard_of(recording, configure(tmp_path, source__path=moved))) is None
 
 
-def test_another_tr_from_the_sidecar_is_seen(place):
-    recording = dataclasses.replace(place.recording, tr_s=1.5)
-    changed = dataclasses.replace(place, recording=recording)
+def test_another_tr_from_the_sidecar_is_seen(shard):
+    recording = dataclasses.replace(shard.recording, tr_s=1.5)
+    changed = dataclasses.replace(shard, recording=recording)
     assert "TR of the recording changed from None to 1.5" in reason(changed)
 
 
-def test_another_version_of_the_method_is_seen(place, monkeypatch):
+def test_another_version_of_the_method_is_seen(shard, monkeypatch):
     monkeypatch.setattr(shards, "METHOD_VERSION", shards.METHOD_VERSION + 1)
-    assert "method version" in reason(place)
+    assert "method version" in reason(shard)
 
 
-def test_a_damaged_shard_is_seen_and_a_copied_one_is_not(place):
-    content = bytearray(place.path.read_bytes())
-    touch(place.path)
-    assert reason(place) is None
+def test_a_damaged_shard_is_seen_and_a_copied_one_is_not(shard):
+    content = bytearray(shard.path.read_bytes())
+    touch(shard.path)
+    assert reason(shard) is None
     offset = bytes(content).index(np.ones(8, np.float32).tobytes())
     content[offset] ^= 1
-    place.path.write_bytes(content)
-    touch(place.path)
-    assert "sub-32.h5 is damaged: /bold" in reason(place)
-    place.path.write_bytes(content[:1000])
-    assert "damaged" in reason(place)
-    place.path.unlink()
-    assert reason(place) == "there is no shard yet"
+    shard.path.write_bytes(content)
+    touch(shard.path)
+    assert "sub-32.h5 is damaged: /bold" in reason(shard)
+    shard.path.write_bytes(content[:1000])
+    assert "damaged" in reason(shard)
+    shard.path.unlink()
+    assert reason(shard) == "there is no shard yet"
+
+
+# As METHOD_VERSION 7 wrote it before records had a type.
+EARLIER = """{
+ "method": 7, "settings": {"drop_volumes": 5}, "tr_s": null, "slice_times_s": null,
+ "sources": [{"path": "EEG1/32/a.vhdr", "size": 44, "mtime_ns": 1, "sha256": "ab"},
+             {"path": "fMRI/32/bold.nii.gz", "size": 7, "mtime_ns": 2, "sha256": "cd"}],
+ "shard": {"size": 9, "mtime_ns": 3, "fingerprint": "ef"},
+ "row": {"recording": "sub-32", "state": "computed", "n_volumes": 3, "dice": 0.9,
+         "transform": "syn", "seconds": 1.5, "message": "", "error": "",
+         "costs": {"shard": {"seconds": 1.0, "cpu_s": 1.0, "peak_bytes": 5, "host": "a",
+                              "pid": 1}}},
+ "evidence": 1}"""
+
+
+def test_a_record_of_an_earlier_version_is_read_and_written_as_it_was(tmp_path):
+    (tmp_path / "sub-32.json").write_text(EARLIER)
+    record = read_shard_record(tmp_path / "sub-32.json")
+    assert (record.row.dice, record.shard.fingerprint, record.evidence) == (0.9, "ef", 1)
+    assert source_files.eeg_bytes(record.sources) == 44
+    assert record.to_json() == json.loads(EARLIER)
+    (tmp_path / "merged.json").write_text('{"parts": {}, "store": {}}')
+    assert read_shard_record(tmp_path / "merged.json") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
-def test_a_lost_record_is_seen(place, text):
-    record_path(place.path).write_text(text)
-    assert "no record" in reason(place)
+def test_a_lost_record_is_seen(shard, text):
+    record_path(shard.path).write_text(text)
+    assert "no record" in reason(shard)
 
 
-def test_the_t1_and_slice_times_count_only_where_they_are_used(place):
-    t1 = place.root / "t1.nii.gz"
+def test_the_t1_and_slice_times_count_only_where_they_are_used(shard):
+    t1 = shard.root / "t1.nii.gz"
     t1.write_text("anatomy")
-    recording = dataclasses.replace(place.recording, t1_path=t1, slice_times_s=(0.0, 1.0))
-    same = dataclasses.replace(place, recording=recording)
+    recording = dataclasses.replace(shard.recording, t1_path=t1, slice_times_s=(0.0, 1.0))
+    same = dataclasses.replace(shard, recording=recording)
     assert reason(same) is None
-    bold = {**place.settings["bold"], "route": "t1", "slice_timing": "sidecar"}
-    used = dataclasses.replace(same, settings={**place.settings, "bold": bold})
+    bold = {**shard.settings["bold"], "route": "t1", "slice_timing": "sidecar"}
+    used = dataclasses.replace(same, settings={**shard.settings, "bold": bold})
     assert "bold.route changed from direct to t1" in reason(used) or "slice" in reason(used)
     assert t1 in [source.path for source in examine(used).sources]
 
 
-def test_evidence_that_a_record_speaks_of_must_be_there(place):
-    record = json.loads(record_path(place.path).read_text())
-    write_json(record_path(place.path), record | {"evidence": failure_evidence.VERSION})
-    assert reason(place) == "the evidence for its quality page is missing"
-    failure_evidence.evidence_path(place.path).touch()
-    assert reason(place) is None
-    assert examine(place).record["evidence"] == failure_evidence.VERSION
-    write_json(record_path(place.path), record | {"evidence": failure_evidence.VERSION + 1})
-    assert reason(place) == "the evidence for its quality page is missing"
+def test_evidence_that_a_record_speaks_of_must_be_there(shard):
+    record = json.loads(record_path(shard.path).read_text())
+    write_json(record_path(shard.path), record | {"evidence": failure_evidence.VERSION})
+    assert reason(shard) == "the evidence for its quality page is missing"
+    failure_evidence.evidence_path(shard.path).touch()
+    assert reason(shard) is None
+    assert examine(shard).record.evidence == failure_evidence.VERSION
+    write_json(record_path(shard.path), record | {"evidence": failure_evidence.VERSION + 1})
+    assert reason(shard) == "the evidence for its quality page is missing"
