@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.bold.nifti import BoldRun
+from preprocessing.bold.bold_run import BoldRun
 
 # The steady level and its noise are taken from the volumes after these.
 _SETTLED = 10

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import sparse
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
+from preprocessing.bold.bold_run import BoldRun
 from preprocessing.bold.motion import RigidAligner, motion_quality
-from preprocessing.bold.nifti import BoldRun
 from preprocessing.bold.registration import Registration
 from preprocessing.bold.slice_timing import shift_to_mid_tr
 from preprocessing.template.mni import TEMPLATE_SHAPE, grid_affine, load_brain_mask

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import BoldConfig
-from preprocessing.bold.nifti import open_bold
+from preprocessing.bold.bold_run import open_bold
 from preprocessing.bold.registration import register
 from preprocessing.bold.resampling import preprocess_bold
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eeg2fmri_dist.errors import DataError
-from preprocessing.bold.nifti import BoldRun
+from preprocessing.bold.bold_run import BoldRun
 from preprocessing.recordings import Recording
 
 ORDERS = ("ascending", "descending", "interleaved")

@@ -1,1 +1,4 @@
-"""Workers on nodes. The only door to Dask."""
+"""Workers for the steps: processes here, in a Slurm job, under MPI. The only door to Dask.
+
+Call `client.open_cluster`; the rest is behind it.
+"""

@@ -17,8 +17,8 @@ from preprocessing.eeg.bandpass import Bandpass, decimation_factor
 from preprocessing.eeg.channels import ecg_channel, scalp_channels
 from preprocessing.eeg.checked_signal import WatchedSignal
 from preprocessing.eeg.continuous import ContinuousEeg
+from preprocessing.eeg.file_formats import open_eeg
 from preprocessing.eeg.markers import spacing_quality, volume_onsets
-from preprocessing.eeg.reading import open_eeg
 from preprocessing.eeg.scan_signal import probe_gradient_share, read_scan, scan_factor
 from preprocessing.eeg.spectrum import PowerSpectrum, band_average, bin_frequencies, place_windows
 from preprocessing.recordings import Recording

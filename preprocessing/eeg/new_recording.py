@@ -12,8 +12,8 @@ from eeg2fmri_dist.config.preprocess import EegConfig, GradientArtifactConfig, P
 from eeg2fmri_dist.errors import DataError
 from preprocessing.eeg.continuous import ContinuousEeg
 from preprocessing.eeg.features import EegFeatures, features_of
+from preprocessing.eeg.file_formats import SUFFIXES, files_beside, open_eeg
 from preprocessing.eeg.montage import Match, match_channels, remount
-from preprocessing.eeg.reading import SUFFIXES, files_beside, open_eeg
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,9 @@ from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError, SuiteError
 from eeg2fmri_dist.files.atomic import write_json
 from preprocessing.job.cost import Meter
-from preprocessing.job.shards import page_cost_path, shard_folder
+from preprocessing.job.shards import page_cost_path, quality_folder, shard_folder
 from preprocessing.job.summary import Row
-from preprocessing.quality.checks import Level
-from preprocessing.quality.failure_evidence import evidence_path, load_summary
+from preprocessing.quality.accepted_ranges import Level
 from preprocessing.quality.page import (
     INDEX_NAME,
     IndexRow,
@@ -27,6 +26,7 @@ from preprocessing.quality.page import (
     write_index,
     write_page,
 )
+from preprocessing.quality.page_evidence import evidence_path, load_summary
 
 if TYPE_CHECKING:
     from preprocessing.cluster.client import Cluster
@@ -43,11 +43,6 @@ class PagePlace:
     page: Path
     cost: Path
     neighbours: Neighbours
-
-
-def quality_folder(output: Path) -> Path:
-    """Return the folder of the pages of a store: ``store.quality/`` beside ``store.h5``."""
-    return output.with_suffix(".quality")
 
 
 def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.bold.nifti import open_run
+from preprocessing.bold.bold_run import open_run
 from preprocessing.recordings import Recording
 
 

@@ -20,7 +20,7 @@ from preprocessing.job.shard_record import (
 )
 from preprocessing.job.source_files import FileState, file_state, source_states
 from preprocessing.job.summary import Row
-from preprocessing.quality.failure_evidence import has_evidence
+from preprocessing.quality.page_evidence import has_evidence
 from preprocessing.recordings import Recording
 
 # Raise it when a change of the code changes what shards contain: all are then computed again.
@@ -68,6 +68,11 @@ class Shard:
 def shard_folder(output: Path) -> Path:
     """Return the folder of the shards of a store: ``store.shards/`` beside ``store.h5``."""
     return output.with_suffix(".shards")
+
+
+def quality_folder(output: Path) -> Path:
+    """Return the folder of the pages of a store: ``store.quality/`` beside ``store.h5``."""
+    return output.with_suffix(".quality")
 
 
 def page_cost_path(shard: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.errors import DataError
-from preprocessing.eeg.reading import files_beside
+from preprocessing.eeg.file_formats import files_beside
 from preprocessing.recordings import Recording
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files.atomic import write_json
-from preprocessing.bold.nifti import open_run
+from preprocessing.bold.bold_run import open_run
 from preprocessing.job.cost import Cost, Meter
 from preprocessing.job.shard_record import record_path
-from preprocessing.job.shards import METHOD_VERSION, Shard, make_record
+from preprocessing.job.shards import METHOD_VERSION, Shard, make_record, quality_folder
 from preprocessing.job.summary import Row
 from preprocessing.recordings import Recording
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import nibabel as nib
 
     from eeg2fmri_dist.store import Layout, RecordingEntry
-    from preprocessing.bold.nifti import BoldRun
+    from preprocessing.bold.bold_run import BoldRun
     from preprocessing.bold.registration import Registration
     from preprocessing.bold.resampling import BoldVolumes
     from preprocessing.eeg.features import EegFeatures
@@ -65,8 +65,8 @@ def make_shard(
 ) -> Row:
     """Bring the run onto the grid, write the shard and its record; return the summary's row."""
     from eeg2fmri_dist.store import Store, write_shard
-    from preprocessing.quality import failure_evidence as quality_evidence
-    from preprocessing.quality.gathering import Preprocessed, confounds_of, gather
+    from preprocessing.quality import page_evidence
+    from preprocessing.quality.gather_evidence import Preprocessed, confounds_of, gather
 
     meter = Meter()
     recording = shard.recording
@@ -88,7 +88,7 @@ def make_shard(
         config.compression,
         confounds,
     )
-    quality_evidence.save_evidence(quality_evidence.evidence_path(shard.path), evidence)
+    page_evidence.save_evidence(page_evidence.evidence_path(shard.path), evidence)
     costs = {"registration": registered[1], "EEG features": features[1], "shard": meter.cost()}
     row = Row(
         recording=shard.key,
@@ -100,7 +100,7 @@ def make_shard(
         message="; ".join(_remarks(quality)),
         costs={step: asdict(cost) for step, cost in costs.items()},
     )
-    record = make_record(shard, row, Store(shard.path).fingerprint, quality_evidence.VERSION)
+    record = make_record(shard, row, Store(shard.path).fingerprint, page_evidence.VERSION)
     write_json(record_path(shard.path), record.to_json())
     return row
 
@@ -108,7 +108,6 @@ def make_shard(
 def _draw_failure(
     recording: Recording, config: PreprocessConfig, error: DataError, refused: Registration
 ) -> None:
-    from preprocessing.job.quality_pages import quality_folder
     from preprocessing.quality.page import failure_name, write_failure
 
     page = quality_folder(config.output) / failure_name(recording.key)

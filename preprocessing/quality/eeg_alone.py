@@ -9,9 +9,9 @@ from eeg2fmri_dist.pages.drawing import drawing, svg
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, ORANGE
 from preprocessing.eeg.features import EegFeatures
-from preprocessing.quality.electrodes import spectra, topographies
-from preprocessing.quality.failure_evidence import Evidence
-from preprocessing.quality.gathering import cleaning_facts, spectra_around_cleaning
+from preprocessing.quality.electrode_figures import spectra, topographies
+from preprocessing.quality.gather_evidence import cleaning_facts, spectra_around_cleaning
+from preprocessing.quality.page_evidence import Evidence
 
 _COLOURS = dict(zip(BANDS_HZ, (GREY, GREEN, BLUE, ORANGE), strict=True))
 

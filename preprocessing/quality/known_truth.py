@@ -14,7 +14,7 @@ from preprocessing.template.head_map import load_head_map
 from preprocessing.template.mni import load_brain_mask
 
 if TYPE_CHECKING:
-    from preprocessing.bold.nifti import BoldRun
+    from preprocessing.bold.bold_run import BoldRun
     from preprocessing.bold.registration import Registration
     from preprocessing.eeg.features import EegFeatures
 

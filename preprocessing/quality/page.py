@@ -12,8 +12,8 @@ from urllib.parse import quote
 import eeg2fmri_dist
 from eeg2fmri_dist.files.atomic import write_text
 from eeg2fmri_dist.pages.templates import render
-from preprocessing.quality.checks import RANGES, Check, Level, Verdict, judge
-from preprocessing.quality.failure_evidence import Evidence, as_bytes, load_evidence
+from preprocessing.quality.accepted_ranges import RANGES, Check, Level, Verdict, judge
+from preprocessing.quality.page_evidence import Evidence, as_bytes, load_evidence
 
 if TYPE_CHECKING:
     from preprocessing.bold.registration import Registration
@@ -160,15 +160,15 @@ def write_failure(page: Path, key: str, reason: str, registration: Registration)
         Why it was refused.
     registration : Registration
     """
-    from preprocessing.quality import brains
+    from preprocessing.quality import brain_figures
 
     epi = as_bytes(registration.warped_epi)
     text = _render(
         "failure.html.j2",
         key=key,
         reason=reason,
-        template_on_epi=brains.template_on_epi(epi),
-        epi_on_template=brains.epi_on_template(epi, registration.warped_mask),
+        template_on_epi=brain_figures.template_on_epi(epi),
+        epi_on_template=brain_figures.epi_on_template(epi, registration.warped_mask),
     )
     write_text(page, text)
 
@@ -222,18 +222,18 @@ def _render(template: str, **shown: Any) -> str:
 
 
 def _figures(evidence: Evidence) -> dict[str, Any]:
-    from preprocessing.quality import brains, courses, electrodes
+    from preprocessing.quality import brain_figures, course_figures, electrode_figures
 
     return {
-        "template_on_epi": brains.template_on_epi(evidence.epi),
-        "epi_on_template": brains.epi_on_template(evidence.epi, evidence.epi_mask),
-        "time_courses": courses.time_courses(evidence),
-        "tsnr": brains.tsnr(evidence),
-        "topographies": electrodes.topographies(evidence),
+        "template_on_epi": brain_figures.template_on_epi(evidence.epi),
+        "epi_on_template": brain_figures.epi_on_template(evidence.epi, evidence.epi_mask),
+        "time_courses": course_figures.time_courses(evidence),
+        "tsnr": brain_figures.tsnr(evidence),
+        "topographies": electrode_figures.topographies(evidence),
         "small": [
-            courses.first_volumes(evidence),
-            electrodes.spectra(evidence),
-            electrodes.marker_spacing(evidence),
+            course_figures.first_volumes(evidence),
+            electrode_figures.spectra(evidence),
+            electrode_figures.marker_spacing(evidence),
         ],
     }
 

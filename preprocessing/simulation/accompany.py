@@ -153,7 +153,7 @@ def _describe(folder: Path, realdata: Path, n_subjects: int, n_volumes: int) -> 
 def _write_subject(
     folder: Path, label: str, realdata: Path, run: nib.Nifti1Image, first: int, n_volumes: int
 ) -> None:
-    from preprocessing.simulation.scanner.eeg import write_raw_recording
+    from preprocessing.simulation.scanner.eeg_measurement import write_raw_recording
 
     stem = f"sub-{label}_task-{TASK}"
     _copy(realdata / T1_FILE, folder / "anat" / f"sub-{label}_T1w.nii.gz")

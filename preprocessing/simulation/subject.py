@@ -17,9 +17,9 @@ from preprocessing.simulation.brain.anatomy import Anatomy, build_anatomy, build
 from preprocessing.simulation.brain.coupling import linear_share, nonlinear_drive, own_population
 from preprocessing.simulation.brain.geometry import random_head_map
 from preprocessing.simulation.brain.regions import BANDS, REGIONS, region_labels
-from preprocessing.simulation.scanner import bold, eeg
-from preprocessing.simulation.scanner.artifacts import gradient_artifact
+from preprocessing.simulation.scanner import bold_measurement, eeg_measurement
 from preprocessing.simulation.scanner.disturbances import bad_channels
+from preprocessing.simulation.scanner.mri_artifacts import gradient_artifact
 from preprocessing.simulation.scanner.write_nifti import write_nifti
 from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.truth import save_truth
@@ -106,7 +106,9 @@ def simulate_subject(config: SimulateConfig, subject: str) -> SimulatedSubject:
     files.whole_path.unlink(missing_ok=True)
     remove_unfinished(files)
     timeline = _timeline(config, subject)
-    simulated = eeg.simulate_eeg(config.seed, subject, timeline, config.eeg, config.realism)
+    simulated = eeg_measurement.simulate_eeg(
+        config.seed, subject, timeline, config.eeg, config.realism
+    )
     _write_eeg(config, files, timeline, simulated)
     head_map = random_head_map(generator(config.seed, subject, "head"))
     _write_t1(config, files, head_map)
@@ -145,19 +147,19 @@ def _write_eeg(
     config: SimulateConfig,
     files: SimulatedSubject,
     timeline: Timeline,
-    simulated: eeg.SimulatedEeg,
+    simulated: eeg_measurement.SimulatedEeg,
 ) -> None:
     def stated_stem(header: Path) -> str | None:
         return f"old_{header.stem}" if files.subject == config.stale_header else None
 
     raw_path, export_path = files.raw_path, files.export_path
-    eeg.write_export(
+    eeg_measurement.write_export(
         export_path, simulated.signal_uv, timeline, stated_stem=stated_stem(export_path)
     )
     drawn_by = (config.seed, files.subject)
-    eeg.write_raw(
+    eeg_measurement.write_raw(
         raw_path,
-        eeg.with_pulse_artifact(simulated, *drawn_by, timeline, config.artifacts),
+        eeg_measurement.with_pulse_artifact(simulated, *drawn_by, timeline, config.artifacts),
         timeline,
         generator(*drawn_by, "amplifier"),
         sfreq_hz=config.sfreq_hz,
@@ -176,12 +178,12 @@ def _write_bold(
     files: SimulatedSubject,
     timeline: Timeline,
     anatomy: Anatomy,
-    simulated: eeg.SimulatedEeg,
-) -> tuple[bold.RegionalBold, np.ndarray]:
+    simulated: eeg_measurement.SimulatedEeg,
+) -> tuple[bold_measurement.RegionalBold, np.ndarray]:
     rng = generator(config.seed, files.subject, "bold")
-    population = bold.population_weights(generator(config.seed, "coupling"))
+    population = bold_measurement.population_weights(generator(config.seed, "coupling"))
     hrf_power = simulated.activity.hrf_power
-    regional = bold.regional_bold(
+    regional = bold_measurement.regional_bold(
         rng,
         own_population(config.seed, files.subject, population, config.realism.own_weights),
         hrf_power,
@@ -192,7 +194,7 @@ def _write_bold(
         beside=nonlinear_drive(config.seed, population, hrf_power, config.realism),
         linear_share=linear_share(config.realism),
     )
-    run = bold.simulate_run(
+    run = bold_measurement.simulate_run(
         rng,
         anatomy,
         regional,
@@ -203,7 +205,7 @@ def _write_bold(
         motion=simulated.disturbances.motion,
     )
     write_nifti(files.bold_path, run, anatomy.affine, tr_s=timeline.tr_s)
-    return regional, bold.regional_means(run, anatomy.labels)
+    return regional, bold_measurement.regional_means(run, anatomy.labels)
 
 
 def _known_regions(config: SimulateConfig) -> dict[str, np.ndarray]:
@@ -213,7 +215,9 @@ def _known_regions(config: SimulateConfig) -> dict[str, np.ndarray]:
         "region_networks": np.array([region.network.name for region in REGIONS]),
         "region_mni_mm": np.stack([region.centre_mm for region in REGIONS]),
         "bands": np.array(BANDS),
-        "population_weights": bold.population_weights(generator(config.seed, "coupling")),
+        "population_weights": bold_measurement.population_weights(
+            generator(config.seed, "coupling")
+        ),
         "labels_mni": np.asarray(labels.dataobj),
         "mni_affine": labels.affine,
     }
@@ -235,8 +239,8 @@ def _known_anatomy(anatomy: Anatomy, head_map: HeadMap) -> dict[str, np.ndarray]
 
 def _known_signals(
     timeline: Timeline,
-    simulated: eeg.SimulatedEeg,
-    regional: bold.RegionalBold,
+    simulated: eeg_measurement.SimulatedEeg,
+    regional: bold_measurement.RegionalBold,
     measured: np.ndarray,
 ) -> dict[str, np.ndarray]:
     return {
@@ -246,7 +250,7 @@ def _known_signals(
         "bold_driven": regional.driven,
         "bold_hidden": regional.hidden,
         "bold_measured": measured,
-        "noise_ceiling": bold.noise_ceiling(regional.driven, measured),
+        "noise_ceiling": bold_measurement.noise_ceiling(regional.driven, measured),
         "leadfield_uv_per_nam": simulated.leadfield,
         "volume_onsets_s": timeline.onsets_s,
         "heartbeats_s": simulated.beats_s,
@@ -257,8 +261,8 @@ def _known_signals(
 def _known_realism(
     config: SimulateConfig,
     subject: str,
-    simulated: eeg.SimulatedEeg,
-    regional: bold.RegionalBold,
+    simulated: eeg_measurement.SimulatedEeg,
+    regional: bold_measurement.RegionalBold,
 ) -> dict[str, np.ndarray]:
     """Nothing where nothing of it was asked for: the file is then what it always was."""
     realism, drawn = config.realism, simulated.disturbances

@@ -1,1 +1,1 @@
-"""MNI152 space: the template, its mask, the grid of the store, atlas labels."""
+"""MNI152 space: template, mask, grid of the store, atlas labels, and maps of heads to it."""

@@ -14,7 +14,7 @@ from eeg2fmri_dist.evaluation.significance import (
 )
 from eeg2fmri_dist.scores.temporal import temporal_correlation
 from preprocessing.simulation.brain.activity import Timeline, hidden_signal, simulate_activity
-from preprocessing.simulation.scanner.bold import population_weights, regional_bold
+from preprocessing.simulation.scanner.bold_measurement import population_weights, regional_bold
 from preprocessing.simulation.seeding import generator
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from preprocessing.eeg.features import eeg_features
 from preprocessing.layouts.noddi import CHANNELS
 from preprocessing.recordings import Recording
 from preprocessing.simulation.brain.activity import Timeline
-from preprocessing.simulation.scanner.eeg import simulate_eeg
+from preprocessing.simulation.scanner.eeg_measurement import simulate_eeg
 
 N_VOLUMES, TR_S, FIRST, SFREQ_HZ = 20, 2.16, 500, 250
 

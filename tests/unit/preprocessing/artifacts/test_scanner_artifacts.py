@@ -19,7 +19,7 @@ from preprocessing.eeg.checked_signal import WatchedSignal
 from preprocessing.eeg.features import eeg_features
 from preprocessing.eeg.scan_signal import read_scan
 from preprocessing.recordings import Recording
-from preprocessing.simulation.scanner.eeg import write_raw_recording
+from preprocessing.simulation.scanner.eeg_measurement import write_raw_recording
 
 TR_S, N_VOLUMES = 2.16, 40
 LEFT = {"remove": False}

@@ -23,7 +23,7 @@ from eeg2fmri_dist.errors import ConfigError, DataError, LaunchError, StoreError
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.store import Atlas, Layout, LeftOut, RecordingEntry, Store, verify, write_shard
 from eeg2fmri_dist.store.__main__ import main as store_main
-from preprocessing.bold import nifti
+from preprocessing.bold import bold_run
 from preprocessing.cluster.client import WorkerDiedError
 from preprocessing.job import (
     inventory,
@@ -456,13 +456,13 @@ def test_plan_says_what_would_be_done_and_changes_nothing(data, run):
 @pytest.mark.parametrize("act", ["plan", "run"])
 def test_each_header_is_read_once_however_much_is_planned_with_it(data, run, monkeypatch, act):
     """Some hundred of them lie on a network file system, and planning runs on a login node."""
-    opened, real = [], nifti.open_bold
+    opened, real = [], bold_run.open_bold
 
     def open_bold(path, *options):
         opened.append(path)
         return real(path, *options)
 
-    monkeypatch.setattr(nifti, "open_bold", open_bold)
+    monkeypatch.setattr(bold_run, "open_bold", open_bold)
     config = configure(data)
     planning.plan(config) if act == "plan" else run(config)
     assert sorted(opened) == sorted(noddi.bold_run(data / "data", each) for each in SUBJECTS)

@@ -16,7 +16,7 @@ from preprocessing.job.shard_record import read_shard_record, record_path
 from preprocessing.job.shards import examine, keep_record, make_record, shard_of
 from preprocessing.job.source_files import source_states
 from preprocessing.job.summary import Row
-from preprocessing.quality import failure_evidence
+from preprocessing.quality import page_evidence
 from preprocessing.recordings import Recording
 
 
@@ -231,10 +231,10 @@ def test_the_t1_and_slice_times_count_only_where_they_are_used(shard):
 
 def test_evidence_that_a_record_speaks_of_must_be_there(shard):
     record = json.loads(record_path(shard.path).read_text())
-    write_json(record_path(shard.path), record | {"evidence": failure_evidence.VERSION})
+    write_json(record_path(shard.path), record | {"evidence": page_evidence.VERSION})
     assert reason(shard) == "the evidence for its quality page is missing"
-    failure_evidence.evidence_path(shard.path).touch()
+    page_evidence.evidence_path(shard.path).touch()
     assert reason(shard) is None
-    assert examine(shard).record.evidence == failure_evidence.VERSION
-    write_json(record_path(shard.path), record | {"evidence": failure_evidence.VERSION + 1})
+    assert examine(shard).record.evidence == page_evidence.VERSION
+    write_json(record_path(shard.path), record | {"evidence": page_evidence.VERSION + 1})
     assert reason(shard) == "the evidence for its quality page is missing"

@@ -10,7 +10,7 @@ import pytest
 from eeg2fmri_dist.config.preprocess import BANDS_HZ, EegConfig, SourceConfig
 from eeg2fmri_dist.config.simulate import SimulateConfig
 from eeg2fmri_dist.errors import DataError
-from preprocessing.bold.nifti import open_bold
+from preprocessing.bold.bold_run import open_bold
 from preprocessing.eeg.features import eeg_features
 from preprocessing.layouts import noddi
 from preprocessing.quality.known_truth import registration_error_mm, with_residual

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from preprocessing.bold.non_steady_state import brightness_course, saturated_volumes
-from preprocessing.quality import signal
-from preprocessing.quality.checks import RANGES, Level, judge
+from preprocessing.quality import bold_signal
+from preprocessing.quality.accepted_ranges import RANGES, Level, judge
 
 GOOD = {
     "dice": 0.95,
@@ -61,9 +61,9 @@ def noise(n_volumes=80, n_voxels=4000, correlation=0.0):
 def test_std_dvars_of_noise_is_one_and_a_jump_stands_out(correlation):
     series = noise(correlation=correlation)
     # Autocorrelation is underestimated in a short run.
-    np.testing.assert_allclose(signal.std_dvars(series)[1:].mean(), 1, atol=0.05)
+    np.testing.assert_allclose(bold_signal.std_dvars(series)[1:].mean(), 1, atol=0.05)
     series[40] += 40
-    dvars = signal.std_dvars(series)
+    dvars = bold_signal.std_dvars(series)
     assert dvars[0] == 0
     assert dvars[40] > 2
     assert dvars[41] > 2
@@ -71,15 +71,15 @@ def test_std_dvars_of_noise_is_one_and_a_jump_stands_out(correlation):
 
 
 def test_constant_and_short_series_have_no_dvars():
-    assert not signal.std_dvars(np.ones((10, 5))).any()
-    assert not signal.std_dvars(noise(3, 5)).any()
+    assert not bold_signal.std_dvars(np.ones((10, 5))).any()
+    assert not bold_signal.std_dvars(noise(3, 5)).any()
 
 
 def test_tsnr_leaves_the_linear_drift_out():
     mask = np.zeros((5, 5, 5), bool)
     mask[1:4, 1:4, 1:4] = True
     series = noise(200, 27) + np.linspace(-60, 60, 200)[:, None].astype(np.float32)
-    ratio = signal.tsnr_map(series, mask)
+    ratio = bold_signal.tsnr_map(series, mask)
     assert ratio[mask] == pytest.approx(60, rel=0.2)
     assert not ratio[~mask].any()
 
@@ -90,12 +90,12 @@ def test_tissues_of_the_grid_are_where_the_template_has_them():
 
     grid = (64, 64, 30)
     mask = grid_mask(grid)
-    tissues = signal.grid_tissues(grid, mask)
+    tissues = bold_signal.grid_tissues(grid, mask)
     assert (tissues[~mask] == -1).all()
     to_index = np.linalg.inv(grid_affine(grid))
     for mm, tissue in (((-26, -20, 30), "white matter"), ((-16, 20, 0), "grey matter")):
         index = np.rint(to_index[:3, :3] @ mm + to_index[:3, 3]).astype(int)
-        assert signal.TISSUES[tissues[tuple(index)]] == tissue
+        assert bold_signal.TISSUES[tissues[tuple(index)]] == tissue
     shares = [(tissues[mask] == number).mean() for number in range(3)]
     assert 0.4 < shares[1] < 0.8
     assert shares[2] > 0.15
@@ -107,10 +107,10 @@ def test_a_carpet_shows_every_tissue_and_global_stripes():
     tissues[:3], tissues[3:5] = 2, 0
     series = noise(50, 1000)
     series[20] += 30
-    picture, rows = signal.carpet(series, tissues, mask)
+    picture, rows = bold_signal.carpet(series, tissues, mask)
     assert picture.shape == (sum(rows), 50)
-    assert rows[0] == pytest.approx(signal.CARPET_ROWS * 0.5, abs=1)
-    assert rows[1] == pytest.approx(signal.CARPET_ROWS * 0.3, abs=1)
+    assert rows[0] == pytest.approx(bold_signal.CARPET_ROWS * 0.5, abs=1)
+    assert rows[1] == pytest.approx(bold_signal.CARPET_ROWS * 0.3, abs=1)
     assert (picture[:, 20] > 64).mean() > 0.9
 
 

@@ -18,16 +18,16 @@ from preprocessing.job import quality_pages
 from preprocessing.job.quality_pages import quality_folder, update_pages
 from preprocessing.job.shards import shard_folder
 from preprocessing.job.summary import Row
-from preprocessing.quality import gathering
+from preprocessing.quality import gather_evidence
 from preprocessing.quality.eeg_alone import eeg_figures
-from preprocessing.quality.failure_evidence import (
+from preprocessing.quality.gather_evidence import CONFOUNDS
+from preprocessing.quality.page import Neighbours, write_failure, write_page
+from preprocessing.quality.page_evidence import (
     Evidence,
     evidence_path,
     load_evidence,
     save_evidence,
 )
-from preprocessing.quality.gathering import CONFOUNDS
-from preprocessing.quality.page import Neighbours, write_failure, write_page
 from preprocessing.template.mni import TEMPLATE_SHAPE, grid_affine, load_brain_mask, load_template
 
 HOSTILE = "<script>alert(1)</script>"
@@ -250,8 +250,8 @@ def test_evidence_is_gathered_from_a_cleaning():
         residual_db={"delta": (0.2, 0.9), "alpha": (-0.7, 1.5)},
     )
     features = types.SimpleNamespace(channel_names=("Cz", "Pz"), cleaning=cleaning)
-    assert gathering.spectra_around_cleaning(features)["spectrum_before"].shape == (2, 3)
-    numbers = gathering._cleaning_numbers(features)
+    assert gather_evidence.spectra_around_cleaning(features)["spectrum_before"].shape == (2, 3)
+    numbers = gather_evidence._cleaning_numbers(features)
     assert numbers == {
         "eeg_bad_channel_share": 0.5,
         "eeg_residual_db": 0.7,
@@ -259,7 +259,7 @@ def test_evidence_is_gathered_from_a_cleaning():
         "eeg_residual_alpha_db": 1.5,
     }
     cleaning.before_db = cleaning.after_db
-    assert gathering.spectra_around_cleaning(features) == {}
+    assert gather_evidence.spectra_around_cleaning(features) == {}
 
 
 def test_names_from_files_are_escaped(tmp_path, no_pictures):

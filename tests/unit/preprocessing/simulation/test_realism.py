@@ -14,8 +14,12 @@ from eeg2fmri_dist.config.simulate import EegSignalConfig, RealismConfig, Simula
 from preprocessing.simulation import load_truth, simulate_subject
 from preprocessing.simulation.brain.activity import Timeline
 from preprocessing.simulation.brain.coupling import linear_share, nonlinear_drive, own_population
-from preprocessing.simulation.scanner.bold import noise_ceiling, population_weights, regional_bold
-from preprocessing.simulation.scanner.eeg import simulate_eeg
+from preprocessing.simulation.scanner.bold_measurement import (
+    noise_ceiling,
+    population_weights,
+    regional_bold,
+)
+from preprocessing.simulation.scanner.eeg_measurement import simulate_eeg
 from preprocessing.simulation.scanner.head_motion import framewise_mm, head_motion, moved
 from preprocessing.simulation.seeding import generator
 from preprocessing.simulation.truth import REALISM_KEYS

@@ -22,7 +22,7 @@ from eeg2fmri_dist.errors import DataError
 from preprocessing.layouts.noddi import CHANNELS
 from preprocessing.simulation import load_truth, plan, simulate, simulate_subject
 from preprocessing.simulation.brain.activity import Timeline
-from preprocessing.simulation.scanner.eeg import simulate_eeg, write_raw_recording
+from preprocessing.simulation.scanner.eeg_measurement import simulate_eeg, write_raw_recording
 from preprocessing.simulation.scanner.interpolation import interpolated_blocks, interpolation_filter
 from preprocessing.simulation.truth import KEYS
 

@@ -41,7 +41,7 @@ class Evidence:
     grid_affine : ndarray of shape (4, 4)
         Store's grid -> MNI mm.
     carpet : ndarray of int8, (row, volume)
-        As `signal.carpet` returns it.
+        As `bold_signal.carpet` returns it.
     confounds : ndarray of float32, (volume, name)
     brightness : ndarray of float32, (volume,)
         Of the run's first volumes, in percent of the steady state (dropped ones are in it).

@@ -12,7 +12,7 @@ from eeg2fmri_dist.config.preprocess import BANDS_HZ
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, svg, webp
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import BLUE, GREY, INK, ORANGE
-from preprocessing.quality.failure_evidence import Evidence
+from preprocessing.quality.page_evidence import Evidence
 
 _FEWEST_ELECTRODES = 8
 

@@ -7,7 +7,7 @@ import pytest
 from eeg2fmri_dist.config.simulate import ArtifactConfig, SimulateConfig
 from preprocessing.layouts.noddi import CHANNELS
 from preprocessing.simulation import simulate_subject
-from preprocessing.simulation.scanner.eeg import write_raw_recording
+from preprocessing.simulation.scanner.eeg_measurement import write_raw_recording
 
 TR_S, N_VOLUMES, FIRST_S = 2.16, 10, 6.0
 ECG = CHANNELS.index("ECG")

@@ -10,7 +10,7 @@ from eeg2fmri_dist.errors import DataError
 from preprocessing.eeg.channels import ecg_channel, scalp_channels
 from preprocessing.eeg.continuous import Marker
 from preprocessing.eeg.features import eeg_features
-from preprocessing.eeg.reading import files_beside, open_eeg
+from preprocessing.eeg.file_formats import files_beside, open_eeg
 from preprocessing.job.source_files import source_states
 from preprocessing.layouts.selection import select_recordings
 from preprocessing.recordings import Recording

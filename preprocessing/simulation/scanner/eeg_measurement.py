@@ -23,14 +23,14 @@ from preprocessing.simulation.brain.activity import (
 )
 from preprocessing.simulation.brain.head_model import leadfield
 from preprocessing.simulation.noise import spectral_noise
-from preprocessing.simulation.scanner.artifacts import (
+from preprocessing.simulation.scanner.disturbances import Disturbances, disturb, draw_disturbances
+from preprocessing.simulation.scanner.heart import ecg_uv, heartbeats
+from preprocessing.simulation.scanner.interpolation import interpolated_blocks
+from preprocessing.simulation.scanner.mri_artifacts import (
     GradientArtifact,
     gradient_artifact,
     pulse_artifact_uv,
 )
-from preprocessing.simulation.scanner.disturbances import Disturbances, disturb, draw_disturbances
-from preprocessing.simulation.scanner.heart import ecg_uv, heartbeats
-from preprocessing.simulation.scanner.interpolation import interpolated_blocks
 from preprocessing.simulation.scanner.write_brainvision import Layout, Marker, write_brainvision
 from preprocessing.simulation.seeding import generator
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from eeg2fmri_dist.pages.drawing import drawing, webp
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import CONTOUR, DARK, INNER_CONTOUR, ON_DARK
-from preprocessing.quality.failure_evidence import Evidence
+from preprocessing.quality.page_evidence import Evidence
 from preprocessing.template.mni import load_brain_mask, load_template
 
 # MNI mm of the slices; the last one of a row is the most superior, anterior or right.

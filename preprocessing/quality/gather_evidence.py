@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from preprocessing.bold.bold_run import BoldRun
 from preprocessing.bold.motion import PARAMETERS, framewise_displacement_mm
-from preprocessing.bold.nifti import BoldRun
 from preprocessing.bold.non_steady_state import brightness_course, saturated_volumes
 from preprocessing.bold.registration import Registration
 from preprocessing.bold.resampling import BoldVolumes
-from preprocessing.quality import signal
-from preprocessing.quality.failure_evidence import Evidence, as_bytes
+from preprocessing.quality import bold_signal
 from preprocessing.quality.known_truth import registration_error_mm
+from preprocessing.quality.page_evidence import Evidence, as_bytes
 from preprocessing.recordings import Recording
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def confounds_of(bold: BoldVolumes) -> Confounds:
     columns = [
         bold.motion,
         framewise_displacement_mm(bold.motion)[:, None],
-        signal.std_dvars(series)[:, None],
-        signal.global_signal_percent(series)[:, None],
+        bold_signal.std_dvars(series)[:, None],
+        bold_signal.global_signal_percent(series)[:, None],
     ]
     return Confounds(CONFOUNDS, np.hstack(columns).astype(np.float32))
 
@@ -88,15 +88,15 @@ def gather(
         **_slice_peak(preprocessed),
         **registration_error_mm(preprocessed.recording, preprocessed.run, registration),
     }
-    picture, rows = signal.carpet(
-        series, signal.grid_tissues(bold.mask.shape, bold.mask), bold.mask
+    picture, rows = bold_signal.carpet(
+        series, bold_signal.grid_tissues(bold.mask.shape, bold.mask), bold.mask
     )
     evidence = Evidence(
         facts=_facts(preprocessed, confounds, config) | {"carpet_rows": rows},
         quality=quality,
         epi=as_bytes(registration.warped_epi),
         epi_mask=registration.warped_mask,
-        tsnr=signal.tsnr_map(series, bold.mask).astype(np.float16),
+        tsnr=bold_signal.tsnr_map(series, bold.mask).astype(np.float16),
         grid_affine=bold.affine,
         carpet=picture,
         confounds=confounds.values,
@@ -135,7 +135,7 @@ def _facts(
 
 
 def cleaning_facts(cleaning: Cleaning) -> dict[str, Any]:
-    """Return the facts ``bad_channels`` and ``cleaning`` of `quality.evidence.Evidence`."""
+    """Return the facts ``bad_channels`` and ``cleaning`` of `quality.page_evidence.Evidence`."""
     return {
         "bad_channels": dict(cleaning.bad_channels),
         "cleaning": {
@@ -161,8 +161,8 @@ def _quality(preprocessed: Preprocessed, confounds: Confounds) -> dict[str, floa
 
 
 def _marker_spacing_s(preprocessed: Preprocessed, config: PreprocessConfig) -> np.ndarray:
+    from preprocessing.eeg.file_formats import open_eeg
     from preprocessing.eeg.markers import volume_onsets
-    from preprocessing.eeg.reading import open_eeg
 
     run = preprocessed.run
     eeg = open_eeg(preprocessed.recording.eeg_path, config.eeg.marker)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eeg2fmri_dist.errors import DataError
-from preprocessing.bold.nifti import open_bold
+from preprocessing.bold.bold_run import open_bold
 
 AFFINE = np.diag([-3.3, 3.3, 4.0, 1.0])
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from eeg2fmri_dist.pages.drawing import drawing, svg
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, RED
-from preprocessing.quality.failure_evidence import Evidence
+from preprocessing.quality.page_evidence import Evidence
 
 _AXES = (("x", BLUE), ("y", ORANGE), ("z", GREEN))
 _CARPET_TISSUES = ("grey", "white", "CSF")
