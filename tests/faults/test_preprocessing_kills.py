@@ -15,7 +15,7 @@ import time
 import psutil
 import pytest
 
-from preprocessing.job.shards import record_path
+from preprocessing.job.shard_record import record_path
 from tests.helpers.preprocessing_jobs import (
     ROOT,
     contents,
