@@ -12,10 +12,10 @@ from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.evaluation.labels import MODELS, format_score
 from eeg2fmri_dist.evaluation.metrics_file import (
     METRICS,
-    Standing,
-    find_standing,
+    ModelScores,
+    find_scores,
+    require_scores,
     to_json,
-    weights_fact,
 )
 from eeg2fmri_dist.evaluation.results import ORIGINS
 from eeg2fmri_dist.files.atomic import replacing, write_json, write_text
@@ -46,7 +46,7 @@ class Described:
     trained: TrainedModel
     parameters: int
     split: str
-    standing: Standing | None
+    model_scores: ModelScores | None
     sha256: str
 
 
@@ -68,7 +68,7 @@ def publish(config: ExportConfig) -> None:
         raise ConfigError(
             "the output is a run folder", where=config.output, remedy="give another output=..."
         )
-    weights, standing = find_run_standing(config)
+    weights, model_scores = find_run_scores(config)
     trained = load_model(weights)
     trained = replace(trained, card=without_places(trained.card))
     file = config.output / WEIGHTS
@@ -78,22 +78,22 @@ def publish(config: ExportConfig) -> None:
         temporary.chmod(0o644)  # to be read by others
     record = record_file(file)
     write_manifest(config.output, {WEIGHTS: record})
-    if standing is not None:
-        standing = _of_these_weights(standing, str(record["sha256"]))
-        write_json(config.output / METRICS, to_json(standing.report))
+    if model_scores is not None:
+        model_scores = _of_these_weights(model_scores, str(record["sha256"]))
+        write_json(config.output / METRICS, to_json(model_scores.report))
     described = Described(
         name=config.name or config.run.resolve().name,
         license=config.license or "none given: ask the authors",
         trained=trained,
         parameters=count_parameters(trained.model),
         split=load_run_config(config.run).split.kind,
-        standing=standing,
+        model_scores=model_scores,
         sha256=str(record["sha256"]),
     )
     write_text(config.output / "README.md", render_card(described))
 
 
-def find_run_standing(config: ExportConfig) -> tuple[Path, Standing | None]:
+def find_run_scores(config: ExportConfig) -> tuple[Path, ModelScores | None]:
     """Return the weights of a run, and how they were scored.
 
     Raises
@@ -102,14 +102,10 @@ def find_run_standing(config: ExportConfig) -> tuple[Path, Standing | None]:
         If `scores` names a file that does not tell of these weights.
     """
     weights = resolve_weights(config.run, config.checkpoint)
-    standing = find_standing(config.scores or config.run / METRICS, weights_sha256(weights))
-    if standing is None and config.scores is not None:
-        raise ConfigError(
-            "it holds no scores of these weights",
-            where=config.scores,
-            remedy="give metrics.json of an evaluation of this run, or scores=null",
-        )
-    return weights, standing
+    sha256 = weights_sha256(weights)
+    if config.scores is not None:
+        return weights, require_scores(config.scores, sha256)
+    return weights, find_scores(config.run, sha256)
 
 
 def without_places(card: ModelCard) -> ModelCard:
@@ -137,10 +133,10 @@ def _without_paths(model: Mapping[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _of_these_weights(standing: Standing, sha256: str) -> Standing:
+def _of_these_weights(model_scores: ModelScores, sha256: str) -> ModelScores:
     """The same scores, of this run alone, under the hash of the exported file."""
-    run = replace(standing.run, facts={**standing.run.facts, **weights_fact(sha256)})
-    return Standing(replace(standing.report, runs=[run]), run)
+    run = replace(model_scores.run, weights_sha256=sha256)
+    return ModelScores(replace(model_scores.report, runs=[run]), run)
 
 
 def render_card(described: Described) -> str:
@@ -154,7 +150,7 @@ def render_card(described: Described) -> str:
         "normalise": described.trained.data.normalise,
         "eeg": _eeg_settings(card),
         "grid": " x ".join(map(str, described.trained.grid)),
-        "score_table": _score_table(described.standing),
+        "score_table": _score_table(described.model_scores),
         "scores": {name: SCORES[name] for name in _CARD_SCORES},
     }
     return render("eeg2fmri_dist/pages/model_card.md.j2", shown)
@@ -165,17 +161,17 @@ def _eeg_settings(card: ModelCard) -> dict[str, Any]:
     return {key: eeg[key] for key in ("band_hz", "sfreq_hz", "reference", "marker") if key in eeg}
 
 
-def _score_table(standing: Standing | None) -> list[list[str]]:
+def _score_table(model_scores: ModelScores | None) -> list[list[str]]:
     """Rows of cells, the first the heads; empty where there are no scores."""
-    if standing is None:
+    if model_scores is None:
         return []
-    present = {name for row in standing.run.rows for s in row.subjects.values() for name in s}
+    present = {name for row in model_scores.run.rows for s in row.subjects.values() for name in s}
     names = [name for name in _CARD_SCORES if name in present]
     heads = ["prediction from"]
     heads += [f"{SCORES[n].label}{f' ({SCORES[n].unit})' * bool(SCORES[n].unit)}" for n in names]
     return [heads] + [
         [row.label + " (oracle)" * row.oracle, *(_cell(row.interval(n), n) for n in names)]
-        for row in standing.rows
+        for row in model_scores.rows
     ]
 
 

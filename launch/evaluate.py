@@ -19,11 +19,15 @@ def act(config: EvaluateConfig) -> None:
 
 def plan(config: EvaluateConfig) -> list[str]:
     """Say what would be evaluated."""
+    from eeg2fmri_dist.evaluation.evaluate import why_evaluate
     from eeg2fmri_dist.inference.weights import resolve_weights
 
+    reason = why_evaluate(config)
+    if reason is None:
+        return [f"{config.output}/report.html is up to date"]
     lines = [f"score {config.subjects} subjects with"]
     lines += [f"  {resolve_weights(run, 'best')}" for run in config.runs]
-    return [*lines, f"into {config.output}/metrics.json and report.html"]
+    return [*lines, f"into {config.output}/metrics.json and report.html: {reason}"]
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ def act(config: ExportConfig) -> None:
 
 def plan(config: ExportConfig) -> list[str]:
     """Say what would be exported."""
-    from eeg2fmri_dist.export import find_run_standing
+    from eeg2fmri_dist.export import find_run_scores
 
-    weights, standing = find_run_standing(config)
+    weights, standing = find_run_scores(config)
     scored = "with its scores" if standing else "without scores: none of these weights were found"
     return [f"{weights}", f"  -> {config.output}/model.safetensors, README.md ({scored})"]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from eeg2fmri_dist.evaluation.baselines.eeg_controls import (
 )
 from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling, with_explained
 from eeg2fmri_dist.evaluation.baselines.ridge import fit_ridge_control
-from eeg2fmri_dist.evaluation.metrics_file import weights_fact
+from eeg2fmri_dist.evaluation.metrics_file import METRICS
 from eeg2fmri_dist.evaluation.report.brain_maps import CorrelationMap, correlation_figure
 from eeg2fmri_dist.evaluation.report.page import write_report
 from eeg2fmri_dist.evaluation.report.sections import describe_run, illustrate, voxel_mm
@@ -43,6 +42,7 @@ from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set, read_test_set
 from eeg2fmri_dist.evaluation.with_scan.adaptation import KeptMeans, score_adapted
 from eeg2fmri_dist.evaluation.with_scan.reference_image import score_calibrated, usable_lengths
+from eeg2fmri_dist.files.made_from import describe, read_record, why_stale
 from eeg2fmri_dist.files.provenance import git_state, package_versions
 from eeg2fmri_dist.files.run_folder import load_run_config, read_summary
 from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
@@ -70,10 +70,11 @@ def evaluate(config: EvaluateConfig) -> None:
     ConfigError
         If the runs were trained on different stores or splits.
     """
-    key = input_key(config)
-    if is_up_to_date(config, key):
+    reason = why_evaluate(config)
+    if reason is None:
         logger.info("%s is up to date", config.output / "report.html")
         return
+    logger.info("%s: %s", config.output, reason)
     config.output.mkdir(parents=True, exist_ok=True)  # fails before the work, not after it
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -90,7 +91,8 @@ def evaluate(config: EvaluateConfig) -> None:
             for path, trained in runs
         ],
         baselines=score_baselines(test_set),
-        provenance=_provenance(key),
+        provenance=_provenance(),
+        made_from=made_from(config),
     )
     if config.truth:
         report = relate_to_ceiling(report, config.truth, test_set)
@@ -111,25 +113,29 @@ def _validation_set(config: EvaluateConfig, test_set: TestSet) -> TestSet | None
 
 def _with_weights(section: RunSection, run: Path) -> RunSection:
     """Say which weights were scored, so that a prediction with them can quote the scores."""
-    weights = weights_fact(weights_sha256(resolve_weights(run, "best")))
-    return replace(section, facts={**section.facts, **weights})
+    return replace(section, weights_sha256=weights_sha256(resolve_weights(run, "best")))
 
 
-def input_key(config: EvaluateConfig) -> str:
-    """Return a hash of everything that the result depends on."""
-    weights = [weights_sha256(resolve_weights(path, "best")) for path in config.runs]
-    settings = config.model_dump(mode="json", exclude={"threads"})
-    return hashlib.sha256(json.dumps([settings, weights]).encode()).hexdigest()
+def made_from(config: EvaluateConfig) -> dict[str, Any]:
+    """Return all that an evaluation depends on."""
+    weights = {str(run): weights_sha256(resolve_weights(run, "best")) for run in config.runs}
+    settings = config.model_dump(mode="json", exclude={"runs", "output", "threads"})
+    return describe(weights=weights, settings=settings)
 
 
-def is_up_to_date(config: EvaluateConfig, key: str) -> bool:
-    """Tell whether the output was made from these inputs."""
-    try:
-        metrics = json.loads((config.output / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    report = config.output / "report.html"
-    return report.exists() and metrics["provenance"].get("inputs") == key
+def why_evaluate(config: EvaluateConfig) -> str | None:
+    """Return why the output must be made (again); None = it is made from just this.
+
+    Raises
+    ------
+    CheckpointError
+        If a run has no whole checkpoint.
+    """
+    now = made_from(config)
+    metrics = read_record(config.output / METRICS)
+    if not metrics or not (config.output / "report.html").exists():
+        return "there is no report yet"
+    return why_stale(metrics.get("made_from"), now)
 
 
 def score_run(
@@ -299,11 +305,10 @@ def _remarks(test_set: TestSet) -> list[str]:
     return remarks
 
 
-def _provenance(key: str) -> dict[str, str]:
+def _provenance() -> dict[str, str]:
     git = git_state() or {}
     versions = package_versions()
     return {
-        "inputs": key,
         "commit": f"{git.get('commit', 'unknown')}{' (modified)' if git.get('modified') else ''}",
         **{name: versions[name] for name in ("torch", "deepspeed", "numpy") if name in versions},
     }

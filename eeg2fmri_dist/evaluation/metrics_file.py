@@ -1,4 +1,7 @@
-"""Evaluations that were written to metrics.json, read again."""
+"""metrics.json: an evaluation as other programs read it, written here and read again here.
+
+What this suite reads back has fields of its own; tables for readers are never searched.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from eeg2fmri_dist.errors import DataError
+from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.evaluation.results import (
     AdaptedScore,
     CalibratedScore,
@@ -25,12 +28,12 @@ from eeg2fmri_dist.pages.figure import Curve
 from eeg2fmri_dist.scores.catalogue import SCORES
 
 METRICS = "metrics.json"
-WEIGHTS_FACT = "Weights"
-_DIGITS = 16
+FORMAT, FORMAT_VERSION = "eeg2fmri-metrics", 1
+_LEAKING = " (leaking split: test subjects are in the training data)"
 
 
 @dataclass(frozen=True)
-class Standing:
+class ModelScores:
     """How one model did in an evaluation.
 
     Attributes
@@ -55,33 +58,50 @@ class Standing:
         return [*self.run.rows, *self.report.baselines]
 
 
-def weights_fact(sha256: str) -> dict[str, str]:
-    """Return the fact by which `find_standing` knows a model again."""
-    return {WEIGHTS_FACT: sha256[:_DIGITS]}
-
-
-def find_standing(path: Path, weights_sha256: str) -> Standing | None:
-    """Return how a model did in an evaluation; None if there is none of these very weights.
+def find_scores(path: Path, weights_sha256: str) -> ModelScores | None:
+    """Return how a model did in an evaluation; None if nothing says so.
 
     Parameters
     ----------
     path : Path
-        A metrics.json, which need not be there.
+        A metrics.json or the folder of one; it need not be there.
     weights_sha256 : str
-        Of the model.
+        Hash (hex) of the model's weights.
 
     Raises
     ------
     DataError
         If the file is there and is not an evaluation.
     """
+    path = path / METRICS if path.is_dir() else path
     if not path.is_file():
         return None
     report = read_report(path)
     for run in report.runs:
-        if run.facts.get(WEIGHTS_FACT) == weights_sha256[:_DIGITS]:
-            return Standing(report, run)
+        if run.weights_sha256 and weights_sha256.startswith(run.weights_sha256):
+            return ModelScores(report, run)
     return None
+
+
+def require_scores(path: Path, weights_sha256: str) -> ModelScores:
+    """Return how a model did in the evaluation that the user named (see `find_scores`).
+
+    Raises
+    ------
+    ConfigError
+        If it is not there, or does not tell of these weights.
+    DataError
+        If it is not an evaluation.
+    """
+    found = find_scores(path, weights_sha256)
+    if found is None:
+        there = path.is_file() or (path / METRICS).is_file()
+        raise ConfigError(
+            "it holds no scores of these weights" if there else "there is no metrics.json",
+            where=path,
+            remedy="give metrics.json of an evaluation of this very model, or scores=null",
+        )
+    return found
 
 
 def read_report(path: Path) -> ReportInput:
@@ -120,16 +140,19 @@ def _report(content: Mapping[str, Any]) -> ReportInput:
     facts = {name: value for name, value in content["data"].items() if name in known}
     facts |= {"origin": Origin(facts["origin"]), "grid": tuple(facts["grid"])}
     data = DataFacts(**facts)
-    title = content["title"].removesuffix(
-        " (leaking split: test subjects are in the training data)"
-    )
     return ReportInput(
-        title=title.removesuffix(f": {data.origin}"),
+        title=content.get("report_title") or _former_title(content["title"], data),
         data=data,
         runs=[_run(run) for run in content["runs"]],
         baselines=_rows(content["baselines"]),
         provenance=content["provenance"],
+        made_from=content.get("made_from", {}),
     )
+
+
+def _former_title(full_title: str, data: DataFacts) -> str:
+    """Title in a file that has the full one alone."""
+    return full_title.removesuffix(_LEAKING).removesuffix(f": {data.origin}")
 
 
 def _run(content: Mapping[str, Any]) -> RunSection:
@@ -144,11 +167,12 @@ def _run(content: Mapping[str, Any]) -> RunSection:
             for curve in content["curves"]
         ],
         chosen_epoch=content["chosen_epoch"],
-        facts=content["facts"],
+        facts={name: text for name, text in content["facts"].items() if name != "Weights"},
         calibrated=[
             CalibratedScore(**_intervals(score)) for score in content.get("calibrated", ())
         ],
         adapted=[AdaptedScore(**_intervals(score)) for score in content.get("adapted", ())],
+        weights_sha256=content.get("weights_sha256", content["facts"].get("Weights", "")),
     )
 
 
@@ -189,9 +213,6 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-FORMAT, FORMAT_VERSION = "eeg2fmri-metrics", 1
-
-
 def to_json(report: ReportInput) -> dict[str, Any]:
     """Return the content of metrics.json.
 
@@ -203,22 +224,25 @@ def to_json(report: ReportInput) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``format``, ``version``, ``title``; ``data``: origin, split, subjects, store (see
-        `results.DataFacts`); ``scores``: score name -> label, unit, meaning; ``runs``: list of
-        name, recipe, model, parameters, facts, chosen_epoch, ``verdict`` (answer, finding,
-        sentence, notes), ``gain_over_shuffled`` (of r_region), ``regions_over_shuffled`` (the same
-        for each region, `significance.sign_flip_test`), ``variants``, ``calibrated`` (PSNR with
-        calibration scans, see `results.CalibratedScore`), ``adapted`` (r when they moved the model
-        towards the person, see `results.AdaptedScore`) and ``curves``; ``baselines``;
-        ``provenance``. ``variants`` and ``baselines`` map a name to label, p_value, ``regions``
-        (r, p and q of each, and r of ``subjects``) and ``scores``: score name -> mean, low, high,
-        n, method (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that
-        are not finite are null.
+        ``format``, ``version``; ``title`` (as shown) and ``report_title`` (as given); ``data``:
+        origin, split, subjects, store (see `results.DataFacts`); ``scores``: score name -> label,
+        unit, meaning; ``runs``; ``baselines``; ``provenance``; ``made_from``.
+
+        A run has name, recipe, model, parameters, ``weights_sha256``, facts, chosen_epoch,
+        ``verdict`` (answer, finding, sentence, notes), ``gain_over_shuffled`` (of r_region),
+        ``regions_over_shuffled`` (the same for each region, `significance.sign_flip_test`),
+        ``variants``, ``calibrated`` (PSNR with calibration scans, see `results.CalibratedScore`),
+        ``adapted`` (r when they moved the model towards the person, see `results.AdaptedScore`) and
+        ``curves``. ``variants`` and ``baselines`` map a name to label, p_value, ``regions`` (r, p
+        and q of each, and r of ``subjects``) and ``scores``: score name -> mean, low, high, n,
+        method (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that are
+        not finite are null.
     """
     content = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "title": report.full_title,
+        "report_title": report.title,
         "data": {**vars(report.data), "origin": report.data.origin.value},
         "scores": {
             name: {"label": score.label, "unit": score.unit, "meaning": score.meaning}
@@ -227,6 +251,7 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         "runs": [_run_json(run, report.baselines) for run in report.runs],
         "baselines": {row.name: _row_json(row) for row in report.baselines},
         "provenance": dict(report.provenance),
+        "made_from": dict(report.made_from),
     }
     return without_nonfinite(content)
 
@@ -240,6 +265,7 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
         "recipe": run.recipe,
         "model": run.model,
         "parameters": run.parameters,
+        "weights_sha256": run.weights_sha256,
         "facts": dict(run.facts),
         "chosen_epoch": run.chosen_epoch,
         "verdict": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import Interval
@@ -115,6 +116,9 @@ class RunSection:
         PSNR with calibration scans of growing length; empty where it was not asked for.
     adapted : sequence of AdaptedScore
         r of regions when such scans, with their EEG, also moved the model towards the person.
+    weights_sha256 : str
+        Hash (hex) of the weights that were scored; empty where it is not known. Evaluations of
+        former versions recorded its first 16 digits alone.
     """
 
     name: str
@@ -129,6 +133,13 @@ class RunSection:
     facts: Mapping[str, str] = field(default_factory=dict)
     calibrated: Sequence[CalibratedScore] = ()
     adapted: Sequence[AdaptedScore] = ()
+    weights_sha256: str = ""
+
+    @property
+    def shown_facts(self) -> dict[str, str]:
+        """The facts, and which weights they are of, for the table of the report."""
+        weights = {"Weights": self.weights_sha256[:16]} if self.weights_sha256 else {}
+        return {**self.facts, **weights}
 
     def row(self, name: str) -> ScoreRow | None:
         """Return the variant of that name, if it was scored."""
@@ -203,6 +214,8 @@ class ReportInput:
         Named as in `baselines.BASELINES`.
     provenance : mapping of str to str
         Commit, versions, host, command.
+    made_from : mapping
+        All that the evaluation depends on (`files.made_from`).
     """
 
     title: str
@@ -210,6 +223,7 @@ class ReportInput:
     runs: Sequence[RunSection]
     baselines: Sequence[ScoreRow] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def full_title(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from eeg2fmri_dist.config import load_config, to_yaml
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.files.atomic import write_json, write_text
+from eeg2fmri_dist.files.made_from import differences, shown
 from eeg2fmri_dist.files.provenance import collect_provenance
 
 # Where and with how many hands a run is done does not change what it is.
@@ -85,15 +85,14 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
             remedy="give another output=..., or delete the folder to begin again",
         )
     made_from = _read_json(folder / _PROVENANCE).get("inputs", {})
-    for name, fingerprint in inputs.items():
-        if made_from.get(name) != fingerprint:
-            raise DataError(
-                f"the run was made from another {name} (fingerprint "
-                f"{str(made_from.get(name))[:12]} there, {fingerprint[:12]} now)",
-                where=folder,
-                remedy=f"restore that {name}, give another output=..., or delete the folder to "
-                "begin again",
-            )
+    for name, old, new in differences({name: made_from.get(name) for name in inputs}, inputs):
+        raise DataError(
+            f"the run was made from another {name} (fingerprint {shown(old)} there, "
+            f"{shown(new)} now)",
+            where=folder,
+            remedy=f"restore that {name}, give another output=..., or delete the folder to "
+            "begin again",
+        )
 
 
 def _comparable(config: TrainConfig) -> dict[str, Any]:
@@ -167,14 +166,3 @@ def load_run_config(folder: Path) -> TrainConfig:
             remedy="give the output folder of launch/train.py",
         )
     return load_config(TrainConfig, path)
-
-
-def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield dotted key, old and new value of everything in which two configs differ."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        if old != new:
-            yield prefix, old, new
-        return
-    for key in sorted(old.keys() | new.keys()):
-        path = f"{prefix}.{key}" if prefix else str(key)
-        yield from differences(old.get(key), new.get(key), path)

@@ -17,9 +17,10 @@ from eeg2fmri_dist.calibration.scan import CalibrationScan, adapt, around_scan
 from eeg2fmri_dist.config.predict import PredictConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, SuiteError
 from eeg2fmri_dist.evaluation.labels import MODELS
-from eeg2fmri_dist.evaluation.metrics_file import METRICS, Standing, find_standing
+from eeg2fmri_dist.evaluation.metrics_file import METRICS, ModelScores, find_scores, require_scores
 from eeg2fmri_dist.evaluation.results import ORIGINS
 from eeg2fmri_dist.files.atomic import write_text
+from eeg2fmri_dist.files.made_from import describe
 from eeg2fmri_dist.files.provenance import collect_provenance
 from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
 from eeg2fmri_dist.inference.predict import check_predicts, predict_bold_in_blocks
@@ -110,14 +111,15 @@ class Task:
     @property
     def is_done(self) -> bool:
         """Whether the files are there, of these very inputs."""
-        return self.made_from is not None and self.files.are_made_from(self.made_from)
+        return self.made_from is not None and self.files.why_stale(self.made_from) is None
 
     @property
     def state(self) -> str:
-        """What is to be done, in words."""
-        if self.problem is not None:
-            return f"cannot be used: {self.problem.what}"
-        return "up to date" if self.is_done else "to do"
+        """What is to be done and why, in words."""
+        if self.made_from is None:
+            return f"cannot be used: {self.problem.what if self.problem else 'unknown'}"
+        reason = self.files.why_stale(self.made_from)
+        return "up to date" if reason is None else f"to do: {reason}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Predictor:
         Of its file.
     regions : Regions
         On its grid.
-    standing : Standing or None
+    model_scores : ModelScores or None
         How it was scored.
     prepare : callable
         Path of a recording -> `PreparedEeg`.
@@ -143,7 +145,7 @@ class Predictor:
     trained: TrainedModel
     weights_sha256: str
     regions: Regions
-    standing: Standing | None
+    model_scores: ModelScores | None
     prepare: Callable[[Path], PreparedEeg]
     device: torch.device
     scan: Callable[[], CalibrationScan] | None = None
@@ -179,19 +181,19 @@ def load_predictor(
     trained, weights = load_model(path), weights_sha256(path)
     check_predicts(trained)
     name, atlas = next(iter(find_atlases(trained.grid, trained.mask).items()))
-    standing = find_model_standing(config, weights)
+    model_scores = find_model_scores(config, weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.calibration_eeg is not None:
-        chosen_penalty(standing, n_volumes=0)  # fails before the work, not after it
+        chosen_penalty(model_scores, n_volumes=0)  # fails before the work, not after it
 
     @functools.cache
     def scan() -> CalibrationScan:
         assert config.calibration is not None
         volumes = read_scan(trained, config.calibration)
-        known = read_scan_image(trained, volumes, standing)
+        known = read_scan_image(trained, volumes, model_scores)
         if config.calibration_eeg is None:
             return known
-        penalty = chosen_penalty(standing, len(volumes))
+        penalty = chosen_penalty(model_scores, len(volumes))
         power = prepare(trained, config.calibration_eeg).power
         return adapt(trained, known, volumes, power, penalty, device)
 
@@ -201,7 +203,7 @@ def load_predictor(
         regions=Regions.within(
             trained.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
         ),
-        standing=standing,
+        model_scores=model_scores,
         prepare=functools.partial(prepare, trained),
         device=device,
         scan=None if config.calibration is None else scan,
@@ -262,13 +264,8 @@ def _describe_inputs(config: PredictConfig, parts: Sequence[Path], weights: str)
     told = hashlib.sha256(scores.read_bytes()).hexdigest() if scores.is_file() else None
     calibration = [path for path in (config.calibration, config.calibration_eeg) if path]
     scan = {"Scan": _states(calibration)} if calibration else {}
-    return {
-        "Weights": weights,
-        "EEG": _states(parts),
-        **scan,
-        "Settings": config.model_dump(mode="json", include={"marker", "interpolate", "atlas"}),
-        "Scores": told,
-    }
+    settings = config.model_dump(mode="json", include={"marker", "interpolate", "atlas"})
+    return describe(Weights=weights, EEG=_states(parts), **scan, Settings=settings, Scores=told)
 
 
 def _states(paths: Sequence[Path]) -> list[list[Any]]:
@@ -287,7 +284,7 @@ def scores_path(config: PredictConfig) -> Path:
     return folder / METRICS
 
 
-def find_model_standing(config: PredictConfig, weights: str) -> Standing | None:
+def find_model_scores(config: PredictConfig, weights: str) -> ModelScores | None:
     """Return how the model was scored; None where nothing says so.
 
     Raises
@@ -295,14 +292,9 @@ def find_model_standing(config: PredictConfig, weights: str) -> Standing | None:
     ConfigError
         If `scores` names a file that does not tell of these weights.
     """
-    standing = find_standing(scores_path(config), weights)
-    if standing is None and config.scores is not None:
-        raise ConfigError(
-            "it holds no scores of these weights",
-            where=config.scores,
-            remedy="give metrics.json of an evaluation of this very model, or scores=null",
-        )
-    return standing
+    if config.scores is not None:
+        return require_scores(config.scores, weights)
+    return find_scores(scores_path(config), weights)
 
 
 def run_tasks(tasks: Sequence[Task], predictor: Predictor, folder: Path | None = None) -> None:
@@ -382,7 +374,7 @@ def _page(
         title=_title(task.files.bold),
         model=MODELS.get(card.model["name"], card.model["name"]),
         origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
-        standing=predictor.standing,
+        model_scores=predictor.model_scores,
         eeg_facts=prepared.facts,
         facts={
             "Volumes": f"{n_volumes}, TR {card.tr_s:g} s; the first begins {prepared.start_s:.2f} "

@@ -16,6 +16,7 @@ import numpy as np
 import eeg2fmri_dist
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
 from eeg2fmri_dist.files.atomic import write_json, write_text
+from eeg2fmri_dist.files.made_from import read_record, why_stale
 from eeg2fmri_dist.files.nifti import write_run_in_blocks
 from eeg2fmri_dist.scores.networks import Regions, regional_means
 
@@ -82,14 +83,12 @@ class RunFiles:
             page=bold.with_name(f"{stem}.html"),
         )
 
-    def are_made_from(self, made_from: Mapping[str, Any]) -> bool:
-        """Tell whether all files are there and were made from these inputs."""
-        try:
-            sidecar = json.loads(self.sidecar.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        there = all(path.is_file() for path in (self.bold, self.series, self.page))
-        return there and isinstance(sidecar, dict) and sidecar.get("MadeFrom") == made_from
+    def why_stale(self, made_from: Mapping[str, Any]) -> str | None:
+        """Return why the files must be made (again); None = they are there, of these inputs."""
+        missing = [path for path in (self.bold, self.series, self.page) if not path.is_file()]
+        if missing:
+            return f"there is no {missing[0].name} yet"
+        return why_stale(read_record(self.sidecar).get("MadeFrom"), made_from)
 
 
 @dataclass(frozen=True)

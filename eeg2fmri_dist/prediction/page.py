@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eeg2fmri_dist.evaluation.labels import format_score, run_title
-from eeg2fmri_dist.evaluation.metrics_file import Standing
+from eeg2fmri_dist.evaluation.metrics_file import ModelScores
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png, svg
 from eeg2fmri_dist.pages.figure import Figure
@@ -37,7 +37,7 @@ class PredictionPage:
         In words.
     origin : str
         Where its training data come from, such as ``simulated data``.
-    standing : Standing or None
+    model_scores : ModelScores or None
         How it was scored; None = it never was.
     eeg_facts, facts : mapping of str to str
         What became of the EEG; what the prediction was made from.
@@ -50,7 +50,7 @@ class PredictionPage:
     title: str
     model: str
     origin: str
-    standing: Standing | None
+    model_scores: ModelScores | None
     eeg_facts: Mapping[str, str]
     facts: Mapping[str, str]
     eeg_figures: Sequence[Figure]
@@ -64,7 +64,7 @@ def render_page(page: PredictionPage) -> str:
     shown = {
         "page": page,
         "disclaimer": DISCLAIMER,
-        "rows": trust_rows(page.standing),
+        "rows": trust_rows(page.model_scores),
         "score_names": _SCORES,
         "scores": SCORES,
     }
@@ -75,9 +75,9 @@ def render_page(page: PredictionPage) -> str:
     )
 
 
-def trust_rows(standing: Standing | None) -> list[ScoreRow]:
+def trust_rows(model_scores: ModelScores | None) -> list[ScoreRow]:
     """Return the model's score, its controls and baselines, in the order of a table."""
-    by_name = {row.name: row for row in standing.rows} if standing else {}
+    by_name = {row.name: row for row in model_scores.rows} if model_scores else {}
     return [by_name[name] for name in _ROWS if name in by_name]
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from eeg2fmri_dist.calibration.scan import CalibrationScan
 from eeg2fmri_dist.calibration.voxel_scale import voxel_scale
 from eeg2fmri_dist.errors import ConfigError
-from eeg2fmri_dist.evaluation.metrics_file import Standing
+from eeg2fmri_dist.evaluation.metrics_file import ModelScores
 from eeg2fmri_dist.inference.model_file import TrainedModel
 
 
 def read_scan_image(
-    trained: TrainedModel, scan: np.ndarray, standing: Standing | None
+    trained: TrainedModel, scan: np.ndarray, model_scores: ModelScores | None
 ) -> CalibrationScan:
     """Return the image of a scan, and the scale of each voxel where validation subjects chose it.
 
@@ -23,10 +23,14 @@ def read_scan_image(
     trained : TrainedModel
     scan : ndarray of shape (volume, x, y, z)
         BOLD of the person on the model's grid.
-    standing : Standing or None
+    model_scores : ModelScores or None
         How the model was scored; the score of about this length of scan counts.
     """
-    tried = {} if standing is None else {score.volumes: score for score in standing.run.calibrated}
+    tried = (
+        {}
+        if model_scores is None
+        else {score.volumes: score for score in model_scores.run.calibrated}
+    )
     tried.pop(0, None)
     scaled = bool(tried) and tried[_nearest(tried, len(scan))].scaled
     scale = voxel_scale(scan, trained.scaling.fraction) if scaled else None
@@ -39,12 +43,12 @@ def _nearest(lengths: Iterable[int], n_volumes: int) -> int:
     return max(within) if within else min(lengths)
 
 
-def chosen_penalty(standing: Standing | None, n_volumes: int) -> float | None:
+def chosen_penalty(model_scores: ModelScores | None, n_volumes: int) -> float | None:
     """Return the penalty that validation subjects chose for scans of about this length.
 
     Parameters
     ----------
-    standing : Standing or None
+    model_scores : ModelScores or None
         How the model was scored.
     n_volumes : int
         Length of the scan: of the lengths that were tried, the longest within it counts, or else
@@ -60,7 +64,9 @@ def chosen_penalty(standing: Standing | None, n_volumes: int) -> float | None:
     ConfigError
         If nobody tried.
     """
-    tried = {} if standing is None else {score.volumes: score for score in standing.run.adapted}
+    tried = (
+        {} if model_scores is None else {score.volumes: score for score in model_scores.run.adapted}
+    )
     if not tried:
         raise ConfigError(
             "how far to adapt the model to a person is not known: its evaluation did not try",

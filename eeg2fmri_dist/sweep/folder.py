@@ -15,7 +15,7 @@ from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.files.atomic import write_text
-from eeg2fmri_dist.files.run_folder import differences
+from eeg2fmri_dist.files.made_from import differences
 
 # How a sweep is carried out may change between calls; what it is may not.
 _EXECUTION_KEYS = ("output", "budget", "cluster", "resources", "retries", "poll_s")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.files.atomic import write_json
+from eeg2fmri_dist.files.made_from import differences, read_record, shown
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.folder import SweepFolder
 
@@ -31,13 +31,14 @@ def require_same_stores(folder: SweepFolder, stores: Iterable[Path]) -> None:
         trials of other data.
     """
     path = folder.root / NAME
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = read_record(path)
     now = {str(store): Store(store).fingerprint for store in stores if store.exists()}
-    changed = [name for name in now if known.get(name, now[name]) != now[name]]
-    if changed:
-        raise DataError(
-            f"has changed since the sweep {folder.root} was begun",
-            where=changed[0],
-            remedy="give another output=..., or delete the sweep's folder to begin again",
-        )
+    for name, old, new in differences(known, known | now):
+        if old is not None:
+            raise DataError(
+                f"has changed since the sweep {folder.root} was begun (fingerprint {shown(old)} "
+                f"then, {shown(new)} now)",
+                where=name,
+                remedy="give another output=..., or delete the sweep's folder to begin again",
+            )
     write_json(path, known | now)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
-from preprocessing.job.shard_record import ShardRecord, read_record, read_shard_record
+from eeg2fmri_dist.files.made_from import read_record
+from preprocessing.job.shard_record import ShardRecord, read_shard_record
 from preprocessing.job.shards import Shard, settings_of
 from preprocessing.job.source_files import eeg_bytes
 

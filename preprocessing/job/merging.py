@@ -9,7 +9,8 @@ from typing import Any
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.files.atomic import write_json
-from preprocessing.job.shard_record import read_record, record_path
+from eeg2fmri_dist.files.made_from import read_record, why_stale
+from preprocessing.job.shard_record import record_path
 from preprocessing.job.shards import damage, same_file, shard_folder
 from preprocessing.job.source_files import file_state
 from preprocessing.job.summary import Row
@@ -25,11 +26,9 @@ def why_merge(rows: Sequence[Row], config: PreprocessConfig) -> str | None:
     record = read_record(_merge_record_path(config))
     if not record:
         return "there is no record of how the store was made"
-    parts = _parts(rows, config)
-    if any(record["parts"].get(name) != parts[name] for name in ("shards", "atlas")):
-        return "its recordings or region labels changed"
-    if record["parts"].get("left_out", []) != parts["left_out"]:
-        return "what is left out, or why, changed"
+    changed = why_stale(_comparable(record["parts"]), _comparable(_parts(rows, config)))
+    if changed is not None:
+        return changed
     if not same_file(record["store"], file_state(config.output)):
         return damage(config.output, record["store"]["fingerprint"])
     return None
@@ -102,6 +101,16 @@ def _parts(rows: Sequence[Row], config: PreprocessConfig) -> dict[str, Any]:
         "shards": [[key, record["shard"]["fingerprint"]] for key, record in records.items()],
         "atlas": atlas_identity(config.atlas),
         "left_out": [list(row) for row in _left_out(rows)],
+    }
+
+
+def _comparable(parts: dict[str, Any]) -> dict[str, Any]:
+    """The same by recording, so that a difference names it."""
+    return {
+        "recordings": [key for key, _ in parts["shards"]],
+        "shard": dict(parts["shards"]),
+        "region labels": parts.get("atlas"),
+        "left out": {key: f"{state}: {why}" for key, state, why in parts.get("left_out", [])},
     }
 
 

@@ -20,9 +20,9 @@ from preprocessing.quality.page import (
     IndexRow,
     Neighbours,
     failure_name,
-    is_current,
     page_inputs,
     page_name,
+    why_draw,
     write_index,
     write_page,
 )
@@ -109,7 +109,10 @@ def _places(keys: Sequence[str], config: PreprocessConfig) -> list[PagePlace]:
 def _is_stale(place: PagePlace) -> bool:
     if not place.evidence.is_file():
         return False
-    return not is_current(place.page, page_inputs(place.evidence, place.neighbours))
+    reason = why_draw(place.page, page_inputs(place.evidence, place.neighbours))
+    if reason is not None:
+        logger.debug("%s: quality page: %s", place.key, reason)
+    return reason is not None
 
 
 def _draw(cluster: Cluster, stale: Sequence[PagePlace]) -> Iterator[tuple[str, str]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eeg2fmri_dist.files.made_from import read_record
 from preprocessing.job.source_files import FileState
 from preprocessing.job.summary import Row
 
@@ -96,15 +96,6 @@ class ShardRecord:
 def record_path(shard: Path) -> Path:
     """Return the JSON file beside a shard that says how it was made."""
     return shard.with_suffix(".json")
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Return a record as JSON types, or an empty one where it is missing or damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def read_shard_record(path: Path) -> ShardRecord | None:

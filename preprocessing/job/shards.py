@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.files.atomic import write_json
+from eeg2fmri_dist.files.made_from import differences, read_record
 from preprocessing.job.selected_runs import RunHeader
 from preprocessing.job.shard_record import (
     ShardFile,
     ShardRecord,
-    read_record,
     read_shard_record,
     record_path,
 )
@@ -200,13 +199,10 @@ def _changed_method(record: dict[str, Any], shard: Shard) -> Iterator[str]:
     """Reasons that lie in code and settings."""
     if record.get("method") != METHOD_VERSION:
         yield f"it was made by method version {record.get('method')}, this is {METHOD_VERSION}"
-    old, new = dotted(record["settings"]), dotted(shard.settings)
-    old["TR of the recording"], new["TR of the recording"] = record["tr_s"], shard.recording.tr_s
-    old["slice times of the recording"] = record.get("slice_times_s")
-    new["slice times of the recording"] = _slice_times(shard)
-    for key in old | new:
-        if old.get(key) != new.get(key):
-            yield f"{key} changed from {old.get(key)} to {new.get(key)}"
+    times = "slice times of the recording"
+    old = {"TR of the recording": record["tr_s"], times: record.get("slice_times_s")}
+    new = {"TR of the recording": shard.recording.tr_s, times: _slice_times(shard)}
+    yield from map(str, differences(record["settings"] | old, shard.settings | new))
 
 
 def _sources(shard: Shard) -> list[FileState]:

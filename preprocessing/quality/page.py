@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import eeg2fmri_dist
 from eeg2fmri_dist.files.atomic import write_text
+from eeg2fmri_dist.files.made_from import describe, why_stale
 from eeg2fmri_dist.pages.templates import render
 from preprocessing.quality.accepted_ranges import RANGES, Check, Level, Verdict, judge
 from preprocessing.quality.page_evidence import Evidence, as_bytes, load_evidence
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 # Raise it when pages look otherwise: all are then drawn again.
 PAGE_VERSION = 2
+_HEAD_BYTES = 4000  # what a page is made from stands in them
 INDEX_NAME = "index.html"
 _ORIGINS = {
     "real": "",
@@ -92,20 +97,30 @@ def page_name(key: str) -> str:
     return f"{key}.html"
 
 
-def page_inputs(evidence: Path, neighbours: Neighbours) -> str:
-    """Return the hash of everything that a page is made of."""
-    digest = hashlib.sha256(evidence.read_bytes())
-    digest.update(repr((PAGE_VERSION, eeg2fmri_dist.__version__, neighbours)).encode())
-    return digest.hexdigest()
+def page_inputs(evidence: Path, neighbours: Neighbours) -> dict[str, Any]:
+    """Return everything that a page is made from."""
+    return describe(
+        evidence=hashlib.sha256(evidence.read_bytes()).hexdigest(),
+        page=PAGE_VERSION,
+        version=eeg2fmri_dist.__version__,
+        neighbours=asdict(neighbours),
+    )
 
 
-def is_current(page: Path, inputs: str) -> bool:
-    """Whether a page is there and was made of these inputs; they stand in its first lines."""
+def why_draw(page: Path, inputs: Mapping[str, Any]) -> str | None:
+    """Return why a page must be drawn (again); None = it is made from these inputs.
+
+    They stand in its head, as JSON.
+    """
+    if not page.is_file():
+        return "there is no page yet"
+    head = page.read_bytes()[:_HEAD_BYTES].decode("utf-8", errors="replace")
+    found = re.search(r'<meta name="made-from" content="([^"]*)">', head)
     try:
-        with page.open(encoding="utf-8") as file:
-            return inputs in file.read(2000)
-    except (OSError, UnicodeDecodeError):
-        return False
+        recorded = json.loads(html.unescape(found.group(1))) if found else {}
+    except ValueError:
+        recorded = {}
+    return why_stale(recorded, inputs)
 
 
 def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
@@ -129,7 +144,7 @@ def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
     verdict = judge(evidence.quality, int(evidence.facts["drop_volumes"]))
     text = _render(
         "page.html.j2",
-        inputs=page_inputs(evidence_file, neighbours),
+        made_from=json.dumps(page_inputs(evidence_file, neighbours)),
         facts=evidence.facts,
         quality=evidence.quality,
         origin=_ORIGINS.get(evidence.facts["origin"], evidence.facts["origin"]),

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.preprocess import PreprocessConfig
+from eeg2fmri_dist.files.made_from import read_record
 from preprocessing.job.estimates import predicted_step_s, rates_of
 from preprocessing.job.preconditions import as_text, bytes_needed
 from preprocessing.job.selected_runs import read_headers
-from preprocessing.job.shard_record import read_record, record_path
+from preprocessing.job.shard_record import record_path
 from preprocessing.job.shards import Shard, examine, page_cost_path, shard_folder, shard_of
 from preprocessing.job.summary import core_time, table
 from preprocessing.recordings import Recording

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.export import ExportConfig
 from eeg2fmri_dist.errors import CheckpointError
-from eeg2fmri_dist.evaluation.evaluate import evaluate
+from eeg2fmri_dist.evaluation.evaluate import evaluate, why_evaluate
 from eeg2fmri_dist.export import publish
 from eeg2fmri_dist.files.run_folder import load_run_config
 from eeg2fmri_dist.inference.model_file import load_model
@@ -69,7 +69,14 @@ def test_it_is_a_run_like_any_other(folder, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (folder / "both").rglob("*")} == before
     (record,) = map(json.loads, (folder / "both" / "log.jsonl").read_text().splitlines())
     assert record["validation/r_region"] > 0.5
-    evaluate(EvaluateConfig(runs=[folder / "both", folder / "seed-0"], output=tmp_path))
+    config = EvaluateConfig(runs=[folder / "both", folder / "seed-0"], output=tmp_path)
+    assert why_evaluate(config) == "there is no report yet"
+    evaluate(config)
+    assert why_evaluate(config) is None
+    other = config.model_copy(update={"ssim_every": 7})
+    assert why_evaluate(other) == "settings.ssim_every changed from 5 to 7"
+    fewer = config.model_copy(update={"runs": [folder / "both"]})
+    assert "seed-0 changed from" in why_evaluate(fewer)
     runs = json.loads((tmp_path / "metrics.json").read_text())["runs"]
     r = [run["variants"]["free"]["scores"]["r_region"]["mean"] for run in runs]
     assert r[0] == pytest.approx(r[1], abs=0.1)

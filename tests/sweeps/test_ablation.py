@@ -5,7 +5,7 @@ import pytest
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.files.run_folder import differences
+from eeg2fmri_dist.files.made_from import differences
 from eeg2fmri_dist.sweep.space import as_overrides, grid, values_of
 from tests.helpers.repository import ROOT
 

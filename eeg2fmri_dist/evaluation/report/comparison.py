@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eeg2fmri_dist.evaluation.labels import run_title
-from eeg2fmri_dist.evaluation.metrics_file import WEIGHTS_FACT, Standing, read_report
+from eeg2fmri_dist.evaluation.metrics_file import ModelScores, read_report
 from eeg2fmri_dist.evaluation.results import DataFacts
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import Interval
@@ -28,24 +28,24 @@ class Entry:
     ----------
     label : str
         Unique on the page.
-    standing : Standing
+    model_scores : ModelScores
     source : Path
         Where its scores were read.
     """
 
     label: str
-    standing: Standing
+    model_scores: ModelScores
     source: Path
 
     @property
     def data(self) -> DataFacts:
         """What it was scored on."""
-        return self.standing.report.data
+        return self.model_scores.report.data
 
     @property
     def row(self) -> ScoreRow:
         """Its prediction from EEG alone; of a model without EEG, what it has."""
-        return self.standing.run.row("free") or self.standing.run.rows[0]
+        return self.model_scores.run.row("free") or self.model_scores.run.rows[0]
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -55,7 +55,7 @@ class Entry:
     @property
     def gain_over_shuffled(self) -> Interval | None:
         """Paired difference of r with true and with shuffled EEG."""
-        free, shuffled = (self.standing.run.row(name) for name in ("free", "shuffled"))
+        free, shuffled = (self.model_scores.run.row(name) for name in ("free", "shuffled"))
         return gain(free, shuffled) if free and shuffled else None
 
 
@@ -88,7 +88,7 @@ class ComparableSet:
         """Heading and rows of what needs no network, once for each set of training subjects."""
         found: dict[tuple[str, ...], Sequence[ScoreRow]] = {}
         for entry in self.entries:
-            found.setdefault(tuple(entry.data.train), entry.standing.report.baselines)
+            found.setdefault(tuple(entry.data.train), entry.model_scores.report.baselines)
         if len(found) == 1:
             return [("For comparison", rows) for rows in found.values() if rows]
         return [
@@ -190,8 +190,8 @@ def _unique_models(paths: Sequence[Path]) -> list[Entry]:
     for number, path in enumerate(paths):
         report = read_report(path)
         for run in report.runs:
-            entry = Entry(run_title(run), Standing(report, run), path)
-            weights = run.facts.get(WEIGHTS_FACT, f"{number} {run.name}")
+            entry = Entry(run_title(run), ModelScores(report, run), path)
+            weights = run.weights_sha256 or f"{number} {run.name}"
             found.setdefault((weights, *_scored_on(entry)), entry)
     return list(found.values())
 
@@ -212,7 +212,7 @@ def _unique_labels(entries: Sequence[Entry]) -> list[Entry]:
 def _details(entries: Sequence[Entry]) -> list[list[str]]:
     folders = [entry.source if entry.source.is_dir() else entry.source.parent for entry in entries]
     return [
-        [entry.standing.run.name for entry in entries],
+        [entry.model_scores.run.name for entry in entries],
         [folder.name for folder in folders],
         [str(folder) for folder in folders],
         [str(number) for number in range(1, len(entries) + 1)],
@@ -232,7 +232,7 @@ def _scored_on(entry: Entry) -> tuple:
 
 
 def _takes_eeg(entry: Entry) -> bool:
-    return entry.standing.run.row("free") is not None
+    return entry.model_scores.run.row("free") is not None
 
 
 def _remarks(entries: Sequence[Entry]) -> list[str]:

@@ -111,7 +111,7 @@ def learning_curves(entries: Sequence[Entry]) -> list[Figure]:
     labels = dict.fromkeys(
         curve.label
         for entry in entries
-        for curve in entry.standing.run.curves
+        for curve in entry.model_scores.run.curves
         if len(curve.validation) > 1
     )
     return [_curve_figure(label, entries) for label in labels]
@@ -123,7 +123,7 @@ def _curve_figure(label: str, entries: Sequence[Entry]) -> Figure:
     with drawing(4.6, 2.6 + 0.15 * len(entries)) as canvas:
         axes = canvas.subplots()
         for entry, (dashes, colour) in zip(entries, styles, strict=False):
-            points = _validation(entry.standing.run.curves, label)
+            points = _validation(entry.model_scores.run.curves, label)
             if len(points) < 2:
                 continue
             epochs, values = np.asarray(points, dtype=float).T
@@ -151,7 +151,7 @@ def _chart(each: ComparableSet) -> Figure | None:
     groups = [
         figures.ChartGroup(entry.label, _controls(entry))
         for entry in each.entries
-        if entry.standing.run.row("free")
+        if entry.model_scores.run.row("free")
     ]
     if not groups:
         return None
@@ -160,7 +160,7 @@ def _chart(each: ComparableSet) -> Figure | None:
 
 
 def _controls(entry: Entry) -> list[ScoreRow]:
-    return [row for row in entry.standing.run.rows if row.name in _SHOWN_CONTROLS]
+    return [row for row in entry.model_scores.run.rows if row.name in _SHOWN_CONTROLS]
 
 
 def _present(entries: Sequence[Entry]) -> list[str]:
@@ -176,7 +176,7 @@ def _count_found(pairs: Sequence[PairedDifference]) -> dict[str, float]:
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
-    verdict = entry.standing.verdict
+    verdict = entry.model_scores.verdict
     names = {name: None for scores in entry.row.subjects.values() for name in scores}
     return {
         "label": entry.label,

@@ -14,7 +14,7 @@ from eeg2fmri_dist.config import to_yaml
 from eeg2fmri_dist.config.export import ExportConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import CheckpointError, ConfigError
-from eeg2fmri_dist.evaluation.metrics_file import find_standing, weights_fact
+from eeg2fmri_dist.evaluation.metrics_file import find_scores
 from eeg2fmri_dist.evaluation.report.page import write_report
 from eeg2fmri_dist.export import publish
 from eeg2fmri_dist.inference.model_file import load_model
@@ -59,9 +59,9 @@ def exported(original, tmp_path):
     """Export a copy of the run, with its scores; returns the folder."""
     shutil.copytree(original[0], tmp_path / "run")
     weights = locate_weights(tmp_path / "run", "best")
-    facts = weights_fact(weights_sha256(weights))
+    scored = {"weights_sha256": weights_sha256(weights)}
     report = make_report(leaks=False)
-    models = [run(row("free", 0.4, 0.001), row("shuffled", 0.02), facts=facts), run(row("free", 0))]
+    models = [run(row("free", 0.4, 0.001), row("shuffled", 0.02), **scored), run(row("free", 0))]
     write_report(
         type(report)(report.title, report.data, models, report.baselines), tmp_path / "run"
     )
@@ -98,9 +98,9 @@ def test_the_card_names_data_scores_controls_limits_and_use(exported):
 
 def test_scores_go_with_the_weights(exported):
     weights = locate_weights(exported, "best")
-    standing = find_standing(exported / "metrics.json", weights_sha256(weights))
-    assert standing.verdict.answer == "Yes"
-    assert len(standing.report.runs) == 1
+    model_scores = find_scores(exported / "metrics.json", weights_sha256(weights))
+    assert model_scores.verdict.answer == "Yes"
+    assert len(model_scores.report.runs) == 1
 
 
 def test_without_scores_the_card_says_so(original, tmp_path):

@@ -16,7 +16,7 @@ from eeg2fmri_dist.calibration.ridge_update import person_features
 from eeg2fmri_dist.config.predict import PredictConfig
 from eeg2fmri_dist.data.normalization import normalise_eeg
 from eeg2fmri_dist.errors import CheckpointError, ConfigError, DataError
-from eeg2fmri_dist.evaluation.metrics_file import find_standing, read_report, to_json, weights_fact
+from eeg2fmri_dist.evaluation.metrics_file import find_scores, read_report, to_json
 from eeg2fmri_dist.evaluation.report.page import write_report
 from eeg2fmri_dist.evaluation.results import AdaptedScore, CalibratedScore
 from eeg2fmri_dist.evaluation.significance import Interval
@@ -174,10 +174,10 @@ def test_voxels_are_scaled_to_the_person_where_that_was_better(job, store, weigh
 def scored(weights, folder, adapted=(), calibrated=(), **changes):
     """Write an evaluation of these weights; returns metrics.json."""
     report = make_report(**changes)
-    facts = weights_fact(weights_sha256(weights))
     rows = (row(name, r, 0.001) for name, r in (("free", 0.4), ("shuffled", 0.02), ("zero", 0)))
     baselines = [row("training_mean", 0.0, 1.0, 0.0), row("ridge", 0.3)]
-    models = [run(*rows, facts=facts, adapted=adapted, calibrated=calibrated)]
+    sha256 = weights_sha256(weights)
+    models = [run(*rows, weights_sha256=sha256, adapted=adapted, calibrated=calibrated)]
     write_report(replace(report, runs=models, baselines=baselines), folder)
     return folder / "metrics.json"
 
@@ -379,7 +379,7 @@ def test_a_model_that_was_never_scored_is_said_to_be_so(job, weights, tmp_path):
     assert "No evaluation of these weights was found" in page
     other = scored(weights, tmp_path / "evaluation")
     content = json.loads(other.read_text())
-    content["runs"][0]["facts"] = weights_fact("0" * 64)
+    content["runs"][0]["weights_sha256"] = "0" * 64
     other.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match="no scores of these weights"):
         job(only=["a"], scores=other)
@@ -390,10 +390,36 @@ def test_an_evaluation_that_was_written_is_read_again(weights, tmp_path):
     report = read_report(path)
     assert to_json(report)["runs"] == json.loads(path.read_text())["runs"]
     assert report.full_title == json.loads(path.read_text())["title"]
-    assert find_standing(path, weights_sha256(weights)).verdict.answer == "Yes"
+    assert find_scores(path, weights_sha256(weights)).verdict.answer == "Yes"
     path.write_text('{"format": "else", "version": 1}')
     with pytest.raises(DataError, match="not an evaluation of this version"):
         read_report(path)
+
+
+def test_scores_are_found_in_a_file_or_its_folder(job, weights, tmp_path):
+    path = scored(weights, tmp_path / "evaluation")
+    sha256 = weights_sha256(weights)
+    assert find_scores(path, sha256).run == find_scores(path.parent, sha256).run
+    assert find_scores(tmp_path / "nowhere", sha256) is None
+    with pytest.raises(ConfigError, match=r"there is no metrics\.json"):
+        job(only=["a"], scores=tmp_path / "nowhere")
+
+
+def test_an_evaluation_of_the_previous_version_is_read(weights, tmp_path):
+    """It knew a model by 16 digits in a table for readers, and its title as shown alone."""
+    path = scored(weights, tmp_path, leaks=True)
+    content = json.loads(path.read_text())
+    title = content.pop("report_title")
+    del content["made_from"]
+    for part in content["runs"]:
+        part["facts"]["Weights"] = part.pop("weights_sha256")[:16]
+    path.write_text(json.dumps(content))
+    report = read_report(path)
+    assert report.title == title
+    assert report.full_title == content["title"]
+    assert find_scores(path, weights_sha256(weights)) is not None
+    assert find_scores(path, "0" * 64) is None
+    assert "Weights" not in report.runs[0].facts
 
 
 def test_weights_that_could_run_code_are_never_opened(tmp_path):

@@ -528,7 +528,9 @@ def test_exclusions_reach_table_store_index_and_summary(data, run, caplog, capsy
     assert "left out: sub-35: excluded: fell <asleep>" in capsys.readouterr().out
     fingerprint = Store(config.output).fingerprint
     config = excluding(data, "snored")
-    assert "what is left out, or why, changed" in "\n".join(planning.plan(config))
+    assert "left out.sub-35 changed from excluded: fell <asleep> to " in "\n".join(
+        planning.plan(config)
+    )
     summary, cluster = run(config)
     assert cluster.steps == []
     assert Store(config.output).left_out[0].reason == "snored"

@@ -102,9 +102,9 @@ def test_what_else_differs_is_said(tmp_path):
 
 
 def test_a_model_that_is_read_twice_is_shown_once(tmp_path):
-    facts = {"Weights": "0123456789abcdef"}
-    one = evaluation(tmp_path / "evaluation", model("a", 0.4, facts=facts), test=TEN)
-    two = evaluation(tmp_path / "run", model("a", 0.4, facts=facts), test=TEN)
+    same = {"weights_sha256": "0123456789abcdef" * 4}
+    one = evaluation(tmp_path / "evaluation", model("a", 0.4, **same), test=TEN)
+    two = evaluation(tmp_path / "run", model("a", 0.4, **same), test=TEN)
     assert len(compare([one, two], "x").entries) == 1
 
 
