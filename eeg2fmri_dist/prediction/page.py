@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from eeg2fmri_dist.evaluation.labels import format_score, run_title
+from eeg2fmri_dist.evaluation.labels import MODELS, format_score, run_title
 from eeg2fmri_dist.evaluation.metrics_file import ModelScores
+from eeg2fmri_dist.evaluation.results import ORIGINS
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png, svg
 from eeg2fmri_dist.pages.figure import Figure
-from eeg2fmri_dist.pages.slicer import Slicer
+from eeg2fmri_dist.pages.slicer import Slicer, slice_frames
 from eeg2fmri_dist.pages.style import BLUE
 from eeg2fmri_dist.pages.templates import render
-from eeg2fmri_dist.prediction.outputs import DISCLAIMER
+from eeg2fmri_dist.prediction.inputs import PreparedEeg
+from eeg2fmri_dist.prediction.outputs import DISCLAIMER, Overview
+from eeg2fmri_dist.prediction.predictor import Predictor
+from eeg2fmri_dist.prediction.tasks import Task
 from eeg2fmri_dist.scores.catalogue import SCORES
 
 _CURVES = 6
@@ -57,6 +62,62 @@ class PredictionPage:
     curves: Sequence[Figure]
     slicer: Slicer
     files: Sequence[str]
+
+
+def page_of(
+    task: Task, prepared: PreparedEeg, overview: Overview, predictor: Predictor
+) -> PredictionPage:
+    """Gather what the page of a recording shows."""
+    card, regions = predictor.trained.card, predictor.regions
+    voxel_mm = np.sqrt((np.array(card.affine)[:3, :3] ** 2).sum(axis=0)).tolist()
+    n_volumes = len(prepared.power)
+    labels = [
+        f"volume {at + 1} of {n_volumes}, {at * card.tr_s:.0f} s" for at in overview.frame_volumes
+    ]
+    return PredictionPage(
+        title=_title(task.files.bold),
+        model=MODELS.get(card.model["name"], card.model["name"]),
+        origin=ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
+        model_scores=predictor.model_scores,
+        eeg_facts=prepared.facts,
+        facts={
+            "Volumes": f"{n_volumes}, TR {card.tr_s:g} s; the first begins {prepared.start_s:.2f} "
+            "s after the first sample of the EEG",
+            "Grid": f"{' × '.join(map(str, regions.labels.shape))} voxels, {card.space}",
+            "Volume": _what_a_volume_is(predictor),
+            "Regions": f"{regions.atlas}, {len(regions)} regions",
+            "Model": f"{card.recipe} recipe, trained on {len(card.subjects['train'])} subjects, "
+            f"epoch {card.epoch}",
+            "Weights": f"sha256 {predictor.weights_sha256}",
+        },
+        eeg_figures=prepared.figures,
+        curves=predicted_curves(overview.series, regions.names, card.tr_s),
+        slicer=slice_frames(
+            overview.frames, overview.mean, predictor.trained.mask, voxel_mm, labels
+        ),
+        files=[task.files.bold.name, task.files.series.name],
+    )
+
+
+def _title(bold: Path) -> str:
+    """Who and what, as the name of the run says it: entities of BIDS, else the whole name."""
+    stem = bold.name.removesuffix(".gz").removesuffix(".nii")
+    told = [part for part in stem.split("_") if part.startswith(("sub-", "ses-", "task-", "run-"))]
+    return " ".join(told) or stem
+
+
+def _what_a_volume_is(predictor: Predictor) -> str:
+    if predictor.scan is not None:
+        text = "mean image of a scan of this person × (1 + predicted change)"
+        scan = predictor.scan()
+        if scan.scale is not None:
+            text = f"{text}, scaled in each voxel as in the scan"
+        adapted_by = scan.adapted_by
+        return f"{text}; the change is adapted to the person: {adapted_by}" if adapted_by else text
+    trained = predictor.trained
+    if trained.data.normalise == "voxelwise":
+        return "mean image of the training subjects × (1 + predicted change): the anatomy is theirs"
+    return "intensity in the units of the training data"
 
 
 def render_page(page: PredictionPage) -> str:

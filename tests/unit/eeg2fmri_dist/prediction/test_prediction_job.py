@@ -25,11 +25,15 @@ from eeg2fmri_dist.inference.model_file import load_model
 from eeg2fmri_dist.inference.predict import predict_bold, predict_bold_in_blocks
 from eeg2fmri_dist.inference.weights import locate_weights, weights_sha256
 from eeg2fmri_dist.pages.figure import Figure
+from eeg2fmri_dist.prediction import inputs
 from eeg2fmri_dist.prediction import job as prediction_job
 from eeg2fmri_dist.prediction.index_page import write_index
-from eeg2fmri_dist.prediction.job import PreparedEeg, load_predictor, make_tasks, run_tasks
+from eeg2fmri_dist.prediction.inputs import PreparedEeg
+from eeg2fmri_dist.prediction.job import run_tasks
 from eeg2fmri_dist.prediction.outputs import RunFiles, write_dataset, write_predicted_run
-from eeg2fmri_dist.prediction.page import render_page
+from eeg2fmri_dist.prediction.page import page_of, render_page
+from eeg2fmri_dist.prediction.predictor import load_predictor
+from eeg2fmri_dist.prediction.tasks import make_tasks
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.model import store_regions
 from preprocessing.eeg.new_recording import EegFile
@@ -70,42 +74,37 @@ def recordings(tmp_path):
 @pytest.fixture
 def job(store, weights, recordings, tmp_path, monkeypatch):
     """Predict recordings, as often as it is called; pages are drawn where they are asked for."""
-    drawn = {name: getattr(prediction_job, name) for name in ("predicted_curves", "slice_frames")}
+
+    def prepare_eeg(config, trained, path):
+        go.prepared.append(path.stem)
+        if path.stem == "damaged":
+            raise DataError("the file ends early", where=path)
+        number = "ab".index(path.stem)
+        power = store.eeg(number * N_VOLUMES, (number + 1) * N_VOLUMES)
+        picture = Figure("EEG", "", "A picture.", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+                         "image/svg+xml")  # fmt: skip
+        return PreparedEeg(power, 3.0, {"Channels": "<b>six</b>"}, [picture])
+
+    def read_scan(trained, path):
+        go.prepared.append(path.stem)
+        return np.load(path)
+
+    monkeypatch.setattr(inputs, "prepare_eeg", prepare_eeg)
+    monkeypatch.setattr(inputs, "read_scan", read_scan)
+    monkeypatch.setattr(inputs, "load_atlases", lambda *given: store.layout.atlases)
 
     def go(only=None, draw=False, **changes):
-        for name, function in drawn.items():
-            monkeypatch.setattr(prediction_job, name, function if draw else lambda *given: [])
         render = render_page if draw else lambda page: "not drawn"
+        monkeypatch.setattr(prediction_job, "page_of", page_of if draw else lambda *given: None)
         monkeypatch.setattr(prediction_job, "render_page", render)
         config = PredictConfig.model_validate(
             {"run": weights, "eeg": ["x.edf"], "output": tmp_path / "out", **changes}
         )
-        prepared = []
-        go.prepared = prepared
-
-        def prepare(trained, path):
-            prepared.append(path.stem)
-            if path.stem == "damaged":
-                raise DataError("the file ends early", where=path)
-            number = "ab".index(path.stem)
-            power = store.eeg(number * N_VOLUMES, (number + 1) * N_VOLUMES)
-            picture = Figure("EEG", "", "A picture.", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-                             "image/svg+xml")  # fmt: skip
-            return PreparedEeg(power, 3.0, {"Channels": "<b>six</b>"}, [picture])
-
+        go.prepared = []
         chosen = [file for file in recordings if only is None or file.entities["sub"] in only]
-
-        def read_scan(trained, path):
-            prepared.append(path.stem)
-            return np.load(path)
-
-        atlases = store.layout.atlases
-        predictor = load_predictor(config, lambda grid, mask: atlases, prepare, read_scan)
+        predictor = load_predictor(config)
         tasks = make_tasks(config, chosen, predictor)
-        try:
-            run_tasks(tasks, predictor)
-        finally:
-            go.prepared = prepared
+        run_tasks(tasks, predictor)
         return {task.key: task.files for task in tasks}
 
     return go
@@ -320,10 +319,9 @@ def test_what_is_up_to_date_is_not_predicted_again(job, recordings, tmp_path):
 
 
 def test_a_prediction_that_was_cut_is_made_again(job, monkeypatch):
-    monkeypatch.setattr(prediction_job, "write_text", lambda *given: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(prediction_job, "write_text", lambda *given: 1 / 0)
         job(only=["a"])
-    monkeypatch.undo()
     job(only=["a"])
     assert job.prepared == ["a"]
 
