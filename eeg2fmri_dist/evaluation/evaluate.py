@@ -39,7 +39,13 @@ from eeg2fmri_dist.evaluation.results import (
     RunSection,
 )
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set, read_test_set
+from eeg2fmri_dist.evaluation.scored_set import (
+    Scope,
+    TestRecording,
+    TestSet,
+    load_test_set,
+    read_test_set,
+)
 from eeg2fmri_dist.evaluation.with_scan.adaptation import KeptMeans, score_adapted
 from eeg2fmri_dist.evaluation.with_scan.reference_image import score_calibrated, usable_lengths
 from eeg2fmri_dist.files.made_from import describe, read_record, why_stale
@@ -79,7 +85,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     runs = [(path, load_model(resolve_weights(path, "best"))) for path in config.runs]
-    test_set = load_test_set(config, runs)
+    test_set = load_test_set(runs, scope_of(config))
     validation_set = _validation_set(config, test_set)
     report = ReportInput(
         title=config.title,
@@ -107,8 +113,13 @@ def _validation_set(config: EvaluateConfig, test_set: TestSet) -> TestSet | None
     """Read who chooses how far to adapt to a person; None where nobody is adapted to."""
     if not config.calibration_volumes or config.subjects == "validation":
         return None
-    others = config.model_copy(update={"subjects": "validation"})
+    others = replace(scope_of(config), subjects="validation")
     return read_test_set(test_set.store, test_set.split, others)
+
+
+def scope_of(config: EvaluateConfig) -> Scope:
+    """Return what of the split is scored."""
+    return Scope(config.subjects, config.max_volumes, config.ssim_every)
 
 
 def _with_weights(section: RunSection, run: Path) -> RunSection:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.data.controls import shuffled_eeg
 from eeg2fmri_dist.errors import SuiteError
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running
@@ -60,7 +59,7 @@ def score_regions(run: Path, truth: Path | None = None) -> Scores:
         If the run has no whole checkpoint, does not fit its store or is a CAE.
     """
     trained = load_model(resolve_weights(run, "best"))
-    test_set = load_test_set(EvaluateConfig(runs=[run], output=run), [(run, trained)])
+    test_set = load_test_set([(run, trained)])
     return score_by_subject(
         test_set, lambda recording: _score_recording(trained, test_set, recording, truth)
     )

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data.normalization import Scaling, fit_scaling
 from eeg2fmri_dist.data.splits import Segment, Split, make_split
@@ -35,6 +35,7 @@ from eeg2fmri_dist.training.model import store_regions
 logger = logging.getLogger(__name__)
 
 DETREND_ORDER = 1
+_SCALE = DataConfig()  # reference image and mean of BOLD are the same in all recipes
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,25 @@ class TestRecording:
     power: np.ndarray
     true: np.ndarray
     true_regions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What of a split is scored, and how finely.
+
+    Attributes
+    ----------
+    subjects : str
+        ``test`` or ``validation``.
+    max_volumes : int or None
+        Only so many first volumes of each recording; None = all.
+    ssim_every : int
+        SSIM is computed on every n-th volume.
+    """
+
+    subjects: Literal["test", "validation"] = "test"
+    max_volumes: int | None = None
+    ssim_every: int = 5
 
 
 @dataclass(frozen=True)
@@ -144,8 +164,23 @@ def _by_subject(
     return {subject: tuple(np.mean(runs, axis=0).tolist()) for subject, runs in found.items()}
 
 
-def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]]) -> TestSet:
-    """Read the recordings that are scored; refuse runs that cannot be compared."""
+def load_test_set(runs: Sequence[tuple[Path, TrainedModel]], scope: Scope = Scope()) -> TestSet:
+    """Read the recordings that are scored; refuse runs that cannot be compared.
+
+    Parameters
+    ----------
+    runs : sequence of (Path, TrainedModel)
+        Run folders and their models.
+    scope : Scope
+        What of the split is scored.
+
+    Raises
+    ------
+    CheckpointError
+        If a run is of another store, or was trained on who is scored.
+    ConfigError
+        If the runs have different splits.
+    """
     configs = [load_run_config(path) for path, _ in runs]
     store, split_config = Store(configs[0].store), configs[0].split
     for (path, trained), run_config in zip(runs, configs, strict=True):
@@ -163,7 +198,7 @@ def load_test_set(config: EvaluateConfig, runs: list[tuple[Path, TrainedModel]])
                 remedy="evaluate runs with different splits one by one",
             )
     split = make_split(store.recordings, split_config)
-    test_set = read_test_set(store, split, config)
+    test_set = read_test_set(store, split, scope)
     for path, trained in runs:
         require_unseen(path, trained, test_set)
     return test_set
@@ -192,17 +227,17 @@ def require_unseen(path: Path, trained: TrainedModel, test_set: TestSet) -> None
         )
 
 
-def read_test_set(store: Store, split: Split, config: EvaluateConfig) -> TestSet:
+def read_test_set(store: Store, split: Split, scope: Scope = Scope()) -> TestSet:
     """Read the recordings of the part that is scored, and what training recordings tell."""
     regions = store_regions(store)
-    chosen = [_shorten(segment, config.max_volumes) for segment in split.part(config.subjects)]
+    chosen = [_shorten(segment, scope.max_volumes) for segment in split.part(scope.subjects)]
     return TestSet(
         store=store,
         split=split,
-        scaling=fit_scaling(store, split.train, DataConfig()),
+        scaling=fit_scaling(store, split.train, _SCALE),
         regions=regions,
         recordings=tuple(load_recording(store, segment, regions) for segment in chosen),
-        ssim_every=config.ssim_every,
+        ssim_every=scope.ssim_every,
     )
 
 

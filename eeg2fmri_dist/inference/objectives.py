@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eeg2fmri_dist.config.train import DataConfig, OptimisationConfig
+from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data.windows import Field
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.models.ensemble import Ensemble
@@ -19,6 +20,22 @@ from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.models.unet import UNet
 
 Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """What a Transformer's training lowers.
+
+    Attributes
+    ----------
+    of : str
+        ``latent``: the error of tokens; ``volume``: of the volumes that they decode to (paper).
+    n_volumes : int or None
+        Volumes of a window that are decoded, drawn at random; None = all.
+    """
+
+    of: Literal["latent", "volume"] = "latent"
+    n_volumes: int | None = None
 
 
 class Objective(nn.Module):
@@ -128,24 +145,22 @@ class TokenGeneration(Objective):
         With its tokeniser.
     mask : Tensor or None
         See `Objective`.
-    optimisation : OptimisationConfig
-        Kind of loss.
+    loss : TokenLoss
+        What training lowers; it does not matter in prediction.
     """
 
     model: TransformerCNN
 
-    def __init__(
-        self, model: TransformerCNN, mask: Tensor | None, optimisation: OptimisationConfig
-    ):
+    def __init__(self, model: TransformerCNN, mask: Tensor | None, loss: TokenLoss):
         super().__init__(model, mask)
-        self._optimisation = optimisation
+        self._loss = loss
 
     @property
     def fields(self) -> tuple[Field, ...]:  # type: ignore[override]
         """Cached tokens stand for volumes where nothing needs the volumes themselves."""
         if self.model.config.train_tokeniser:
             return ("eeg", "bold")
-        if self._optimisation.loss == "volume":
+        if self._loss.of == "volume":
             return ("eeg", "tokens", "bold")
         return ("eeg", "tokens")
 
@@ -154,7 +169,7 @@ class TokenGeneration(Objective):
         tokens = self._tokens(batch)
         keep = torch.rand(tokens.shape[:2]) < self.model.config.teacher_keep
         predicted = self.model.eeg_to_tokens(batch["eeg"], tokens, keep.to(tokens.device))
-        if self._optimisation.loss == "latent":
+        if self._loss.of == "latent":
             return (predicted.float() - tokens).square().mean()
         chosen = self._chosen_volumes(predicted.shape[1])
         volumes = self.model.decode_tokens(predicted[:, chosen])
@@ -174,7 +189,7 @@ class TokenGeneration(Objective):
         return batch["tokens"] if "tokens" in batch else self.model.encode_volumes(batch["bold"])
 
     def _chosen_volumes(self, n_volumes: int) -> Tensor | slice:
-        wanted = self._optimisation.loss_volumes
+        wanted = self._loss.n_volumes
         if wanted is None or wanted >= n_volumes:
             return slice(None)
         return torch.randperm(n_volumes)[:wanted].sort().values
@@ -189,17 +204,15 @@ class Averaging(Objective):
         With its members.
     mask : Tensor or None
         See `Objective`.
-    optimisation : OptimisationConfig
-        Of the members' objectives.
     """
 
     fields = ("eeg", "bold")
     model: Ensemble
 
-    def __init__(self, model: Ensemble, mask: Tensor | None, optimisation: OptimisationConfig):
+    def __init__(self, model: Ensemble, mask: Tensor | None):
         super().__init__(model, mask)
         # Not as modules: their models are those of the ensemble.
-        self._members = [make_objective(member, None, optimisation) for member in model.members]
+        self._members = [make_objective(member, None) for member in model.members]
 
     def error(self, batch: Batch) -> Tensor:
         """See `Objective`."""
@@ -216,13 +229,22 @@ def counted_voxels(mask: np.ndarray, data: DataConfig) -> Tensor | None:
 
 
 def make_objective(
-    model: nn.Module, mask: Tensor | None, optimisation: OptimisationConfig
+    model: nn.Module, mask: Tensor | None, token_loss: TokenLoss = TokenLoss()
 ) -> Objective:
-    """Return the objective that belongs to a model."""
+    """Return the objective that belongs to a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    mask : Tensor or None
+        See `Objective`.
+    token_loss : TokenLoss
+        Of a Transformer that is trained.
+    """
     if isinstance(model, TransformerCNN):
-        return TokenGeneration(model, mask, optimisation)
+        return TokenGeneration(model, mask, token_loss)
     if isinstance(model, Ensemble):
-        return Averaging(model, mask, optimisation)
+        return Averaging(model, mask)
     if isinstance(model, UNet | RidgeRegression):
         return Translation(model, mask)
     assert isinstance(model, ConvolutionalAutoencoder)

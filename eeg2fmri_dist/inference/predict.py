@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data.normalization import normalise_eeg, to_volumes
 from eeg2fmri_dist.data.window_index import Window
 from eeg2fmri_dist.data.windows import EegWindows, Field, WindowSource
@@ -27,7 +26,7 @@ CPU = torch.device("cpu")
 def objective_of(trained: TrainedModel, device: torch.device = CPU) -> Objective:
     """Return the objective around a trained model, in evaluation mode, on a device."""
     counted = counted_voxels(trained.mask, trained.data)
-    return make_objective(trained.model, counted, OptimisationConfig()).to(device).eval()
+    return make_objective(trained.model, counted).to(device).eval()
 
 
 def predict_bold(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from eeg2fmri_dist.config.model import (
     CaeConfig,
@@ -21,6 +22,12 @@ from eeg2fmri_dist.data.splits import PARTS, Split, make_split
 from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.errors import CheckpointError, StoreError
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel, load_model
+from eeg2fmri_dist.inference.objectives import (
+    Objective,
+    TokenLoss,
+    counted_voxels,
+    make_objective,
+)
 from eeg2fmri_dist.inference.weights import resolve_weights, weights_sha256
 from eeg2fmri_dist.models.build import DataSizes, build_model
 from eeg2fmri_dist.models.ridge import RidgeRegression
@@ -263,3 +270,17 @@ def make_card(
             for part in PARTS
         },
     )
+
+
+def training_objective(config: TrainConfig, model: nn.Module, mask: np.ndarray) -> Objective:
+    """Return a model with the loss that its config says.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    model : nn.Module
+    mask : ndarray of shape (x, y, z)
+        Of the store.
+    """
+    loss = TokenLoss(config.optimisation.loss, config.optimisation.loss_volumes)
+    return make_objective(model, counted_voxels(mask, config.data), loss)

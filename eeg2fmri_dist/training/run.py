@@ -28,7 +28,7 @@ from eeg2fmri_dist.files.run_folder import (
     write_skipped,
 )
 from eeg2fmri_dist.inference.model_file import ModelCard, save_model
-from eeg2fmri_dist.inference.objectives import Objective, counted_voxels, make_objective
+from eeg2fmri_dist.inference.objectives import Objective
 from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.averaging import ScoredModel
@@ -51,7 +51,7 @@ from eeg2fmri_dist.training.fitting.ensemble import combine_members
 from eeg2fmri_dist.training.fitting.ridge import fit_in_closed_form
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
 from eeg2fmri_dist.training.loop import Progress, Trainer
-from eeg2fmri_dist.training.model import make_card, make_model, store_regions
+from eeg2fmri_dist.training.model import make_card, make_model, store_regions, training_objective
 from eeg2fmri_dist.training.monitoring.monitor import Monitor
 from eeg2fmri_dist.training.monitoring.watchdog import Watchdog
 from eeg2fmri_dist.training.validation import Validator
@@ -166,7 +166,7 @@ def assemble(
     model, tokeniser = make_model(config, store, data.train, data.validation, ranks, device)
     stop.agree()
     heartbeat.note_progress()
-    objective = _make_objective(config, model, store).to(device)
+    objective = training_objective(config, model, store.layout.mask).to(device)
     scored_copy = copy.deepcopy(objective)
     n_windows = len(data.train.training_windows())
     sampler = BatchSampler(n_windows, optimisation.batch_size, optimisation.seed)
@@ -269,11 +269,6 @@ def _make_source(
     if cache == "device" or (cache == "auto" and DeviceWindows.fits(data, device)):
         return DeviceWindows(data, objective.fields, device)
     return data
-
-
-def _make_objective(config: TrainConfig, model: torch.nn.Module, store: Store) -> Objective:
-    counted = counted_voxels(store.layout.mask, config.data)
-    return make_objective(model, counted, config.optimisation)
 
 
 def _announce(

@@ -8,8 +8,9 @@ from torch import Tensor
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.model import CaeConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.inference.objectives import Objective, make_objective
+from eeg2fmri_dist.inference.objectives import Objective
 from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.training.model import training_objective
 from tests.helpers.repository import ROOT
 
 GRID = (64, 64, 30)
@@ -28,7 +29,7 @@ def make_noddi_objective(config: TrainConfig, seed: int = 0) -> Objective:
     sizes = DataSizes(GRID, NUM_CHANNELS, NUM_FREQUENCIES, config.data.context, TR_S)
     tokeniser = default_cae() if config.model.name == "transformer" else None
     model = build_model(config.model, tokeniser, sizes)
-    return make_objective(model, brain_mask(), config.optimisation)
+    return training_objective(config, model, brain_mask().numpy())
 
 
 def default_cae() -> CaeConfig:

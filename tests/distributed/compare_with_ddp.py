@@ -7,13 +7,13 @@ import copy
 import json
 import sys
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from eeg2fmri_dist.config.model import CaeConfig
 from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
-from eeg2fmri_dist.inference.objectives import make_objective
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.training.averaging import ScoredModel
 from eeg2fmri_dist.training.distributed.engine import (
@@ -23,6 +23,7 @@ from eeg2fmri_dist.training.distributed.engine import (
     take_step,
 )
 from eeg2fmri_dist.training.distributed.ranks import discover_ranks
+from eeg2fmri_dist.training.model import training_objective
 
 GRID = (12, 12, 8)
 STEPS = 20
@@ -46,7 +47,7 @@ def make_config(engine, **optimisation):
 def fresh_objective(config):
     torch.manual_seed(3)
     model = ConvolutionalAutoencoder(GRID, config.model)
-    return make_objective(model, torch.ones(GRID, dtype=torch.bool), config.optimisation)
+    return training_objective(config, model, np.ones(GRID, dtype=bool))
 
 
 def batches(rank, world_size):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.sweep import ConditionConfig, LearningCurvesConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data.splits import make_split
@@ -100,8 +99,7 @@ def _score_landmarks(condition: ConditionConfig, base: TrainConfig) -> dict[str,
     store = Store(condition.store)
     fractions = condition.fractions or base.split.fractions
     split = make_split(store.recordings, base.split.model_copy(update={"fractions": fractions}))
-    config = EvaluateConfig(runs=[condition.store], output=condition.store)
-    test_set = read_test_set(store, split, config)
+    test_set = read_test_set(store, split)
     reference = test_set.scaling.reference
     predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
         "training_mean": lambda recording: np.broadcast_to(reference, recording.true.shape),

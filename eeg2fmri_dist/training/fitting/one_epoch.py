@@ -14,7 +14,6 @@ from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.files.run_folder import claim_run
 from eeg2fmri_dist.inference.model_file import ModelCard, save_model
-from eeg2fmri_dist.inference.objectives import counted_voxels, make_objective
 from eeg2fmri_dist.inference.weights import STATE, WEIGHTS, training_file
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
@@ -24,7 +23,7 @@ from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
 from eeg2fmri_dist.training.distributed.preemption import StopRequest
 from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.loop import Progress
-from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.model import store_regions, training_objective
 from eeg2fmri_dist.training.monitoring.monitor import Monitor
 from eeg2fmri_dist.training.validation import Validator
 
@@ -112,8 +111,7 @@ class OneEpoch:
             If a rank was asked to stop.
         """
         config, data = self.config, self.data
-        counted = counted_voxels(self.store.layout.mask, config.data)
-        objective = make_objective(self.model, counted, config.optimisation)
+        objective = training_objective(config, self.model, self.store.layout.mask)
         validator = Validator(
             data.train,
             data.validation,

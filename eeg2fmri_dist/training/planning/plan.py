@@ -23,7 +23,7 @@ from eeg2fmri_dist.data.window_index import training_windows
 from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.files.run_folder import load_run_config
-from eeg2fmri_dist.inference.objectives import Batch, Objective, counted_voxels, make_objective
+from eeg2fmri_dist.inference.objectives import Batch, Objective
 from eeg2fmri_dist.models.build import build_model, count_parameters
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.store import Store
@@ -37,7 +37,7 @@ from eeg2fmri_dist.training.distributed.deepspeed_config import (
 from eeg2fmri_dist.training.fitting.ensemble import ensemble_bytes, plan_ensemble
 from eeg2fmri_dist.training.fitting.ridge import plan_closed_form, ridge_bytes
 from eeg2fmri_dist.training.flops import count_step_flops, flop_utilisation, measure_peak_flops
-from eeg2fmri_dist.training.model import store_sizes
+from eeg2fmri_dist.training.model import store_sizes, training_objective
 from eeg2fmri_dist.training.planning.memory_estimate import (
     MicroBatchMemory,
     Saving,
@@ -226,8 +226,7 @@ class TrainingPlan:
         config = self.config
         sizes = store_sizes(self.store, config.data.context, config.model)
         model = build_model(config.model, _tokeniser_config(config), sizes)
-        counted = counted_voxels(self.store.layout.mask, config.data)
-        return make_objective(model, counted, config.optimisation)
+        return training_objective(config, model, self.store.layout.mask)
 
     def _volume_bytes(self) -> int:
         parts = (*self.split.train, *self.split.validation)

@@ -7,12 +7,11 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from eeg2fmri_dist.calibration.ridge_update import fit_step, person_features
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig, SplitConfig
 from eeg2fmri_dist.data.normalization import normalise_eeg
 from eeg2fmri_dist.data.splits import make_split
-from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_test_set
 from eeg2fmri_dist.evaluation.with_scan.adaptation import PENALTIES, KeptMeans, score_adapted
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel
 from eeg2fmri_dist.store import Store
@@ -27,10 +26,7 @@ def parts(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("store") / "store.h5", n_subjects=12, n_volumes=100)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig(fractions=(0.3, 0.35, 0.35)))
-    return [
-        read_test_set(store, split, EvaluateConfig(runs=["run"], output="report", subjects=part))
-        for part in ("test", "validation")
-    ]
+    return [read_test_set(store, split, Scope(subjects=part)) for part in ("test", "validation")]
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import score_controls
 from eeg2fmri_dist.evaluation.evaluate import score_baselines
 from eeg2fmri_dist.evaluation.report.page import render_html
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection
-from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_test_set
 from eeg2fmri_dist.evaluation.verdict import Finding, verdict
 from eeg2fmri_dist.models.hrf import canonical_hrf
 from eeg2fmri_dist.store import Store
@@ -42,8 +41,7 @@ def scored(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("store") / "store.h5", n_subjects=10, n_volumes=80)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig(fractions=(0.4, 0.2, 0.4)))
-    config = EvaluateConfig(runs=["run"], output="report", ssim_every=40)
-    test_set = read_test_set(store, split, config)
+    test_set = read_test_set(store, split, Scope(ssim_every=40))
     return Scored(test_set, score_baselines(test_set))
 
 

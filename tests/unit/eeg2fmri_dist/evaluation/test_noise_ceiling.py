@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.errors import DataError
@@ -15,7 +14,7 @@ from eeg2fmri_dist.evaluation.baselines.noise_ceiling import (
 from eeg2fmri_dist.evaluation.regional import against_truth
 from eeg2fmri_dist.evaluation.results import RunSection
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_test_set
 from eeg2fmri_dist.evaluation.verdict import verdict
 from eeg2fmri_dist.scores.networks import regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
@@ -41,8 +40,7 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ceiling")
     store = Store(make_store(folder / "store.h5", n_subjects=8, n_volumes=60))
     split = make_split(store.recordings, SplitConfig())
-    config = EvaluateConfig(runs=["run"], output="report", ssim_every=60)
-    test_set = read_test_set(store, split, config)
+    test_set = read_test_set(store, split, Scope(ssim_every=60))
     rng = np.random.default_rng(0)
     for recording in test_set.recordings:
         means = regional_means(recording.true, test_set.regions.labels, len(test_set.regions))

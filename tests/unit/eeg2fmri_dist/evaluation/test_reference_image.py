@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.evaluation.scored_set import read_test_set
@@ -20,7 +19,7 @@ def test_set(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("store") / "store.h5", n_subjects=10, n_volumes=60)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig(fractions=(0.4, 0.2, 0.4)))
-    return read_test_set(store, split, EvaluateConfig(runs=["run"], output="report"))
+    return read_test_set(store, split)
 
 
 def oracle(test_set):

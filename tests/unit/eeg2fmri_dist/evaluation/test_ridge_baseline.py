@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.evaluation.baselines.ridge import fit_ridge_control
@@ -18,7 +17,7 @@ def coupled(request, tmp_path):
     path = make_store(tmp_path / "store.h5", n_subjects=8, n_volumes=60, scale=request.param)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig())
-    return request.param, read_test_set(store, split, EvaluateConfig(runs=["run"], output="out"))
+    return request.param, read_test_set(store, split)
 
 
 def test_validation_subjects_choose_the_scale(coupled):

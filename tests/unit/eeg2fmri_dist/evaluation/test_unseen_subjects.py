@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.errors import CheckpointError
@@ -19,7 +18,7 @@ def test_set(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("unseen") / "store.h5", n_volumes=20)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig())
-    return read_test_set(store, split, EvaluateConfig(runs=["r"], output="o"))
+    return read_test_set(store, split)
 
 
 def trained(scaling, *subjects):

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, TransformerConfig
-from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.inference.objectives import Objective, make_objective
 from eeg2fmri_dist.models.attention import Attention
 from eeg2fmri_dist.models.build import DataSizes, build_model
@@ -91,7 +90,7 @@ def transformer(**options):
     sizes = DataSizes((8, 8, 4), num_channels=3, num_frequencies=4, context=2, tr_s=2.0)
     config = TransformerConfig(d_model=16, num_heads=2, layers=1, **options)
     model = build_model(config, PrincipalComponentsConfig(d_token=6), sizes)
-    return make_objective(model, torch.ones(8, 8, 4, dtype=torch.bool), OptimisationConfig())
+    return make_objective(model, torch.ones(8, 8, 4, dtype=torch.bool))
 
 
 def transformer_batch(device="cpu"):
@@ -129,9 +128,7 @@ def test_counting_leaves_the_model_and_random_numbers_alone():
 
 def test_cae_costs_twice_per_batch_and_the_same_per_window():
     config = CaeConfig(d_token=4, widths=(8, 16), patch=(2, 2, 2))
-    objective = make_objective(
-        build_model(config, None, DataSizes((8, 8, 4), 1, 1, 0, 2.0)), None, OptimisationConfig()
-    )
+    objective = make_objective(build_model(config, None, DataSizes((8, 8, 4), 1, 1, 0, 2.0)), None)
     counts = [
         count_step_flops(objective, {"bold": torch.zeros(windows, 1, 8, 8, 4)})
         for windows in (1, 2)
