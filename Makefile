@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-EXTRAS := mpi,slurm,sweep,dev
+EXTRAS := mpi,slurm,sweep,dev,docs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo study replication test-quick test test-slurm test-faults lint bench clean-demo
@@ -43,11 +43,16 @@ test-faults: setup  ## long fault-injection matrix and slower proofs
 bench: setup  ## measure speed beside the alternatives (ONLY="name ..." for some), into runs/bench
 	$(RUN) -m tests.benchmarks $(ONLY)
 
-lint: setup  ## ruff, mypy, import-linter
+lint: setup  ## ruff, mypy, import-linter, links of the documentation
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(RUN) -m pytest tests/unit/docs
+
+.PHONY: docs
+docs: setup  ## this documentation as a site, into runs/docs (warnings are errors)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 clean-demo:  ## remove runs/demo
 	rm -rf runs/demo
