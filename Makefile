@@ -48,7 +48,7 @@ lint: setup  ## ruff, mypy, import-linter, links of the documentation
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest tests/unit/docs
+	$(RUN) -m pytest tests/unit/docs/test_pages.py
 
 .PHONY: docs
 docs: setup  ## this documentation as a site, into runs/docs (warnings are errors)
