@@ -20,7 +20,7 @@ from preprocessing.layouts.selection import select_recordings
 from preprocessing.recordings import KnownTruth
 from tests.helpers.preprocessing_jobs import ROOT, simulate_recordings
 
-PAGE = (ROOT / "docs/own_data.md").read_text(encoding="utf-8")
+_, _, PAGE = (ROOT / "docs/own_data.md").read_text("utf-8").partition("## A layout of your own")
 FAST = ("bold.transform=affine", "bold.grid=[32,32,15]", "quality=false", "cluster.workers=1")
 
 
