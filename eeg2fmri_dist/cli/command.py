@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from eeg2fmri_dist.cli.signals import raise_again
-from eeg2fmri_dist.config import Schema, describe, load_config, to_yaml
+from eeg2fmri_dist.config import (
+    Schema,
+    describe,
+    describe_key,
+    describe_sections,
+    load_config,
+    to_yaml,
+)
 from eeg2fmri_dist.errors import LaunchError, SuiteError
 
 ConfigT = TypeVar("ConfigT", bound=Schema)
@@ -95,10 +102,22 @@ def run_verb(
 
 
 def _parser(schema: type[Schema], views: Sequence[View]) -> argparse.ArgumentParser:
+    sections, keys = ("\n  ".join(lines(schema)) for lines in (describe_sections, describe))
     parser = argparse.ArgumentParser(
         description=(schema.__doc__ or "").strip(),
-        epilog="keys of the config:\n  " + "\n  ".join(describe(schema)) + "\n\n" + EXIT_CODES,
+        epilog=f"sections (--help SECTION shows one, such as --help {_example(schema)}):\n  "
+        f"{sections}\n\nkeys of the config:\n  {keys}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h",
+        "--help",
+        nargs="?",
+        metavar="SECTION",
+        action=_Help,
+        schema=schema,
+        help="show this, or the keys of one section or variant, and stop",
     )
     parser.add_argument(
         "config", metavar="CONFIG.yaml", help="YAML file, such as those under configs/"
@@ -122,6 +141,35 @@ def _parser(schema: type[Schema], views: Sequence[View]) -> argparse.ArgumentPar
     # Some launchers add the local rank; ranks are read from the environment.
     parser.add_argument("--local-rank", "--local_rank", help=argparse.SUPPRESS)
     return parser
+
+
+class _Help(argparse.Action):
+    """Shows all help, or that of one section or key of the config."""
+
+    def __init__(self, *, schema: type[Schema], **options: Any):
+        super().__init__(**options)
+        self._schema = schema
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
+    ) -> None:
+        """Print and end the process; an unknown section ends it as a wrong config does."""
+        if values is None or values.endswith((".yaml", ".yml")):
+            parser.print_help()
+            parser.exit()
+        try:
+            lines = describe_key(self._schema, values)
+        except SuiteError as error:
+            parser.exit(error.exit_code, f"error: {error}\n")
+        print("\n".join(lines))
+        parser.exit()
+
+
+def _example(schema: type[Schema]) -> str:
+    """A section of a config to name in its help."""
+    sections = [line.partition(": ") for line in describe_sections(schema) if ": " in line]
+    variants = [inside.partition(", ")[0] for _, _, inside in sections if "." in inside]
+    return next(iter([*variants, *(name for name, _, _ in sections), *schema.model_fields]))
 
 
 def _log_to_console(*, debug: bool) -> None:

@@ -1,6 +1,17 @@
 """Configuration: YAML files and ``key.path=value`` overrides, checked by pydantic models."""
 
-from eeg2fmri_dist.config.loading import describe, load_config, to_yaml
+from eeg2fmri_dist.config.description import describe, describe_key, describe_sections
+from eeg2fmri_dist.config.loading import load_config, load_resolved, to_yaml
+from eeg2fmri_dist.config.renamed import with_current_names
 from eeg2fmri_dist.config.schema import Schema
 
-__all__ = ["Schema", "describe", "load_config", "to_yaml"]
+__all__ = [
+    "Schema",
+    "describe",
+    "describe_key",
+    "describe_sections",
+    "load_config",
+    "load_resolved",
+    "to_yaml",
+    "with_current_names",
+]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from eeg2fmri_dist.config.schema import OffIsAWord, Schema, SubjectId
+from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
 
@@ -51,9 +53,7 @@ class SourceConfig(Schema):
         description="custom: Python file that defines find_recordings(source), see "
         "docs/own_data.md",
     )
-    eeg: Literal["raw", "export"] = Field(
-        "raw", description="NODDI: which of the two EEG versions; BIDS: ignored"
-    )
+    eeg: Literal["raw", "export"] = Field("raw", description="NODDI: which of the two EEG versions")
     eeg_files: str | None = Field(
         None,
         pattern=r"^[^/].*\.(vhdr|set|edf|bdf)$",
@@ -83,6 +83,14 @@ class SourceConfig(Schema):
             raise ValueError("source.layout belongs to source.kind: custom, which needs it")
         return self
 
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        keys = given(self)
+        if self.kind == "bids":
+            yield from unread(keys, "source.kind: noddi", "eeg", is_mistake=True)
+        if self.kind == "noddi":
+            yield from unread(keys, "source.kind: bids", "eeg_files", is_mistake=True)
+
 
 class GradientArtifactConfig(Schema):
     """Average artifact subtraction."""
@@ -99,6 +107,11 @@ class GradientArtifactConfig(Schema):
         description="neighbours averaged, half before and half behind; fewer follow movements "
         "sooner, more leave less noise (1 / volumes of the EEG's power)",
     )
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        if self.remove is False:
+            yield from unread(given(self), "eeg.gradient_artifact.remove: true", "volumes")
 
 
 class PulseArtifactConfig(Schema):
@@ -120,6 +133,12 @@ class PulseArtifactConfig(Schema):
         le=10,
         description="head: topographies whose strength may vary; channel: principal components",
     )
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        if self.remove is False:
+            keys = ("method", "components")
+            yield from unread(given(self), "eeg.pulse_artifact.remove: true", *keys)
 
 
 class EegConfig(Schema):
@@ -283,6 +302,15 @@ class ClusterConfig(Schema):
         if self.kind == "slurm-jobs" and self.workers is None:
             raise ValueError("cluster.kind slurm-jobs needs cluster.workers, the most it may use")
         return self
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        keys = given(self)
+        if self.kind == "local":
+            several = "cluster.kind: slurm, slurm-jobs or mpi"
+            yield from unread(keys, several, "interface", "dashboard")
+        if self.kind != "slurm-jobs":
+            yield from unread(keys, "cluster.kind: slurm-jobs", "job_workers", "job_options")
 
 
 class PreprocessConfig(Schema):

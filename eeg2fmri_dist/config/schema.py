@@ -1,8 +1,12 @@
 """Base of all config models."""
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from eeg2fmri_dist.config.renamed import RenamedKey, RenamedValue, with_current_names
+from eeg2fmri_dist.config.without_effect import WithoutEffect
 
 MAX_THREADS = 1024  # far more end a process without a word
 
@@ -23,8 +27,27 @@ OffIsAWord = BeforeValidator(_as_word)
 
 
 class Schema(BaseModel):
-    """A section of a config: unknown keys are refused, values do not change after loading."""
+    """A section of a config: unknown keys are refused, values do not change after loading.
+
+    Attributes
+    ----------
+    renamed : tuple of RenamedKey or RenamedValue
+        Former names of keys and values, which are still read.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+    renamed: ClassVar[tuple[RenamedKey | RenamedValue, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_current_names(cls, values: Any) -> Any:
+        return with_current_names(cls, values)[0] if isinstance(values, dict) else values
+
+    def without_effect(self) -> Iterable[WithoutEffect]:
+        """Return keys that were set and change nothing, by what other keys say.
+
+        Those of the sections below are theirs to tell; keys are relative to this one.
+        """
+        return ()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from eeg2fmri_dist.config.renamed import KeysOf, current_key
 from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 Number = int | float
 _PARAMETER_KEYS = {"choices", "low", "high"}
@@ -119,6 +123,11 @@ class FoldsConfig(Schema):
     )
     ssim_every: int = Field(5, ge=1, description="SSIM is computed on every n-th volume")
 
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        if self.kind != "k_fold":
+            yield from unread(given(self), "folds.kind: k_fold", "folds", is_mistake=True)
+
 
 class ConditionConfig(Schema):
     """A store that models are trained on and scored in."""
@@ -227,7 +236,7 @@ class SweepConfig(Schema):
 
     output: Path = Field(description="folder of the sweep; the same command on it continues")
     base: Path | None = Field(None, description="training config that trials start from")
-    overrides: dict[str, Any] = Field(
+    overrides: Annotated[dict[str, Any], KeysOf(TrainConfig)] = Field(
         {}, description="keys of the training config, nested or dotted, the same in all trials"
     )
     search: dict[str, Parameter] = Field(
@@ -263,8 +272,16 @@ class SweepConfig(Schema):
     @classmethod
     def _flatten_search(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("search"), dict):
-            return {**values, "search": _flat_parameters(values["search"])}
+            return {**values, "search": _under_current_names(_flat_parameters(values["search"]))}
         return values
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        keys = given(self)
+        if not self.is_search:
+            yield from unread(keys, "a search", "objective.", "sampler.", "budget.trials")
+        elif self.sampler.name != "tpe":
+            yield from unread(keys, "sampler.name: tpe", "sampler.startup_trials")
 
     @property
     def is_search(self) -> bool:
@@ -298,6 +315,16 @@ class SweepConfig(Schema):
             if self.sampler.name == "grid" and not _is_countable(parameter):
                 raise ValueError(f"search.{key}: a grid needs choices, integers or a step")
             seen.add(key)
+
+
+def _under_current_names(search: dict[str, Any]) -> dict[str, Any]:
+    """The same, by today's keys of the training config."""
+    renamed = {current_key(TrainConfig, key): value for key, value in search.items()}
+    for key, value in renamed.items():
+        if isinstance(value, dict) and isinstance(value.get("when"), dict):
+            when = {current_key(TrainConfig, name): held for name, held in value["when"].items()}
+            renamed[key] = {**value, "when": when}
+    return renamed
 
 
 def _flat_parameters(search: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.monitor import MonitorConfig
 from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
+from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 _KEYS_BEHIND_DEEPSPEED_NAMES = {
     "bf16": "engine.precision",
@@ -22,6 +24,10 @@ _KEYS_BEHIND_DEEPSPEED_NAMES = {
     "train_batch_size": "optimisation.batch_size",
     "train_micro_batch_size_per_gpu": "optimisation.batch_size",
 }
+
+
+# All that ridge regression and ensembles, which are fitted in one pass, read of `optimisation`.
+_OF_VALIDATION = ("optimisation.validation_windows", "optimisation.seed")
 
 
 class DataConfig(Schema):
@@ -60,6 +66,11 @@ class DataConfig(Schema):
         "mapped store when read; auto = the first of a GPU and RAM of which a quarter of the free "
         "memory suffices",
     )
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        if self.normalise == "global":
+            yield from unread(given(self), "data.normalise: voxelwise", "detrend_order")
 
 
 class SplitConfig(Schema):
@@ -102,6 +113,15 @@ class SplitConfig(Schema):
             if self.fold >= self.folds:
                 raise ValueError(f"split.fold = {self.fold} is not below folds = {self.folds}")
         return self
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        keys = given(self)
+        if self.kind != "k_fold":
+            yield from unread(keys, "split.kind: k_fold", "folds", "fold", is_mistake=True)
+        if self.kind != "leave_one_subject_out":
+            counts_for = "split.kind: leave_one_subject_out"
+            yield from unread(keys, counts_for, "test_subject", is_mistake=True)
 
 
 class OptimisationConfig(Schema):
@@ -284,6 +304,22 @@ class TrainConfig(Schema):
                     f"{name} follows from {_KEYS_BEHIND_DEEPSPEED_NAMES[name]}: set that"
                 )
         return deepspeed
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        keys = given(self)
+        if self.model.name in ("ridge", "ensemble"):
+            steps = [f"optimisation.{key}" for key in OptimisationConfig.model_fields]
+            steps = [key for key in steps if key not in _OF_VALIDATION]
+            yield from unread(keys, "models that are trained in steps", "engine.", *steps)
+            return
+        if self.model.name != "transformer":
+            of_tokens = ("optimisation.loss", "optimisation.loss_volumes")
+            yield from unread(keys, "model.name: transformer", *of_tokens)
+        elif self.optimisation.loss != "volume":
+            yield from unread(keys, "optimisation.loss: volume", "optimisation.loss_volumes")
+        if getattr(self.model, "skip_from", None) is None:
+            yield from unread(keys, "model.skip_from", "optimisation.start_margin")
 
     @model_validator(mode="after")
     def _transformer_has_tokens(self) -> TrainConfig:

@@ -282,7 +282,7 @@ def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
         for part in PARTS
     }
     run_config = load_run_config(config.runs[0])
-    source = store.layout.preprocessing.get("source", {})
+    source = store.layout.settings.get("source", {})
     return DataFacts(
         origin=ORIGINS[source.get("origin", "real")],
         store=store.path.name,

@@ -222,7 +222,7 @@ class Ladder:
         """Band power (volume, feature) of the simulated sources, through the filters of ridge."""
         power = read_truth(self._truth / f"sub-{subject}.npz", ("band_power",))["band_power"]
         standard = torch.from_numpy((power - power.mean(axis=0)) / power.std(axis=0)).float()
-        first = int(self._store.layout.preprocessing.get("drop_volumes", 0))
+        first = int(self._store.layout.settings.get("drop_volumes", 0))
         return self._source_filters(standard[None])[0, first : first + n_volumes]
 
     def _filter_sources(self) -> EegFeatures:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from eeg2fmri_dist.config import load_config, to_yaml
+from eeg2fmri_dist.config import load_resolved, to_yaml
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.files.atomic import write_json, write_text
@@ -165,4 +165,4 @@ def load_run_config(folder: Path) -> TrainConfig:
             where=folder,
             remedy="give the output folder of launch/train.py",
         )
-    return load_config(TrainConfig, path)
+    return load_resolved(TrainConfig, path)

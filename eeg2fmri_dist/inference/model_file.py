@@ -16,9 +16,10 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from eeg2fmri_dist.config import with_current_names
 from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
-from eeg2fmri_dist.config.preprocess import EegConfig
-from eeg2fmri_dist.config.train import DataConfig
+from eeg2fmri_dist.config.preprocess import EegConfig, PreprocessConfig
+from eeg2fmri_dist.config.train import DataConfig, TrainConfig
 from eeg2fmri_dist.data.normalization import Scaling
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.models.build import DataSizes, build_model
@@ -255,6 +256,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
         with safe_open(str(path), framework="pt") as file:
             card = json.loads((file.metadata() or {})["card"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        card = _under_current_names(card)
         if card["version"] != CARD_VERSION:
             raise CheckpointError(
                 f"model card version {card['version']}, this version reads {CARD_VERSION}",
@@ -264,6 +266,21 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
         return tensors, ModelCard(**card)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _unusable(path, error) from None
+
+
+def _under_current_names(card: dict[str, Any]) -> dict[str, Any]:
+    """Sections of a card that an earlier version wrote, by today's keys."""
+    whole: dict[str, Any] = {
+        key: card[key] for key in ("recipe", "model", "tokeniser", "data") if key in card
+    }
+    named = with_current_names(TrainConfig, whole)[0]
+    if "members" in card["model"]:
+        members = [with_current_names(TrainConfig, each)[0] for each in card["model"]["members"]]
+        named["model"] = {**named["model"], "members": members}
+    preprocessing = with_current_names(PreprocessConfig, card["preprocessing"])[0]
+    return {**{key: card[key] for key in card if key not in whole}, **named} | {
+        "preprocessing": preprocessing
+    }
 
 
 def _unusable(path: Path, error: Exception) -> CheckpointError:

@@ -129,7 +129,7 @@ def _parts(layout: Layout) -> dict[str, Any]:
         },
         **{
             f"preprocessing settings {name}": value
-            for name, value in dotted(layout.preprocessing).items()
+            for name, value in dotted(layout.settings).items()
             if name not in _MAY_DIFFER
         },
     }
@@ -141,9 +141,9 @@ def _joined(layouts: Sequence[Layout]) -> Layout:
     for layout in layouts:
         for package, version in layout.versions.items():
             versions.setdefault(package, set()).update(version.split(", "))
-    settings = layouts[0].preprocessing
+    settings = layouts[0].settings
     for name in _MAY_DIFFER:
-        values = [dotted(layout.preprocessing).get(name) for layout in layouts]
+        values = [dotted(layout.settings).get(name) for layout in layouts]
         if any(value != values[0] for value in values):
             section, key = name.split(".")
             rest = {k: value for k, value in settings[section].items() if k != key}

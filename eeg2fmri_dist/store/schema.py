@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from eeg2fmri_dist.config import with_current_names
+from eeg2fmri_dist.config.preprocess import PreprocessConfig
+
 FORMAT = "eeg2fmri_dist store"
 FORMAT_VERSION = 1
 
@@ -166,7 +169,7 @@ class Layout:
     atlases : dict of str to Atlas
         Region labels by name.
     preprocessing : dict
-        Settings that decided the values, as JSON types.
+        Settings that decided the values, as JSON types, as the store holds them.
     versions : dict of str to str
         Software that computed the values.
     space : str
@@ -182,6 +185,11 @@ class Layout:
     preprocessing: dict[str, Any]
     versions: dict[str, str]
     space: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`preprocessing` by today's keys, whatever they were called when the store was made."""
+        return with_current_names(PreprocessConfig, self.preprocessing)[0]
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -7,10 +7,11 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from eeg2fmri_dist.config import to_yaml
+from eeg2fmri_dist.config import to_yaml, with_current_names
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
@@ -97,7 +98,7 @@ class SweepFolder:
         write_text(self.config, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
 
     def _check(self, wanted: dict) -> None:
-        stored = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        stored = _under_current_names(yaml.safe_load(self.config.read_text(encoding="utf-8")))
         changes = [
             f"{key}: {old!r} there, {new!r} now"
             for key, old, new in differences(stored, wanted)
@@ -109,3 +110,12 @@ class SweepFolder:
                 where=self.root,
                 remedy="give another output=..., or delete the folder to begin again",
             )
+
+
+def _under_current_names(stored: dict[str, Any]) -> dict[str, Any]:
+    """What `SweepFolder.claim` of an earlier version wrote, by today's keys."""
+    bases = stored["bases"].items()
+    return {
+        "sweep": with_current_names(SweepConfig, stored["sweep"])[0],
+        "bases": {name: with_current_names(TrainConfig, base)[0] for name, base in bases},
+    }

@@ -258,7 +258,7 @@ def make_card(
         model=config.model.model_dump(mode="json"),
         tokeniser=tokeniser,
         data=config.data.model_dump(mode="json"),
-        preprocessing=dict(layout.preprocessing),
+        preprocessing=layout.settings,
         channel_names=list(layout.channel_names),
         frequencies_hz=[float(frequency) for frequency in layout.frequencies_hz],
         tr_s=store.recordings[0].tr_s,

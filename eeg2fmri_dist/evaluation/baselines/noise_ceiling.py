@@ -50,7 +50,7 @@ class Ceiling:
         """
         path = self.folder / f"sub-{recording.subject}.npz"
         truth = read_truth(path)
-        first = int(self.layout.preprocessing.get("drop_volumes", 0))
+        first = int(self.layout.settings.get("drop_volumes", 0))
         percent = truth["bold_driven"][first : first + len(recording.true)]
         if len(percent) < len(recording.true):
             raise DataError(
@@ -79,7 +79,7 @@ def shared_noise(folder: Path, layout: Layout, recording: TestRecording) -> np.n
     truth = read_truth(folder / f"sub-{recording.subject}.npz", (), ("bold_shared_noise",))
     if "bold_shared_noise" not in truth:
         return np.zeros(len(recording.true))
-    first = int(layout.preprocessing.get("drop_volumes", 0))
+    first = int(layout.settings.get("drop_volumes", 0))
     return truth["bold_shared_noise"][first : first + len(recording.true)]
 
 

@@ -112,14 +112,14 @@ def _view(
 
 def _origin(folder: SweepFolder) -> str:
     """Where the recordings come from, in words; empty where the store is not at hand."""
-    from eeg2fmri_dist.config import load_config
+    from eeg2fmri_dist.config import load_resolved
     from eeg2fmri_dist.store import Store
 
     bases = sorted((folder.root / "bases").glob("*.yaml"))
-    stores = [load_config(TrainConfig, path).store for path in bases if path.stem != "evaluate"]
+    stores = [load_resolved(TrainConfig, path).store for path in bases if path.stem != "evaluate"]
     if not stores or not stores[0].exists():
         return ""
-    source = Store(stores[0]).layout.preprocessing.get("source", {})
+    source = Store(stores[0]).layout.settings.get("source", {})
     return {"simulated": "simulated data", "simulated_eeg": "real BOLD, simulated EEG"}.get(
         source.get("origin"), ""
     )

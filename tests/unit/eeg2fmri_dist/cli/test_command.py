@@ -166,3 +166,33 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     started.stdout.close()  # as `head` does
     assert started.stderr.read() == ""
     assert started.wait(timeout=60) == 128 + 13
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "not_shown"),
+    [
+        ("model.unet", "model.d_eeg", "model.d_model"),
+        ("data", "data.window", "model."),
+        ("data.window", "data.window", "data.stride"),
+    ],
+)
+def test_help_of_a_section_shows_it_alone(asked, shown, not_shown):
+    command = [sys.executable, "launch/train.py", "--help", asked]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert shown in done.stdout
+    assert not_shown not in done.stdout
+
+
+def test_help_of_an_unknown_section_names_the_nearest():
+    command = [sys.executable, "launch/train.py", "--help", "modell.unet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "model.unet" in done.stderr
+
+
+def test_help_beside_a_config_shows_all():
+    command = [sys.executable, "launch/train.py", "--help", "configs/train/cae.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "exit codes:" in done.stdout
