@@ -19,7 +19,6 @@ from eeg2fmri_dist.config.model import (
 )
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data.splits import PARTS, Split, make_split
-from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.errors import CheckpointError, StoreError
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel, load_model
 from eeg2fmri_dist.inference.objectives import (
@@ -34,8 +33,9 @@ from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
 from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.store import Store
+from eeg2fmri_dist.training.batches.split_data import SplitData
 from eeg2fmri_dist.training.batches.tokens import TokenCache, prepare_tokens
-from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.ridge_start import start_at_ridge
 
 # Of the data section: how the EEG looks that a model was made for.
@@ -45,10 +45,8 @@ _EEG_KEYS = ("eeg_scale", "eeg_normalise")
 def make_model(
     config: TrainConfig,
     store: Store,
-    train_data: WindowData,
-    validation_data: WindowData,
-    ranks: Ranks,
-    device: torch.device,
+    data: SplitData,
+    session: Session,
 ) -> tuple[torch.nn.Module, dict[str, Any] | None]:
     """Build the model of a training; a Transformer gets its tokeniser, and the data their tokens.
 
@@ -58,12 +56,10 @@ def make_model(
         What is trained.
     store : Store
         What it is trained on.
-    train_data, validation_data : WindowData
-        Of the split.
-    ranks : Ranks
-        The first one writes the cache of tokens.
-    device : torch.device
-        Where tokens are computed.
+    data : SplitData
+        Gets its tokens.
+    session : Session
+        Its device computes tokens; the first rank writes their cache.
 
     Returns
     -------
@@ -90,17 +86,17 @@ def make_model(
         cache = TokenCache(
             config.tokeniser / "tokens",
             weights_sha256(resolve_weights(config.tokeniser, "best")),
-            may_write=ranks.is_first,
+            may_write=session.ranks.is_first,
         )
     model = build_model(config.model, tokeniser_config, sizes)
     assert isinstance(model, TransformerCNN)
     if weights is not None:
         assert isinstance(model.tokeniser, torch.nn.Module)
         model.tokeniser.load_state_dict(weights)
-    prepare_tokens(model, train_data, validation_data, cache, device)
+    prepare_tokens(model, data.train, data.validation, cache, session.device)
     if model.config.skip_from is not None:
         ridge = load_ridge(model.config.skip_from, config, store)
-        start_at_ridge(model.to(device), ridge.to(device), train_data)
+        start_at_ridge(model.to(session.device), ridge.to(session.device), data.train)
     return model, tokeniser_config.model_dump(mode="json")
 
 

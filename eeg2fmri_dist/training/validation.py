@@ -19,9 +19,7 @@ from eeg2fmri_dist.scores.metrics import paper_convention
 from eeg2fmri_dist.scores.networks import Regions, regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
 from eeg2fmri_dist.training.distributed.collectives import share_objects
-from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
-from eeg2fmri_dist.training.distributed.preemption import StopRequest
-from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.session import Session
 
 _IMAGE_SCORES_EVERY = 10
 
@@ -102,10 +100,8 @@ class Validator:
         For the temporal correlation of regional means.
     optimisation : OptimisationConfig
         Which score selects; how many windows are scored.
-    ranks : Ranks
-        This process among the others.
-    device : torch.device
-        Of the model.
+    session : Session
+        Ranks, the model's device; the heartbeat is told of every recording.
     """
 
     def __init__(
@@ -114,17 +110,15 @@ class Validator:
         validation: WindowData,
         regions: Regions,
         optimisation: OptimisationConfig,
-        ranks: Ranks,
-        device: torch.device,
+        session: Session,
     ):
         self._parts = {"train": (train, [0]), "validation": (validation, None)}
         self._regions, self._optimisation = regions, optimisation
-        self._ranks, self._device = ranks, device
+        self._ranks, self._device = session.ranks, session.device
+        self._stop, self._heartbeat = session.stop, session.heartbeat
         self.example: Example | None = None
 
-    def score(
-        self, objective: Objective, stop: StopRequest, heartbeat: Heartbeat
-    ) -> ValidationScores:
+    def score(self, objective: Objective) -> ValidationScores:
         """Score both parts (collective).
 
         Returns
@@ -138,7 +132,7 @@ class Validator:
             If a rank was asked to stop, after at most one recording.
         """
         rows = {
-            part: self._score_segments(objective, data, chosen, stop, heartbeat)
+            part: self._score_segments(objective, data, chosen)
             for part, (data, chosen) in self._parts.items()
         }
         means = {
@@ -166,8 +160,6 @@ class Validator:
         objective: Objective,
         data: WindowData,
         chosen: list[int] | None,
-        stop: StopRequest,
-        heartbeat: Heartbeat,
     ) -> list[dict[str, float]]:
         """Scores of each segment, in their order; each rank computes its own."""
         segments = list(range(len(data.lengths))) if chosen is None else chosen
@@ -175,8 +167,8 @@ class Validator:
         for first in range(0, len(segments), self._ranks.world_size):
             for segment in segments[first : first + self._ranks.world_size][self._ranks.rank :][:1]:
                 own[segment] = self._score_segment(objective, data, segment)
-            heartbeat.note_progress()
-            stop.agree()
+            self._heartbeat.note_progress()
+            self._stop.agree()
         gathered = {segment: row for part in share_objects(own) for segment, row in part.items()}
         return [gathered[segment] for segment in segments]
 

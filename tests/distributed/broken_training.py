@@ -9,12 +9,13 @@ import runpy
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from eeg2fmri_dist.data.windows import WindowData
-from eeg2fmri_dist.training import run
+from eeg2fmri_dist.training.fitting import gradient
 from eeg2fmri_dist.training.loop import Trainer
 from eeg2fmri_dist.training.validation import Validator
 
@@ -58,7 +59,7 @@ def nan_weight():
     def faulty(trainer, loss, norm):
         if at_faulty_step(trainer):
             with torch.no_grad():
-                next(trainer.objective.parameters()).view(-1)[0] = float("nan")
+                next(trainer.learner.objective.parameters()).view(-1)[0] = float("nan")
         step(trainer, loss, norm)
 
     Trainer.agree_on_step = faulty
@@ -66,7 +67,7 @@ def nan_weight():
 
 def nan_gradient():
     def plant(trainer):
-        parameter = next(trainer.objective.parameters())
+        parameter = next(trainer.learner.objective.parameters())
         parameter.register_hook(lambda gradient: gradient * float("nan"))
 
     before_reading(plant)
@@ -122,11 +123,11 @@ def slow_validation():
 
 def slow_save():
     """Tell by a file that a checkpoint is half written, and take a second to go on."""
-    assemble = run.assemble
+    assemble = gradient.assemble
 
     def slow_assemble(*arguments):
         trainer = assemble(*arguments)
-        write = trainer.write_model
+        write = trainer.archive.write_model
 
         def slow_write(path, *rest):
             path.write_bytes(b"half")
@@ -134,10 +135,10 @@ def slow_save():
             time.sleep(1)
             write(path, *rest)
 
-        trainer.write_model = slow_write
+        trainer.archive = replace(trainer.archive, write_model=slow_write)
         return trainer
 
-    run.assemble = slow_assemble
+    gradient.assemble = slow_assemble
 
 
 if __name__ == "__main__":

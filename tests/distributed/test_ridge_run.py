@@ -19,7 +19,8 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.distributed.preemption import StopAskedError, StopRequest
 from eeg2fmri_dist.training.distributed.ranks import Ranks
-from eeg2fmri_dist.training.fitting.ridge import fit_in_closed_form
+from eeg2fmri_dist.training.distributed.session import Session
+from eeg2fmri_dist.training.fitting import ridge
 from tests.helpers.rank_processes import finish, run_ranks, start_ranks
 from tests.helpers.stores import make_store
 from tests.helpers.tiny_trainings import wait_for_epochs
@@ -86,7 +87,7 @@ def test_a_stopped_fit_leaves_nothing_half_written(folder, tmp_path, recordings)
     stop, device = StopRequest(), torch.device("cpu")
     try:
         with pytest.raises(StopAskedError):
-            fit_in_closed_form(config, ALONE, device, stop, SignalAfter(recordings))
+            ridge.fit(config, Session(ALONE, device, stop, SignalAfter(recordings)))
     finally:
         stop.close()
     assert not list(config.output.rglob("*safetensors*"))
@@ -94,7 +95,7 @@ def test_a_stopped_fit_leaves_nothing_half_written(folder, tmp_path, recordings)
     assert not is_finished(config, fingerprint_inputs(config))
     again = StopRequest()
     try:
-        fit_in_closed_form(config, ALONE, device, again, SignalAfter(0))
+        ridge.fit(config, Session(ALONE, device, again, SignalAfter(0)))
     finally:
         again.close()
     assert len((config.output / "log.jsonl").read_text().splitlines()) == 1

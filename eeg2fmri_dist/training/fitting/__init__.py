@@ -1,1 +1,1 @@
-"""Models that are fitted without optimizer steps: ridge, ensembles, single passes."""
+"""How models are fitted: by gradient steps, ridge in closed form, ensembles of trained runs."""

@@ -19,40 +19,31 @@ from eeg2fmri_dist.models.ensemble import Ensemble
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.batches.split_data import open_data
-from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
-from eeg2fmri_dist.training.distributed.preemption import StopRequest
-from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.fitting.eeg_scale import settle_eeg_scale
 from eeg2fmri_dist.training.fitting.one_epoch import OneEpoch, recorded_run
-from eeg2fmri_dist.training.loop import Progress
 from eeg2fmri_dist.training.model import load_member, make_card
+from eeg2fmri_dist.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 _MIB = 2**20
 
 
-def combine_members(
-    config: TrainConfig,
-    ranks: Ranks,
-    device: torch.device,
-    stop: StopRequest,
-    heartbeat: Heartbeat,
-) -> Progress:
+def fit(config: TrainConfig, session: Session) -> Progress:
     """Put trained models into one, score validation subjects, log and save (collective).
 
     Parameters
     ----------
     config : TrainConfig
         Its model is an `EnsembleConfig`.
-    ranks : Ranks
-        This process among the others.
-    device : torch.device
-        Where validation subjects are predicted.
-    stop : StopRequest
-        Listening for signals.
-    heartbeat : Heartbeat
-        Told of every recording.
+    session : Session
+        Its device predicts validation subjects, its heartbeat is told of every recording.
+
+    Returns
+    -------
+    Progress
+        Of the one epoch.
 
     Raises
     ------
@@ -62,18 +53,18 @@ def combine_members(
         If a member has no weights, or does not fit store, split and data section.
     """
     store = Store(staged_copy(config.store))
-    if ranks.is_first:
+    if session.ranks.is_first:
         check_folder(config, fingerprint_inputs(config))
     settled = settle_eeg_scale(config)
-    data = open_data(settled, store, ranks)
-    stop.agree()
+    data = open_data(settled, store, session.ranks)
+    session.stop.agree()
     members = _load(settled, store)
-    model = Ensemble([member.model for member in members]).to(device)
+    model = Ensemble([member.model for member in members]).to(session.device)
     card = make_card(settled, store, data.split, None)
-    with recorded_run(config, ranks, device) as monitor:
+    with recorded_run(config, session) as monitor:
         logger.info("ensemble of %d: %s", len(members), ", ".join(map(str, _runs(config))))
-        made = OneEpoch(settled, store, data, model, ranks, device)
-        progress = made.score(monitor, stop, heartbeat, {})
+        made = OneEpoch(settled, store, data, model, session)
+        progress = made.score(monitor, {})
         made.save(_with_members(card, members), progress, {"members": torch.tensor(len(members))})
     return progress
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from eeg2fmri_dist.config.train import TrainConfig
@@ -19,17 +18,15 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.batches.split_data import SplitData
 from eeg2fmri_dist.training.checkpoint import Checkpoints
-from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
-from eeg2fmri_dist.training.distributed.preemption import StopRequest
-from eeg2fmri_dist.training.distributed.ranks import Ranks
-from eeg2fmri_dist.training.loop import Progress
+from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.model import store_regions, training_objective
 from eeg2fmri_dist.training.monitoring.monitor import Monitor
+from eeg2fmri_dist.training.progress import Progress
 from eeg2fmri_dist.training.validation import Validator
 
 
 @contextmanager
-def recorded_run(config: TrainConfig, ranks: Ranks, device: torch.device) -> Iterator[Monitor]:
+def recorded_run(config: TrainConfig, session: Session) -> Iterator[Monitor]:
     """Claim the run folder and log into it.
 
     Enter it late: what cannot be started must leave the folder free.
@@ -38,18 +35,17 @@ def recorded_run(config: TrainConfig, ranks: Ranks, device: torch.device) -> Ite
     ----------
     config : TrainConfig
         What was asked for, before anything was settled.
-    ranks : Ranks
+    session : Session
         This process among the others.
-    device : torch.device
-        Of the model.
 
     Yields
     ------
     Monitor
         Started; it is closed in the end.
     """
-    if ranks.is_first:
+    if session.ranks.is_first:
         claim_run(config, fingerprint_inputs(config))
+    ranks, device = session.ranks, session.device
     monitor = Monitor(config.output, config.monitor, ranks, device, total_steps=1, total_epochs=1)
     monitor.start(0)
     try:
@@ -72,36 +68,23 @@ class OneEpoch:
         Of the split.
     model : nn.Module
         Complete.
-    ranks : Ranks
+    session : Session
         This process among the others.
-    device : torch.device
-        Of the model.
     """
 
     config: TrainConfig
     store: Store
     data: SplitData
     model: nn.Module
-    ranks: Ranks
-    device: torch.device
+    session: Session
 
-    def score(
-        self,
-        monitor: Monitor,
-        stop: StopRequest,
-        heartbeat: Heartbeat,
-        also: dict[str, float],
-    ) -> Progress:
+    def score(self, monitor: Monitor, also: dict[str, float]) -> Progress:
         """Score validation subjects, as of any other model, and log it.
 
         Parameters
         ----------
         monitor : Monitor
             Started.
-        stop : StopRequest
-            Listening for signals.
-        heartbeat : Heartbeat
-            Told of every recording.
         also : dict of str to float
             Logged beside the scores.
 
@@ -117,10 +100,9 @@ class OneEpoch:
             data.validation,
             store_regions(self.store),
             config.optimisation,
-            self.ranks,
-            self.device,
+            self.session,
         )
-        scores = validator.score(objective.to(self.device).eval(), stop, heartbeat)
+        scores = validator.score(objective.to(self.session.device).eval())
         logged = scores.means | also
         monitor.pictures(1, validator.example)
         monitor.epoch(1, 1, logged)
@@ -150,5 +132,6 @@ class OneEpoch:
             STATE: lambda path: write_json(path, state),
         }
         folder, keep = self.config.output / "checkpoints", self.config.checkpoints.keep
-        checkpoints = Checkpoints(folder, keep, asynchronous=False, ranks=self.ranks)
-        checkpoints.save_files(1, files if self.ranks.is_first else {}, is_best=True)
+        ranks = self.session.ranks
+        checkpoints = Checkpoints(folder, keep, asynchronous=False, ranks=ranks)
+        checkpoints.save_files(1, files if ranks.is_first else {}, is_best=True)

@@ -25,13 +25,12 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.batches.split_data import SplitData, open_data
 from eeg2fmri_dist.training.distributed.collectives import add_up
-from eeg2fmri_dist.training.distributed.heartbeat import Heartbeat
-from eeg2fmri_dist.training.distributed.preemption import StopRequest
 from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.fitting.eeg_scale import on_scale, possible_scales
 from eeg2fmri_dist.training.fitting.one_epoch import OneEpoch, recorded_run
-from eeg2fmri_dist.training.loop import Progress
 from eeg2fmri_dist.training.model import make_card, number_targets, store_sizes
+from eeg2fmri_dist.training.progress import Progress
 from eeg2fmri_dist.training.ridge_sums import add_recording
 
 logger = logging.getLogger(__name__)
@@ -39,13 +38,7 @@ logger = logging.getLogger(__name__)
 _MIB = 2**20
 
 
-def fit_in_closed_form(
-    config: TrainConfig,
-    ranks: Ranks,
-    device: torch.device,
-    stop: StopRequest,
-    heartbeat: Heartbeat,
-) -> Progress:
+def fit(config: TrainConfig, session: Session) -> Progress:
     """Fit, score validation subjects, log and save (collective).
 
     A stop is heeded after each recording. Nothing is kept of a fit that was stopped: it is begun
@@ -55,14 +48,13 @@ def fit_in_closed_form(
     ----------
     config : TrainConfig
         Its model is a `RidgeConfig`.
-    ranks : Ranks
-        This process among the others.
-    device : torch.device
-        Where sums are computed.
-    stop : StopRequest
-        Listening for signals.
-    heartbeat : Heartbeat
-        Told of every recording.
+    session : Session
+        Its device computes sums, its heartbeat is told of every recording.
+
+    Returns
+    -------
+    Progress
+        Of the one epoch.
 
     Raises
     ------
@@ -72,30 +64,30 @@ def fit_in_closed_form(
         If there is nothing to fit to, or values are not finite.
     """
     store = Store(staged_copy(config.store))
-    if ranks.is_first:
+    if session.ranks.is_first:
         check_folder(config, fingerprint_inputs(config))
     assert isinstance(config.model, RidgeConfig)
-    model = make_ridge(store, config.data.context, config.model).to(device)
+    model = make_ridge(store, config.data.context, config.model).to(session.device)
     fits = []
     for scale in possible_scales(config):
         scaled = on_scale(config, scale)
-        fits.append(_Fit(scaled, store, _open(scaled, store, ranks), model, ranks, stop, heartbeat))
-        heartbeat.note_progress()
-        stop.agree()
-    with recorded_run(config, ranks, device) as monitor:
+        fits.append(_Fit(scaled, store, _open(scaled, store, session.ranks), model, session))
+        session.heartbeat.note_progress()
+        session.stop.agree()
+    with recorded_run(config, session) as monitor:
         fits[0].announce()
-        fit, solution = _choose([(fit, fit.solve()) for fit in fits])
+        chosen, solution = _choose([(each, each.solve()) for each in fits])
         model.take(solution)
         logger.info(
             "chosen by validation subjects: penalty %.3g, %s",
             solution.penalty,
             model.describe_weighting(),
         )
-        made = OneEpoch(fit.config, store, fit.data, model, ranks, device)
+        made = OneEpoch(chosen.config, store, chosen.data, model, session)
         penalty = {"ridge/penalty": solution.penalty}
-        progress = made.score(monitor, stop, heartbeat, penalty)
+        progress = made.score(monitor, penalty)
         tried = {"penalties": solution.penalties, "validation_errors": solution.errors}
-        made.save(make_card(fit.config, store, fit.data.split, None), progress, tried)
+        made.save(make_card(chosen.config, store, chosen.data.split, None), progress, tried)
     return progress
 
 
@@ -171,9 +163,7 @@ class _Fit:
     store: Store
     data: SplitData
     model: RidgeRegression
-    ranks: Ranks
-    stop: StopRequest
-    heartbeat: Heartbeat
+    session: Session
 
     def announce(self) -> None:
         """Say what is fitted to what."""
@@ -185,25 +175,25 @@ class _Fit:
             self.config.model.targets,
             len(self.data.train.lengths),
             len(self.data.validation.lengths),
-            self.ranks.world_size,
-            self.ranks.launcher,
+            self.session.ranks.world_size,
+            self.session.ranks.launcher,
         )
 
     def solve(self) -> RidgeSolution:
         """Sum over recordings and ranks, and solve."""
         train, validation = self._sums(self.data.train), self._sums(self.data.validation)
         solution = solve_ridge(train, validation, self.model.weightings())
-        self.heartbeat.note_progress()
+        self.session.heartbeat.note_progress()
         return solution
 
     def _sums(self, data: WindowData) -> Sums:
         """Sums over all segments; each rank reads its own."""
-        world_size = self.ranks.world_size
+        ranks = self.session.ranks
         sums = Sums.empty_for(self.model.coefficients)
-        for first in range(0, len(data.lengths), world_size):
-            if first + self.ranks.rank < len(data.lengths):
-                add_recording(sums, self.model, data, first + self.ranks.rank)
-            self.heartbeat.note_progress()
-            self.stop.agree()
+        for first in range(0, len(data.lengths), ranks.world_size):
+            if first + ranks.rank < len(data.lengths):
+                add_recording(sums, self.model, data, first + ranks.rank)
+            self.session.heartbeat.note_progress()
+            self.session.stop.agree()
         add_up(sums.tensors())
         return sums

@@ -14,6 +14,7 @@ from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.split_data import open_data
 from eeg2fmri_dist.training.distributed.preemption import StopRequest
 from eeg2fmri_dist.training.distributed.ranks import Ranks
+from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.model import store_regions
 from eeg2fmri_dist.training.validation import Validator, is_clear_gain
 from tests.helpers.stores import make_store
@@ -67,8 +68,8 @@ def scores_of(kind, config):
     parts = data.train, data.validation, store_regions(store), config.optimisation
     stop = StopRequest()
     try:
-        validator = Validator(*parts, ALONE, torch.device("cpu"))
-        return validator.score(kind(nn.Identity(), mask), stop, Still())
+        validator = Validator(*parts, Session(ALONE, torch.device("cpu"), stop, Still()))
+        return validator.score(kind(nn.Identity(), mask))
     finally:
         stop.close()
 
