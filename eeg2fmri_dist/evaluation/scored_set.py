@@ -30,7 +30,7 @@ from eeg2fmri_dist.scores.metrics import RecordingScores, score_recording
 from eeg2fmri_dist.scores.networks import Regions, correlation_matrix, identified, regional_means
 from eeg2fmri_dist.scores.temporal import detrend
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.store_facts import store_regions
 
 logger = logging.getLogger(__name__)
 

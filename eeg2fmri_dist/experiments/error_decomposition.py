@@ -39,8 +39,8 @@ from eeg2fmri_dist.scores.networks import regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.fitting.ridge import make_ridge
-from eeg2fmri_dist.training.model import store_regions
 from eeg2fmri_dist.training.ridge_sums import segment_features
+from eeg2fmri_dist.training.store_facts import store_regions
 
 FEATURES = ("sources", "EEG")
 TARGETS = ("BOLD without noise", "measured BOLD")

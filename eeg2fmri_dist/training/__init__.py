@@ -1,1 +1,1 @@
-"""The training engine: one loop for all models, on any number of ranks."""
+"""Training on any number of ranks: one loop for all networks, one pass for ridge and ensembles."""

@@ -10,7 +10,7 @@ from eeg2fmri_dist.config.model import CaeConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.inference.objectives import Objective
 from eeg2fmri_dist.models.build import DataSizes, build_model
-from eeg2fmri_dist.training.model import training_objective
+from eeg2fmri_dist.training.initial_model import training_objective
 from tests.helpers.repository import ROOT
 
 GRID = (64, 64, 30)

@@ -23,7 +23,7 @@ from eeg2fmri_dist.training.distributed.engine import (
     take_step,
 )
 from eeg2fmri_dist.training.distributed.ranks import discover_ranks
-from eeg2fmri_dist.training.model import training_objective
+from eeg2fmri_dist.training.initial_model import training_objective
 
 GRID = (12, 12, 8)
 STEPS = 20

@@ -206,7 +206,7 @@ def test_the_best_checkpoint_scores_what_its_validation_scored(folder, undisturb
     from eeg2fmri_dist.scores.networks import regional_means
     from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
     from eeg2fmri_dist.store import Store
-    from eeg2fmri_dist.training.model import store_regions
+    from eeg2fmri_dist.training.store_facts import store_regions
 
     trained = load_model(resolve_weights(undisturbed_transformer, "best"))
     store = Store(folder / "store.h5")

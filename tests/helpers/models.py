@@ -11,7 +11,8 @@ from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.inference.model_file import save_model
 from eeg2fmri_dist.models.build import build_model
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.model import make_card, store_sizes
+from eeg2fmri_dist.training.initial_model import make_card
+from eeg2fmri_dist.training.store_facts import store_sizes
 
 UNET = {"name": "unet", "widths": [8, 16], "d_eeg": 8}
 

@@ -17,7 +17,7 @@ from eeg2fmri_dist.sweep.learning_curves.task import LearningCurves
 from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.run import conclude
 from eeg2fmri_dist.sweep.stores import require_same_stores
-from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.store_facts import store_regions
 from tests.helpers.stores import make_store
 from tests.sweeps.fake_cluster import FakeCluster, run_of
 

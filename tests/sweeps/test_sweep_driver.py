@@ -129,7 +129,7 @@ def test_values_that_do_not_fit_together_are_refused_before_they_queue(make_conf
 def test_a_misspelt_key_is_refused_at_once(make_config):
     search = {"optimisation.learning_rat": {"low": 1e-5, "high": 1e-2}}
     config = make_config(search=search)
-    with pytest.raises(ConfigError, match="did you mean 'optimisation.learning_rate'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'optimisation\.learning_rate'"):
         open_driver(config, FakeCluster())
 
 

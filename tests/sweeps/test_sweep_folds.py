@@ -162,7 +162,7 @@ def test_a_training_that_cannot_fit_is_refused_with_both_numbers(store):
 def test_the_memory_estimate_is_sixteen_bytes_a_parameter_and_shrinks_with_zero(store):
     from eeg2fmri_dist.models.build import build_model, count_parameters
     from eeg2fmri_dist.sweep.jobs.memory_check import training_state_bytes
-    from eeg2fmri_dist.training.model import store_sizes
+    from eeg2fmri_dist.training.store_facts import store_sizes
 
     config = training(store, "engine.zero_stage=2")
     parameters = count_parameters(build_model(config.model, None, store_sizes(Store(store), 0)))

@@ -37,7 +37,7 @@ def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     from eeg2fmri_dist.models.build import build_model, count_parameters
     from eeg2fmri_dist.store import Store
     from eeg2fmri_dist.training.distributed.deepspeed_config import effective_zero_stage
-    from eeg2fmri_dist.training.model import store_sizes
+    from eeg2fmri_dist.training.store_facts import store_sizes
 
     tokeniser: Any = config.tokeniser
     if isinstance(tokeniser, Path):

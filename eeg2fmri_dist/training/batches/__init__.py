@@ -1,1 +1,1 @@
-"""From windows to batches on a device: inputs, cached tokens, the split's data, reading ahead."""
+"""What a training reads: the split's data, cached tokens, reading ahead, fingerprints of inputs."""

@@ -1,1 +1,1 @@
-"""Ranks and DeepSpeed: rank numbers, the engine, collectives, preemption."""
+"""One process among many: ranks and how they meet, DeepSpeed, collectives, stop, heartbeat."""

@@ -22,7 +22,7 @@ from eeg2fmri_dist.training.batches.split_data import open_data
 from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.fitting.eeg_scale import settle_eeg_scale
 from eeg2fmri_dist.training.fitting.one_epoch import OneEpoch, recorded_run
-from eeg2fmri_dist.training.model import load_member, make_card
+from eeg2fmri_dist.training.initial_model import load_member, make_card
 from eeg2fmri_dist.training.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -37,16 +37,12 @@ from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.fitting.eeg_scale import settle_eeg_scale
 from eeg2fmri_dist.training.flops import count_step_flops, measure_peak_flops
+from eeg2fmri_dist.training.initial_model import make_card, make_model, training_objective
 from eeg2fmri_dist.training.loop import Archive, Feed, Learner, Observers, Trainer
-from eeg2fmri_dist.training.model import (
-    make_card,
-    make_model,
-    store_regions,
-    training_objective,
-)
 from eeg2fmri_dist.training.monitoring.monitor import Monitor
 from eeg2fmri_dist.training.monitoring.watchdog import Watchdog
 from eeg2fmri_dist.training.progress import Progress
+from eeg2fmri_dist.training.store_facts import store_regions
 from eeg2fmri_dist.training.validation import Validator
 
 logger = logging.getLogger(__name__)

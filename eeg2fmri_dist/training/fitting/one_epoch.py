@@ -19,9 +19,10 @@ from eeg2fmri_dist.training.batches.inputs import fingerprint_inputs
 from eeg2fmri_dist.training.batches.split_data import SplitData
 from eeg2fmri_dist.training.checkpoint import Checkpoints
 from eeg2fmri_dist.training.distributed.session import Session
-from eeg2fmri_dist.training.model import store_regions, training_objective
+from eeg2fmri_dist.training.initial_model import training_objective
 from eeg2fmri_dist.training.monitoring.monitor import Monitor
 from eeg2fmri_dist.training.progress import Progress
+from eeg2fmri_dist.training.store_facts import store_regions
 from eeg2fmri_dist.training.validation import Validator
 
 

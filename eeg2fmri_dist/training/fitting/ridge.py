@@ -29,9 +29,10 @@ from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.fitting.eeg_scale import on_scale, possible_scales
 from eeg2fmri_dist.training.fitting.one_epoch import OneEpoch, recorded_run
-from eeg2fmri_dist.training.model import make_card, number_targets, store_sizes
+from eeg2fmri_dist.training.initial_model import make_card
 from eeg2fmri_dist.training.progress import Progress
 from eeg2fmri_dist.training.ridge_sums import add_recording
+from eeg2fmri_dist.training.store_facts import number_targets, store_sizes
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""What a training will take, before it runs: parameters, operations, memory, preflight."""
+"""What a training will take, before it runs: parameters, operations, memory, time; preflight."""

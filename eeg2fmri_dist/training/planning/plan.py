@@ -37,7 +37,7 @@ from eeg2fmri_dist.training.distributed.deepspeed_config import (
 from eeg2fmri_dist.training.fitting.ensemble import ensemble_bytes, plan_ensemble
 from eeg2fmri_dist.training.fitting.ridge import plan_closed_form, ridge_bytes
 from eeg2fmri_dist.training.flops import count_step_flops, flop_utilisation, measure_peak_flops
-from eeg2fmri_dist.training.model import store_sizes, training_objective
+from eeg2fmri_dist.training.initial_model import training_objective
 from eeg2fmri_dist.training.planning.memory_estimate import (
     MicroBatchMemory,
     Saving,
@@ -47,6 +47,7 @@ from eeg2fmri_dist.training.planning.memory_estimate import (
     simulate_micro_batches,
 )
 from eeg2fmri_dist.training.planning.timed_dry_run import Rehearsal, free_memory, rehearse
+from eeg2fmri_dist.training.store_facts import store_sizes
 
 _RANKS_SHOWN = (1, 2, 4, 8)
 _STAGES = (0, 1, 2, 3)

@@ -12,7 +12,7 @@ from eeg2fmri_dist.experiments.error_decomposition import Ladder, main
 from eeg2fmri_dist.models.hrf import hrf_basis
 from eeg2fmri_dist.scores.networks import regional_means
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.store_facts import store_regions
 from tests.helpers.repository import ROOT
 from tests.helpers.stores import make_store
 

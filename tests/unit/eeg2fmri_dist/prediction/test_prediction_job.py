@@ -35,7 +35,7 @@ from eeg2fmri_dist.prediction.page import page_of, render_page
 from eeg2fmri_dist.prediction.predictor import load_predictor
 from eeg2fmri_dist.prediction.tasks import make_tasks
 from eeg2fmri_dist.store import Store
-from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.store_facts import store_regions
 from preprocessing.eeg.new_recording import EegFile
 from tests.helpers.browsers import measure, quoted
 from tests.helpers.models import UNET, save_untrained

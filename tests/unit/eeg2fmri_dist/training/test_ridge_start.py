@@ -21,8 +21,8 @@ from eeg2fmri_dist.models.least_squares import solve_ridge
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.tokens import prepare_tokens
 from eeg2fmri_dist.training.fitting.ridge import make_ridge, sum_recordings
-from eeg2fmri_dist.training.model import store_sizes
 from eeg2fmri_dist.training.ridge_start import SHARE_OF_PENALTY, start_at_ridge
+from eeg2fmri_dist.training.store_facts import store_sizes
 from tests.helpers.stores import make_store
 
 CONTEXT, VOLUMES = 12, 100

@@ -12,7 +12,7 @@ from eeg2fmri_dist.data.windows import DeviceWindows, WindowData
 from eeg2fmri_dist.models.build import build_model
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.tokens import TokenCache, prepare_tokens
-from eeg2fmri_dist.training.model import store_sizes
+from eeg2fmri_dist.training.store_facts import store_sizes
 from tests.helpers.stores import make_store
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from eeg2fmri_dist.training.batches.split_data import open_data
 from eeg2fmri_dist.training.distributed.preemption import StopRequest
 from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.distributed.session import Session
-from eeg2fmri_dist.training.model import store_regions
+from eeg2fmri_dist.training.store_facts import store_regions
 from eeg2fmri_dist.training.validation import Validator, is_clear_gain
 from tests.helpers.stores import make_store
 

@@ -1,4 +1,4 @@
-"""The model of a training: its sizes, its tokeniser, the card that goes with it."""
+"""The model that a training starts with: built, given parts of other runs, described by a card."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from torch import nn
 
 from eeg2fmri_dist.config.model import (
     CaeConfig,
-    ModelConfig,
     PrincipalComponentsConfig,
-    RidgeConfig,
     TransformerConfig,
 )
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data.splits import PARTS, Split, make_split
-from eeg2fmri_dist.errors import CheckpointError, StoreError
+from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel, load_model
 from eeg2fmri_dist.inference.objectives import (
     Objective,
@@ -28,15 +26,15 @@ from eeg2fmri_dist.inference.objectives import (
     make_objective,
 )
 from eeg2fmri_dist.inference.weights import resolve_weights, weights_sha256
-from eeg2fmri_dist.models.build import DataSizes, build_model
+from eeg2fmri_dist.models.build import build_model
 from eeg2fmri_dist.models.ridge import RidgeRegression
 from eeg2fmri_dist.models.transformer import TransformerCNN
-from eeg2fmri_dist.scores.networks import Regions
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.split_data import SplitData
 from eeg2fmri_dist.training.batches.tokens import TokenCache, prepare_tokens
 from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.ridge_start import start_at_ridge
+from eeg2fmri_dist.training.store_facts import store_sizes
 
 # Of the data section: how the EEG looks that a model was made for.
 _EEG_KEYS = ("eeg_scale", "eeg_normalise")
@@ -205,43 +203,6 @@ def _refuse_misfit(
             where=run,
             remedy=f"train it with the same split, and name its run folder as {as_part}",
         )
-
-
-def store_sizes(store: Store, context: int, model: ModelConfig | None = None) -> DataSizes:
-    """Return what a model must know of a store; of ridge regression, give its config too."""
-    num_targets = None
-    if isinstance(model, RidgeConfig):
-        num_targets = int(number_targets(store, model).max())
-    return DataSizes(
-        grid=store.layout.grid,
-        num_channels=len(store.layout.channel_names),
-        num_frequencies=len(store.layout.frequencies_hz),
-        context=context,
-        tr_s=store.recordings[0].tr_s,
-        num_targets=num_targets,
-    )
-
-
-def number_targets(store: Store, config: RidgeConfig) -> np.ndarray:
-    """Return what each voxel (x, y, z) belongs to, a region or itself, from 1; 0 = nothing."""
-    if config.targets == "regions":
-        return store_regions(store).labels
-    mask = store.layout.mask
-    return np.where(mask, np.cumsum(mask).reshape(mask.shape), 0)
-
-
-def store_regions(store: Store) -> Regions:
-    """Return the regions of the store's first atlas, inside its mask."""
-    if not store.layout.atlases:
-        raise StoreError(
-            "the store has no region labels",
-            where=store.path,
-            remedy="run launch/preprocess.py again: it adds them when it merges",
-        )
-    name, atlas = next(iter(store.layout.atlases.items()))
-    return Regions.within(
-        store.layout.mask, atlas.labels, atlas.names[1:], f"{name} ({atlas.source})"
-    )
 
 
 def make_card(
