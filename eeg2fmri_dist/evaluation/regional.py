@@ -22,12 +22,18 @@ from eeg2fmri_dist.data.controls import shuffled_eeg
 from eeg2fmri_dist.errors import SuiteError
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running
 from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling, shared_noise
-from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording, TestSet, load_test_set
+from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
 from eeg2fmri_dist.inference.weights import resolve_weights
 from eeg2fmri_dist.scores.metrics import psnr, specific_correlation
-from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
+from eeg2fmri_dist.scores.networks import regional_correlation
+from eeg2fmri_dist.scores.temporal import (
+    DETREND_ORDER,
+    detrend,
+    temporal_correlation,
+    temporal_std_ratio,
+)
 
 NAME = "regional.json"
 Scores = dict[str, dict[str, float]]  # score -> subject -> value
@@ -98,7 +104,7 @@ def score_volumes(
     """
     series, true = test_set.regional_series(volumes), recording.true_regions
     return {
-        "r_region": float(temporal_correlation(series, true).mean()),
+        "r_region": regional_correlation(series, true),
         "r_specific": specific_correlation(series, true),
         "std_ratio": temporal_std_ratio(series, true),
         "psnr_paper_db": psnr(volumes, recording.true, float(np.ptp(recording.true))),
@@ -120,7 +126,7 @@ def _score_recording(
     series, true = test_set.regional_series(free), recording.true_regions
     shuffled = test_set.regional_series(free_running(trained, recording, shuffled_eeg))
     scores = score_volumes(free, test_set, recording) | {
-        "r_region_shuffled": float(temporal_correlation(shuffled, true).mean()),
+        "r_region_shuffled": regional_correlation(shuffled, true),
         "r_specific_shuffled": specific_correlation(shuffled, true),
     }
     return scores if truth is None else scores | against_truth(series, test_set, recording, truth)
@@ -150,7 +156,7 @@ def against_truth(
     noise = detrend(shared_noise(truth, layout, recording), DETREND_ORDER)
     of_all = series.mean(axis=1)
     return {
-        "r_driven": float(temporal_correlation(series, driven).mean()),
+        "r_driven": regional_correlation(series, driven),
         "r_shared_noise": float(temporal_correlation(of_all, noise)),
     }
 

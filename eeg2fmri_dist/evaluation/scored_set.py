@@ -27,14 +27,12 @@ from eeg2fmri_dist.evaluation.timing import best_lag
 from eeg2fmri_dist.files.run_folder import load_run_config
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel
 from eeg2fmri_dist.scores.metrics import RecordingScores, score_recording
-from eeg2fmri_dist.scores.networks import Regions, correlation_matrix, identified, regional_means
-from eeg2fmri_dist.scores.temporal import detrend
+from eeg2fmri_dist.scores.networks import Regions, correlation_matrix, identified, regional_series
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.store_facts import store_regions
 
 logger = logging.getLogger(__name__)
 
-DETREND_ORDER = 1
 _SCALE = DataConfig()  # reference image and mean of BOLD are the same in all recipes
 
 
@@ -135,8 +133,7 @@ class TestSet:
 
     def regional_series(self, volumes: np.ndarray) -> np.ndarray:
         """Return detrended regional means, (volume, region)."""
-        means = regional_means(volumes, self.regions.labels, len(self.regions))
-        return detrend(means, DETREND_ORDER)
+        return regional_series([volumes], self.regions)
 
     def _true_matrices(self) -> list[np.ndarray]:
         return [correlation_matrix(recording.true_regions) for recording in self.recordings]
@@ -149,7 +146,6 @@ class TestSet:
             self.regions,
             bold_mean=self.scaling.bold_mean,
             bold_std=self.scaling.bold_std,
-            detrend_order=DETREND_ORDER,
             ssim_every=self.ssim_every,
         )
 
@@ -255,13 +251,12 @@ def _store_difference(card: ModelCard, store: Store) -> str:
 def load_recording(store: Store, segment: Segment, regions: Regions) -> TestRecording:
     """Read a recording and its regional means."""
     true = store.bold(segment.start, segment.stop)
-    means = regional_means(true, regions.labels, len(regions))
     return TestRecording(
         subject=store.recordings[segment.recording].subject,
         segment=segment,
         power=store.eeg(segment.start, segment.stop),
         true=true,
-        true_regions=detrend(means, DETREND_ORDER),
+        true_regions=regional_series([true], regions),
     )
 
 

@@ -28,15 +28,15 @@ from eeg2fmri_dist.data.splits import PARTS, Segment, make_split
 from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.errors import ConfigError, SuiteError
 from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling, read_truth
-from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, load_recording
+from eeg2fmri_dist.evaluation.scored_set import load_recording
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.models.eeg_features import EegFeatures
 from eeg2fmri_dist.models.least_squares import Sums, solve_ridge
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
 from eeg2fmri_dist.models.ridge import shape_weightings
-from eeg2fmri_dist.scores.networks import regional_means
-from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
+from eeg2fmri_dist.scores.networks import regional_correlation, regional_means
+from eeg2fmri_dist.scores.temporal import DETREND_ORDER, detrend
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.fitting.ridge import make_ridge
 from eeg2fmri_dist.training.ridge_sums import segment_features
@@ -178,7 +178,7 @@ class Ladder:
             straight = detrend(predicted.numpy(), DETREND_ORDER)
             for target, by_subject in found.items():
                 true = person.targets[target].numpy()
-                r = float(temporal_correlation(straight, true).mean())
+                r = regional_correlation(straight, true)
                 by_subject.setdefault(person.subject, []).append(r)
         driven, measured = (
             subject_interval([float(np.mean(values)) for values in by_subject.values()])

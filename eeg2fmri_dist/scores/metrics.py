@@ -30,10 +30,12 @@ from eeg2fmri_dist.scores.networks import (
     correlation_matrix,
     matrix_distance,
     matrix_similarity,
-    regional_means,
+    regional_correlation,
+    regional_series,
 )
 from eeg2fmri_dist.scores.ssim import interior_mean, ssim_map
 from eeg2fmri_dist.scores.temporal import (
+    DETREND_ORDER,
     detrend,
     explained_variance,
     spectral_coherence,
@@ -207,14 +209,13 @@ def temporal_scores(
     true: np.ndarray,
     mask: np.ndarray,
     regions: Regions,
-    detrend_order: int,
 ) -> dict[str, float]:
     """Scores of change over time.
 
     ``r_voxel``, ``r_region``, ``r_specific``, ``ev_voxel``, ``ev_region``, ``std_ratio``,
     ``fc_similarity``, ``fc_distance``, ``coherence``.
 
-    Both recordings are freed from a polynomial of degree `detrend_order` first. ``r_voxel`` is
+    Both recordings are freed from a polynomial of degree `DETREND_ORDER` first. ``r_voxel`` is
     the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means,
     ``r_specific`` that of regional means without the global signal (`temporal.without_global`),
     ``ev_voxel`` and ``ev_region`` likewise of `temporal.explained_variance`. The others are of
@@ -222,14 +223,13 @@ def temporal_scores(
     and `networks.matrix_distance`; `temporal.spectral_coherence`.
     """
     predicted_regions, true_regions = (
-        detrend(regional_means(volumes, regions.labels, len(regions)), detrend_order)
-        for volumes in (predicted, true)
+        regional_series([volumes], regions) for volumes in (predicted, true)
     )
     matrices = correlation_matrix(predicted_regions), correlation_matrix(true_regions)
-    r_voxel, ev_voxel = voxelwise(predicted, true, mask, detrend_order)
+    r_voxel, ev_voxel = voxelwise(predicted, true, mask, DETREND_ORDER)
     return {
         "r_voxel": float(r_voxel.mean()),
-        "r_region": float(temporal_correlation(predicted_regions, true_regions).mean()),
+        "r_region": regional_correlation(predicted_regions, true_regions),
         "r_specific": specific_correlation(predicted_regions, true_regions),
         "ev_voxel": float(ev_voxel.mean()),
         "ev_region": float(explained_variance(predicted_regions, true_regions).mean()),
@@ -248,7 +248,6 @@ def score_recording(
     *,
     bold_mean: float,
     bold_std: float,
-    detrend_order: int = 1,
     ssim_every: int = 1,
     chunk: int = 8,
 ) -> RecordingScores:
@@ -266,8 +265,6 @@ def score_recording(
         Regions on the same grid.
     bold_mean, bold_std : float
         Of all voxels of all training volumes.
-    detrend_order : int
-        Degree of the polynomial removed from both before the temporal scores.
     ssim_every : int
         SSIM of each n-th volume only; stated in the result as ``ssim_every``.
     chunk : int
@@ -290,7 +287,7 @@ def score_recording(
         chunk=chunk,
     )
     means = {
-        **temporal_scores(predicted, true, mask, regions, detrend_order),
+        **temporal_scores(predicted, true, mask, regions),
         **paper.means,
         **peer_convention(predicted, true, mask, ssim_every=ssim_every, chunk=chunk),
         "ssim_every": float(ssim_every),

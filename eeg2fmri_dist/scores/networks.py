@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,12 @@ from scipy import linalg, sparse
 from scipy.cluster import hierarchy
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.scores.temporal import unit_series
+from eeg2fmri_dist.scores.temporal import (
+    DETREND_ORDER,
+    detrend,
+    temporal_correlation,
+    unit_series,
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,29 @@ def regional_means(volumes: np.ndarray, labels: np.ndarray, n_regions: int) -> n
         (1.0 / counts[region], (region, np.arange(len(voxels)))), shape=(n_regions, len(voxels))
     )
     return np.stack([average @ volume.ravel()[voxels].astype(np.float64) for volume in volumes])
+
+
+def regional_series(blocks: Iterable[np.ndarray], regions: Regions) -> np.ndarray:
+    """Regional means of one recording, detrended: what every score of regions is taken from.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray of shape (volume, x, y, z)
+        The recording's volumes in stored units, in order, in one block or several.
+    regions : Regions
+        On the same grid.
+
+    Returns
+    -------
+    ndarray of shape (volume, region), float64
+    """
+    means = [regional_means(block, regions.labels, len(regions)) for block in blocks]
+    return detrend(np.concatenate(means), DETREND_ORDER)
+
+
+def regional_correlation(predicted: np.ndarray, true: np.ndarray) -> float:
+    """``r_region``: mean over regions of the temporal r of two `regional_series`."""
+    return float(temporal_correlation(predicted, true).mean())
 
 
 def correlation_matrix(series: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +12,18 @@ import torch
 from eeg2fmri_dist.config.train import OptimisationConfig
 from eeg2fmri_dist.data.controls import shuffled_eeg
 from eeg2fmri_dist.data.normalization import to_volumes
+from eeg2fmri_dist.data.splits import Segment
 from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.inference.objectives import Objective, TokenGeneration
 from eeg2fmri_dist.inference.predict import predict_teacher_forced, predict_windows
 from eeg2fmri_dist.scores.metrics import paper_convention
-from eeg2fmri_dist.scores.networks import Regions, regional_means
-from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation, temporal_std_ratio
+from eeg2fmri_dist.scores.networks import Regions, regional_correlation, regional_series
+from eeg2fmri_dist.scores.temporal import temporal_std_ratio
 from eeg2fmri_dist.training.distributed.collectives import share_objects
 from eeg2fmri_dist.training.distributed.session import Session
 
 _IMAGE_SCORES_EVERY = 10
+_VOLUMES_PER_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class ValidationScores:
     Attributes
     ----------
     means : dict of str to float
-        Scores over recordings by name, such as ``validation/loss``.
+        Scores by name, such as ``validation/loss``: means over subjects of the mean over each
+        one's recordings, as in a report.
     selection : float
         The number whose highest value is the best model.
     selection_by_subject : dict of str to float
@@ -92,6 +95,9 @@ class Example:
 class Validator:
     """Scores the validation segments, shared out over ranks by segment.
 
+    Scores of regions are those of a report: of volumes in stored units, by `regional_series`.
+    With ``validation_windows`` they are the same scores of a recording's first volumes.
+
     Parameters
     ----------
     train, validation : WindowData
@@ -116,6 +122,7 @@ class Validator:
         self._regions, self._optimisation = regions, optimisation
         self._ranks, self._device = session.ranks, session.device
         self._stop, self._heartbeat = session.stop, session.heartbeat
+        self._true_series: dict[Segment, np.ndarray] = {}
         self.example: Example | None = None
 
     def score(self, objective: Objective) -> ValidationScores:
@@ -135,25 +142,30 @@ class Validator:
             part: self._score_segments(objective, data, chosen)
             for part, (data, chosen) in self._parts.items()
         }
+        by_subject = {part: self._by_subject(part, of_part) for part, of_part in rows.items()}
         means = {
-            f"{part}/{name}": float(np.mean([row[name] for row in of_part]))
-            for part, of_part in rows.items()
-            for name in of_part[0]
+            f"{part}/{name}": value
+            for part, subjects in by_subject.items()
+            for name, value in _mean_scores([*subjects.values()]).items()
         }
-        by_subject = self._selection_by_subject(rows["validation"])
-        return ValidationScores(means, self._selection(means, "validation/"), by_subject)
+        selection_by_subject = {
+            subject: self._selection(scores) for subject, scores in by_subject["validation"].items()
+        }
+        selection = self._selection(means, "validation/")
+        return ValidationScores(means, selection, selection_by_subject)
 
     def _selection(self, scores: Mapping[str, float], prefix: str = "") -> float:
         by_loss = self._optimisation.select_by == "loss"
         return -scores[f"{prefix}loss"] if by_loss else scores[f"{prefix}r_region"]
 
-    def _selection_by_subject(self, rows: list[dict[str, float]]) -> dict[str, float]:
-        data, _ = self._parts["validation"]
+    def _by_subject(self, part: str, rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+        """Average the segments' scores of each subject."""
+        data, chosen = self._parts[part]
         of_subject = defaultdict(list)
-        for segment, row in zip(data.segments, rows, strict=True):
-            subject = data.store.recordings[segment.recording].subject
-            of_subject[subject].append(self._selection(row))
-        return {subject: float(np.mean(found)) for subject, found in of_subject.items()}
+        for number, row in zip(_numbers(data, chosen), rows, strict=True):
+            recording = data.store.recordings[data.segments[number].recording]
+            of_subject[recording.subject].append(row)
+        return {subject: _mean_scores(found) for subject, found in of_subject.items()}
 
     def _score_segments(
         self,
@@ -162,7 +174,7 @@ class Validator:
         chosen: list[int] | None,
     ) -> list[dict[str, float]]:
         """Scores of each segment, in their order; each rank computes its own."""
-        segments = list(range(len(data.lengths))) if chosen is None else chosen
+        segments = _numbers(data, chosen)
         own: dict[int, dict[str, float]] = {}
         for first in range(0, len(segments), self._ranks.world_size):
             for segment in segments[first : first + self._ranks.world_size][self._ranks.rank :][:1]:
@@ -177,18 +189,20 @@ class Validator:
     ) -> dict[str, float]:
         windows = data.tiling_windows(segment)[: self._optimisation.validation_windows]
         predicted = predict_windows(objective, data, windows, self._device)
-        stop = len(predicted)
-        normalised = data.segment_bold(segment, 0, stop)
-        true = data.store.bold(data.segments[segment].start, data.segments[segment].start + stop)
-        volumes = to_volumes(predicted, data.config, data.scaling)
-        measured, series = self._series(data, true), self._series(data, volumes)
+        normalised = data.segment_bold(segment, 0, len(predicted))
+        measured = self._measured_series(data, segment, len(predicted))
+        series = self._series(data, predicted)
+        first = data.segments[segment].start
+        last = first + len(predicted) - 1
         self.example = Example(
-            *(true[-1], volumes[-1], measured, series, self._regions.names),
+            data.store.bold(last, last + 1)[0],
+            to_volumes(predicted[-1:], data.config, data.scaling)[0],
+            *(measured, series, self._regions.names),
             data.store.recordings[data.segments[segment].recording].tr_s,
         )
         scores = {"loss": self._error(objective, predicted, normalised)}
-        scores |= self._image_scores(data, volumes, true)
-        scores["r_region"] = float(temporal_correlation(series, measured).mean())
+        scores |= self._image_scores(data, first, predicted)
+        scores["r_region"] = regional_correlation(series, measured)
         scores["std_ratio"] = temporal_std_ratio(series, measured)
         if "eeg" in objective.predicts_from:
             scores["shuffled_gap"] = scores["r_region"] - self._r_shuffled(
@@ -210,11 +224,13 @@ class Validator:
         return float(np.mean(blocks))
 
     def _image_scores(
-        self, data: WindowData, volumes: np.ndarray, true: np.ndarray
+        self, data: WindowData, first: int, predicted: np.ndarray
     ) -> dict[str, float]:
+        """Scores of some of the volumes, of which the first is the store's sample `first`."""
+        samples = range(first, first + len(predicted), _IMAGE_SCORES_EVERY)
         scores = paper_convention(
-            volumes[::_IMAGE_SCORES_EVERY],
-            true[::_IMAGE_SCORES_EVERY],
+            to_volumes(predicted[::_IMAGE_SCORES_EVERY], data.config, data.scaling),
+            np.concatenate([data.store.bold(sample, sample + 1) for sample in samples]),
             data.store.layout.mask,
             bold_mean=data.scaling.bold_mean,
             bold_std=data.scaling.bold_std,
@@ -228,10 +244,38 @@ class Validator:
         false = data.false_eeg(segment, shuffled_eeg)
         windows = false.tiling_windows()[: self._optimisation.validation_windows]
         predicted = predict_windows(objective, false, windows, self._device)
-        series = self._series(data, to_volumes(predicted, data.config, data.scaling))
-        return float(temporal_correlation(series, measured).mean())
+        return regional_correlation(self._series(data, predicted), measured)
 
-    def _series(self, data: WindowData, volumes: np.ndarray) -> np.ndarray:
-        """Detrended regional means (volume, region)."""
-        means = regional_means(volumes, self._regions.labels, len(self._regions))
-        return detrend(means, data.config.detrend_order)
+    def _series(self, data: WindowData, predicted: np.ndarray) -> np.ndarray:
+        """Regional series (volume, region), in stored units, of normalised volumes."""
+        blocks = (
+            to_volumes(predicted[block], data.config, data.scaling)
+            for block in _blocks(0, len(predicted))
+        )
+        return regional_series(blocks, self._regions)
+
+    def _measured_series(self, data: WindowData, number: int, length: int) -> np.ndarray:
+        """Regional series of the stored volumes; read once in a training, then kept."""
+        segment = data.segments[number]
+        if segment not in self._true_series:
+            blocks = (
+                data.store.bold(block.start, block.stop)
+                for block in _blocks(segment.start, segment.start + length)
+            )
+            self._true_series[segment] = regional_series(blocks, self._regions)
+        return self._true_series[segment]
+
+
+def _numbers(data: WindowData, chosen: list[int] | None) -> list[int]:
+    """Numbers of the segments that are scored; None = all."""
+    return list(range(len(data.lengths))) if chosen is None else chosen
+
+
+def _mean_scores(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _blocks(start: int, stop: int) -> Iterator[slice]:
+    """Slices of a few volumes each, which are in memory at a time."""
+    for first in range(start, stop, _VOLUMES_PER_BLOCK):
+        yield slice(first, min(first + _VOLUMES_PER_BLOCK, stop))

@@ -17,14 +17,15 @@ from eeg2fmri_dist.training.store_facts import store_sizes
 UNET = {"name": "unet", "widths": [8, 16], "d_eeg": 8}
 
 
-def save_untrained(path: Path, store: Store, model: dict[str, Any]) -> None:
-    """Write a model with its initial weights, for a store."""
+def save_untrained(path: Path, store: Store, model: dict[str, Any], **settings: Any) -> None:
+    """Write a model with its initial weights, for a store; `settings` are of its config."""
     config = TrainConfig.model_validate(
         {
             "store": store.path,
             "output": "unused",
             "model": model,
             "data": {"window": 16, "context": 4},
+            **settings,
         }
     )
     torch.manual_seed(0)

@@ -21,30 +21,33 @@ def make_store(
     grid: tuple[int, int, int] = GRID,
     seed: int = 0,
     scale: str = "log",
+    runs: dict[str, int] | None = None,
 ) -> Path:
     """Write a store: regional BOLD is HRF-convolved alpha power times `coupling`, plus noise.
 
     It follows the logarithm of power or, with `scale` "power", power itself.
+    `runs` says who was recorded more than once.
     """
     rng = np.random.default_rng(seed)
     layout = make_layout(grid)
     shards = []
-    for number in range(n_subjects):
-        subject = f"{number + 1:02d}"
+    of_subject = {f"{number + 1:02d}": 1 for number in range(n_subjects)} | (runs or {})
+    recorded = [(who, run) for who, count in of_subject.items() for run in range(count)]
+    for subject, run in recorded:
         eeg, bold = make_recording(rng, layout, n_volumes, coupling)
         if scale == "power":
             eeg = np.maximum(np.log(eeg) + 4, 0.01)
         entry = RecordingEntry(
             subject=subject,
             session="",
-            run="",
+            run=str(run) if run else "",
             tr_s=TR_S,
             first_sample=0,
             n_samples=n_volumes,
             sources=(),
             quality={},
         )
-        shard = path.parent / f"{path.stem}-{subject}.h5"
+        shard = path.parent / f"{path.stem}-{subject}{run or ''}.h5"
         write_shard(shard, layout, entry, eeg, bold)
         shards.append(shard)
     merge(shards, path)

@@ -8,11 +8,12 @@ import numpy as np
 
 from eeg2fmri_dist.data.controls import true_eeg
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import ChangeEeg, PredictWith
-from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording
+from eeg2fmri_dist.evaluation.scored_set import TestRecording
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.style import GREY
 from eeg2fmri_dist.scores.metrics import voxelwise
+from eeg2fmri_dist.scores.temporal import DETREND_ORDER
 
 _SMALLEST_SCALE = 0.1
 _PLANES = (("from the left", 0), ("from behind", 1), ("from above", 2))

@@ -18,11 +18,11 @@ from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
 from eeg2fmri_dist.data.normalization import normalise_eeg
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import ChangeEeg, PredictWith
 from eeg2fmri_dist.evaluation.results import AdaptedScore
-from eeg2fmri_dist.evaluation.scored_set import DETREND_ORDER, TestRecording, TestSet
+from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
 from eeg2fmri_dist.evaluation.significance import subject_interval
 from eeg2fmri_dist.inference.model_file import TrainedModel
-from eeg2fmri_dist.scores.networks import Regions, regional_means
-from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
+from eeg2fmri_dist.scores.networks import Regions, regional_correlation, regional_means
+from eeg2fmri_dist.scores.temporal import DETREND_ORDER, detrend
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +172,8 @@ def _correlation(
         features = series.features[eeg]
         residual = true[:length] - predicted[:length]
         predicted = predicted + fit_step(features[:length], residual, penalty)(features)
-    return float(
-        temporal_correlation(
-            detrend(predicted[first:], DETREND_ORDER), detrend(true[first:], DETREND_ORDER)
-        ).mean()
+    return regional_correlation(
+        detrend(predicted[first:], DETREND_ORDER), detrend(true[first:], DETREND_ORDER)
     )
 
 

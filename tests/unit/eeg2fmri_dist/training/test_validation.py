@@ -1,14 +1,22 @@
 """Scores while a model trains: a collapse to the mean image is seen at once."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
+from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import TrainConfig
+from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
 from eeg2fmri_dist.data.splits import make_split
+from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running
+from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.inference.model_file import load_model
 from eeg2fmri_dist.inference.objectives import Objective
+from eeg2fmri_dist.inference.predict import objective_of
 from eeg2fmri_dist.models.hrf import canonical_hrf
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.training.batches.split_data import open_data
@@ -17,6 +25,7 @@ from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.distributed.session import Session
 from eeg2fmri_dist.training.store_facts import store_regions
 from eeg2fmri_dist.training.validation import Validator, is_clear_gain
+from tests.helpers.models import UNET, save_untrained
 from tests.helpers.stores import make_store
 
 ALONE = Ranks(0, 1, 0, 1, "alone")
@@ -98,6 +107,45 @@ def test_each_validation_subject_has_a_selection_score(config, select_by):
     subjects = {store.recordings[segment.recording].subject for segment in parts.validation}
     assert set(found.selection_by_subject) == subjects
     assert np.mean(list(found.selection_by_subject.values())) == pytest.approx(found.selection)
+
+
+@pytest.mark.parametrize("normalise", ["voxelwise", "global"])
+def test_validation_scores_regions_as_a_report_does(tmp_path, normalise):
+    """An untrained model, on two validation subjects of whom one was recorded twice."""
+    path = make_store(tmp_path / "store.h5", n_subjects=5, n_volumes=70, runs={"03": 2})
+    settings = {
+        "split": {"fractions": (0.4, 0.4, 0.2)},
+        "data": {"window": 16, "context": 4, "normalise": normalise, "detrend_order": 2},
+    }
+    config = TrainConfig.model_validate(
+        {"store": path, "output": tmp_path / "run", "model": UNET, **settings}
+    )
+    store = Store(path)
+    save_untrained(tmp_path / "model.safetensors", store, UNET, **settings)
+    trained = load_model(tmp_path / "model.safetensors")
+    data = open_data(config, store, ALONE)
+    stop = StopRequest()
+    try:
+        parts = data.train, data.validation, store_regions(store), config.optimisation
+        validator = Validator(*parts, ALONE, torch.device("cpu"))
+        validator.score(objective_of(trained), stop, Still())
+        found = validator.score(objective_of(trained), stop, Still())
+    finally:
+        stop.close()
+    asked = EvaluateConfig(runs=["r"], output="o", subjects="validation")
+    test_set = read_test_set(store, data.split, asked)
+    assert len(test_set.recordings) == 3
+    free, shuffled = (
+        test_set.row(name, functools.partial(free_running, trained, change=change))
+        for name, change in (("free", true_eeg), ("shuffled", shuffled_eeg))
+    )
+    for score in ("r_region", "std_ratio"):
+        expected = free.interval(score).mean
+        assert found.means[f"validation/{score}"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    gap = free.interval("r_region").mean - shuffled.interval("r_region").mean
+    assert found.means["validation/shuffled_gap"] == pytest.approx(gap, abs=1e-5)
+    assert found.selection_by_subject == pytest.approx(free.values("r_region"), abs=1e-5)
+    assert abs(found.selection) > 1e-3
 
 
 def test_a_gain_is_clear_where_it_exceeds_its_standard_error():
