@@ -1,3 +1,3 @@
 """Distributed training suite that learns fMRI volumes from simultaneously recorded EEG."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -30,9 +30,16 @@ from eeg2fmri_dist.inference.weights import (
 )
 from eeg2fmri_dist.models.build import count_parameters
 from eeg2fmri_dist.pages.templates import render
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
-_CARD_SCORES = ("r_region", "r_voxel", "std_ratio", "fc_similarity", "psnr_peer_db", "ssim2d_peer")
+_CARD_SCORES = (
+    "r_region",
+    "r_voxel",
+    "std_ratio",
+    "fc_similarity",
+    "psnr_minmax_db",
+    "ssim2d_minmax",
+)
 # Of the preprocessing config, what says how data were made; the rest says where.
 _MACHINE_KEYS = {"output", "cluster", "quality", "on_error", "compression"}
 
@@ -86,7 +93,7 @@ def publish(config: ExportConfig) -> None:
         license=config.license or "none given: ask the authors",
         trained=trained,
         parameters=count_parameters(trained.model),
-        split=load_run_config(config.run).split.kind,
+        split=load_run_config(config.run).split.name,
         model_scores=model_scores,
         sha256=str(record["sha256"]),
     )
@@ -147,7 +154,7 @@ def render_card(described: Described) -> str:
         "card": card,
         "model": MODELS.get(card.model["name"], card.model["name"]),
         "origin": ORIGINS[card.preprocessing.get("source", {}).get("origin", "real")].value,
-        "normalise": described.trained.data.normalise,
+        "normalize": described.trained.data.normalize,
         "eeg": _eeg_settings(card),
         "grid": " x ".join(map(str, described.trained.grid)),
         "score_table": _score_table(described.model_scores),

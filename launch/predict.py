@@ -6,7 +6,7 @@ from eeg2fmri_dist.cli.signals import end_quietly
 
 end_quietly()  # importing the rest takes a moment
 
-from eeg2fmri_dist.cli.command import run_verb  # noqa: E402
+from eeg2fmri_dist.cli.command_line import run_verb  # noqa: E402
 from eeg2fmri_dist.config.predict import PredictConfig  # noqa: E402
 
 

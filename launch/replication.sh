@@ -1,6 +1,6 @@
 #!/bin/sh
-# Does the study's result hold in other simulated people? New populations (other couplings, other people), the
-# study's ridge regression and own recipe. Run again, it does only what is missing.
+# Does the study's result hold in other simulated subjects? New populations (other couplings, other subjects), the
+# study's ridge regression and default recipe. Run again, it does only what is missing.
 set -eu
 PYTHON=${PYTHON:-python}
 

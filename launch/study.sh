@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study: simulated people in four conditions, models trained on 4 to 32 of them, scored on 8 others.
+# The study: simulated subjects in four conditions, models trained on 4 to 32 of them, scored on 8 others.
 # Run again, it does only what is missing.
 set -eu
 PYTHON=${PYTHON:-python}

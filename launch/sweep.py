@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 
-from eeg2fmri_dist.cli.command import View, run_verb
+from eeg2fmri_dist.cli.command_line import View, run_verb
 from eeg2fmri_dist.config.sweep import SweepConfig
 
 

@@ -7,7 +7,7 @@ from eeg2fmri_dist.training.distributed.preemption import StopRequest
 
 STOP = StopRequest()  # a batch system may send its signal while the rest is being imported
 
-from eeg2fmri_dist.cli.command import View, run_verb  # noqa: E402
+from eeg2fmri_dist.cli.command_line import View, run_verb  # noqa: E402
 from eeg2fmri_dist.config.train import TrainConfig  # noqa: E402
 
 logger = logging.getLogger("eeg2fmri_dist")

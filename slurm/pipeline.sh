@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Submit preprocessing, trainings and evaluation; each starts when what it needs is done.
 #
-#   slurm/pipeline.sh configs/preprocess/noddi.yaml configs/train/{ridge_products,transformer_from_ridge,unet}.yaml \
+#   slurm/pipeline.sh configs/preprocess/noddi.yaml configs/train/{ridge_quadratic,transformer_from_ridge,unet}.yaml \
 #       configs/evaluate/default.yaml
 #
 # Any stage may be left out. A config belongs to the stage whose verb accepts it. A training that names
-# the run folder of another one (tokeniser, model.skip_from, model.members) waits for that one, the
+# the run folder of another one (tokenizer, model.skip_from, model.members) waits for that one, the
 # others run side by side.
 # Options of sbatch for each stage are in site.env.
 set -euo pipefail

@@ -1,9 +1,9 @@
-"""A step of the linear map from EEG to BOLD towards one person, in closed form.
+"""A step of the linear map from EEG to BOLD toward one subject, in closed form.
 
-A few minutes of EEG and BOLD of a person, recorded together, tell how the person differs from those
-whom a model was trained on. Ridge regression of what the model leaves unexplained, on band power
-through the HRF, is ridge regression towards the model: with little data, or a large penalty, it
-stays there. In a model with a linear skip it is a step of the skip; beside others it is a skip.
+A few minutes of EEG and BOLD of a subject, recorded together, tell how the subject differs from
+those whom a model was trained on. Ridge regression of what the model leaves unexplained, on band
+power through the HRF, is ridge regression toward the model: with little data, or a large penalty,
+it stays there. In a model with a linear skip it is a step of the skip; beside others it is a skip.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SHAPE_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
-class PersonalStep:
+class RidgeUpdate:
     """What to add to a model's predictions for a person; see `fit_step`.
 
     Attributes
     ----------
     features : ndarray of shape (scan volume, feature)
-        Of the scan, centred.
+        Of the scan, centered.
     mean : ndarray of shape (feature,)
         That was taken off.
     weights : ndarray of shape (scan volume, target)
@@ -48,7 +48,7 @@ class PersonalStep:
         return (features - self.mean) @ self.features.T @ self.weights + self.intercept
 
 
-def fit_step(features: np.ndarray, residual: np.ndarray, penalty: float) -> PersonalStep:
+def fit_step(features: np.ndarray, residual: np.ndarray, penalty: float) -> RidgeUpdate:
     """Fit a step to a scan.
 
     Parameters
@@ -62,11 +62,11 @@ def fit_step(features: np.ndarray, residual: np.ndarray, penalty: float) -> Pers
         step goes at the same penalty.
     """
     mean, intercept = features.mean(axis=0), residual.mean(axis=0)
-    centred = features - mean
-    products = centred @ centred.T
+    centered = features - mean
+    products = centered @ centered.T
     size = np.trace(products) / len(products)
     ridge = products + penalty * max(size, np.finfo(float).tiny) * np.eye(len(products))
-    return PersonalStep(centred, mean, np.linalg.solve(ridge, residual - intercept), intercept)
+    return RidgeUpdate(centered, mean, np.linalg.solve(ridge, residual - intercept), intercept)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def person_features(trained: TrainedModel, eeg: np.ndarray) -> np.ndarray:
     trained : TrainedModel
         Says which channels, frequencies and TR the EEG has.
     eeg : ndarray of shape (volume, channel, frequency)
-        Of a whole recording, normalised as the model wants it.
+        Of a whole recording, normalized as the model wants it.
     """
     card = trained.card
     bands = torch.from_numpy(band_average(np.asarray(card.frequencies_hz)))

@@ -1,4 +1,4 @@
-"""A calibration scan of the person: a reference image, the scale of each voxel, and a step."""
+"""A calibration scan of the subject: a reference image, the scale of each voxel, and a step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from eeg2fmri_dist.calibration.ridge_update import PersonalStep, fit_step, person_features
-from eeg2fmri_dist.data.normalization import around, normalise_eeg
+from eeg2fmri_dist.calibration.ridge_update import RidgeUpdate, fit_step, person_features
+from eeg2fmri_dist.data.normalization import around, normalize_eeg
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.inference.model_file import TrainedModel
 from eeg2fmri_dist.inference.predict import predict_bold
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CalibrationScan:
-    """What a scan tells of a person.
+    """What a scan tells of a subject.
 
     Attributes
     ----------
     image : ndarray of shape (x, y, z)
         Its mean.
-    step : PersonalStep or None
+    step : RidgeUpdate or None
         Changes of voxels inside the mask, as a share of the image; None = the model stays as it is.
     adapted_by : str
         In words, for the sidecar; empty without a step.
@@ -35,7 +35,7 @@ class CalibrationScan:
     """
 
     image: np.ndarray
-    step: PersonalStep | None = None
+    step: RidgeUpdate | None = None
     adapted_by: str = ""
     scale: np.ndarray | None = None
 
@@ -48,7 +48,7 @@ def adapt(
     penalty: float | None,
     device: torch.device,
 ) -> CalibrationScan:
-    """Move a model towards a person.
+    """Move a model toward a subject.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def adapt(
     known : CalibrationScan
         What `read_scan_image` made of the scan.
     scan : ndarray of shape (volume, x, y, z)
-        BOLD of the person on the model's grid.
+        BOLD of the subject on the model's grid.
     power : ndarray of shape (volume, channel, frequency)
         The EEG recorded with it, as in the store.
     penalty : float or None
@@ -86,14 +86,14 @@ def adapt(
     predicted = _ratio(volumes[:, mask], reference[mask])
     step = fit_step(_features(trained, power), share - predicted, penalty)
     how = f"ridge regression on {n_volumes} volumes with EEG, penalty {penalty:g}"
-    # Evaluations try the step on unscaled changes; it moves them towards the person itself.
+    # Evaluations try the step on unscaled changes; it moves them toward the subject itself.
     return replace(known, step=step, adapted_by=how, scale=None)
 
 
 def around_scan(
     scan: CalibrationScan, blocks: Iterable[np.ndarray], power: np.ndarray, trained: TrainedModel
 ) -> Iterator[np.ndarray]:
-    """Yield predicted volumes, a block at a time, as those of the person.
+    """Yield predicted volumes, a block at a time, as those of the subject.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ def around_scan(
 
 
 def _scaled(volumes: np.ndarray, scan: CalibrationScan, reference: np.ndarray) -> np.ndarray:
-    """Return a copy of volumes, each voxel's change scaled to the person where that is known."""
+    """Return a copy of volumes, each voxel's change scaled to the subject where that is known."""
     return around(reference, volumes, reference, 1.0 if scan.scale is None else scan.scale)
 
 
 def _features(trained: TrainedModel, power: np.ndarray) -> np.ndarray:
-    return person_features(trained, normalise_eeg(power, trained.data, trained.scaling))
+    return person_features(trained, normalize_eeg(power, trained.data, trained.scaling))
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

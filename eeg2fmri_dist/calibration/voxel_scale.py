@@ -1,4 +1,4 @@
-"""How much more or less each voxel of a person changes than in the training subjects."""
+"""How much more or less each voxel of a subject changes than in the training subjects."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _DETREND_ORDER = 1
 
 
 def voxel_scale(scan: np.ndarray, fraction: np.ndarray) -> np.ndarray:
-    """Return what each voxel's predicted change is to be multiplied by for the person of a scan.
+    """Return what each voxel's predicted change is to be multiplied by for the subject of a scan.
 
-    A standard deviation over a few dozen volumes is mostly noise. What of it is the person's is
+    A standard deviation over a few dozen volumes is mostly noise. What of it is the subject's is
     estimated from the scan itself: logarithms of standard deviations scatter over voxels by more
-    than their sampling error; each is drawn towards the mean of all voxels by the share that
+    than their sampling error; each is drawn toward the mean of all voxels by the share that
     sampling has.
 
     Parameters
     ----------
     scan : ndarray of shape (volume, x, y, z)
-        BOLD of the person.
+        BOLD of the subject.
     fraction : ndarray of shape (x, y, z)
         Temporal standard deviation / mean in the training subjects (`Scaling.fraction`); 0 outside
         the brain.
@@ -35,7 +35,7 @@ def voxel_scale(scan: np.ndarray, fraction: np.ndarray) -> np.ndarray:
     Notes
     -----
     Empirical Bayes estimation of many variances: Smyth, Statistical Applications in Genetics and
-    Molecular Biology 3, 2004, section 6, with the person's own mean as the prior. Autocorrelation
+    Molecular Biology 3, 2004, section 6, with the subject's own mean as the prior. Autocorrelation
     leaves fewer degrees of freedom, (1 - r^2) / (1 + r^2) of them for r at lag 1 (Bartlett).
     """
     scale = np.ones(fraction.shape, dtype=np.float32)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from eeg2fmri_dist.config.schema import MAX_THREADS, Schema
+from eeg2fmri_dist.config.base import MAX_THREADS, Schema
 
 
 class EvaluateConfig(Schema):
@@ -30,8 +30,8 @@ class EvaluateConfig(Schema):
     calibration_volumes: list[Annotated[int, Field(ge=0)]] = Field(
         [0, 10, 30, 60],
         description="PSNR is also given with a calibration scan of so many volumes of the same "
-        "person (the first of the recording) as the reference image, and r with their EEG moving "
-        "the model towards the person; lengths above half of the shortest recording are left out; "
+        "subject (the first of the recording) as the reference image, and r with their EEG moving "
+        "the model toward the subject; lengths above half of the shortest recording are left out; "
         "[] = none",
     )
     max_volumes: int | None = Field(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.base import Schema
 
 
 class ExportConfig(Schema):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +131,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read the config file ({error.strerror})",
             where=path,
-            remedy="give an existing file, such as those under configs/",
+            remedy=f"give an existing file, such as {_nearest_files(path)}",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=path) from None
@@ -158,6 +159,13 @@ def refuse_keys_that_are_no_text(value: Any, source: str | Path, place: str = ""
                 remedy="write it in quotes, or as one of the keys that --help lists",
             )
         refuse_keys_that_are_no_text(inner, source, f"{place}.{key}" if place else key)
+
+
+def _nearest_files(path: Path) -> str:
+    """Files beside it of nearly the same name, for a message."""
+    beside = [each.name for each in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=3)
+    return ", ".join(str(path.with_name(name)) for name in near) or "those under configs/"
 
 
 def _parents(values: dict[str, Any], path: Path) -> list[str]:

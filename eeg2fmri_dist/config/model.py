@@ -1,4 +1,4 @@
-"""Config sections of the models: what a person may choose; all other sizes come from the data."""
+"""Config sections of the models: what a user may choose; all other sizes come from the data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config import former_names
+from eeg2fmri_dist.config.base import Schema
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 PatchSide = Annotated[int, Field(ge=1)]
@@ -40,6 +41,8 @@ class PrincipalComponentsConfig(Schema):
 class TransformerConfig(Schema):
     """Transformer that turns EEG into volume tokens."""
 
+    renamed = former_names.TRANSFORMER
+
     name: Literal["transformer"] = Field("transformer", description="kind of model")
     d_model: int = Field(256, ge=2, multiple_of=2, description="width of the layers")
     num_heads: int = Field(4, ge=1, description="attention heads; must divide d_model")
@@ -55,7 +58,7 @@ class TransformerConfig(Schema):
     hrf_front_end: bool = Field(
         True,
         description="filter EEG features over time by trainable kernels that start as the "
-        "canonical haemodynamic response and two shifted copies; false = the paper",
+        "canonical hemodynamic response and two shifted copies; false = the paper",
     )
     linear_skip: bool = Field(
         True, description="add a linear map of the EEG features to the output; false = the paper"
@@ -65,10 +68,10 @@ class TransformerConfig(Schema):
         description="run folder of ridge regression, trained on the same subjects, that the linear "
         "skip starts at; the rest starts at 0, so that training starts at ridge's prediction",
     )
-    skip_products: bool = Field(
+    skip_quadratic: bool = Field(
         False,
         description="the skip has the squares and products of band power, too, of a ridge run "
-        "with model.products",
+        "with model.quadratic",
     )
     positions: Literal["relative", "sinusoidal"] = Field(
         "relative", description="learned bias per distance in TRs, or sinusoids as in the paper"
@@ -79,15 +82,15 @@ class TransformerConfig(Schema):
     attention_span: int | None = Field(
         None, ge=1, description="TRs that attention reaches back, its own included; null = all"
     )
-    teacher_keep: float = Field(
+    teacher_forcing_ratio: float = Field(
         0.25,
         ge=0,
         le=1,
         description="share of true previous tokens shown in training; 1 = the paper; 0 = none, "
         "in training and in generation",
     )
-    train_tokeniser: bool = Field(
-        False, description="train the volume tokeniser too, instead of keeping it as it is"
+    train_tokenizer: bool = Field(
+        False, description="train the volume tokenizer too, instead of keeping it as it is"
     )
 
     @model_validator(mode="after")
@@ -98,8 +101,8 @@ class TransformerConfig(Schema):
             raise ValueError(
                 "skip_from needs linear_skip and hrf_front_end, which ridge is made of"
             )
-        if self.skip_products and self.skip_from is None:
-            raise ValueError("skip_products needs skip_from, a ridge run with model.products")
+        if self.skip_quadratic and self.skip_from is None:
+            raise ValueError("skip_quadratic needs skip_from, a ridge run with model.quadratic")
         return self
 
 
@@ -122,8 +125,10 @@ class UNetConfig(Schema):
 class RidgeConfig(Schema):
     """Ridge regression on band power through the HRF, fitted in closed form.
 
-    Of `optimisation` it uses what is said of validation alone, and nothing of `engine`.
+    Of `optimization` it uses what is said of validation alone, and nothing of `engine`.
     """
+
+    renamed = former_names.RIDGE
 
     name: Literal["ridge"] = Field("ridge", description="kind of model")
     targets: Literal["voxels", "regions"] = Field(
@@ -131,17 +136,17 @@ class RidgeConfig(Schema):
         description="weights for each voxel of the mask, or for each region of the store's first "
         "atlas, whose voxels then all get its mean",
     )
-    products: bool = Field(
+    quadratic: bool = Field(
         False,
         description="also squares of each channel's band power and products of its bands, after "
-        "the haemodynamic response; validation subjects choose how much they may count, if at all",
+        "the hemodynamic response; validation subjects choose how much they may count, if at all",
     )
 
 
 class EnsembleConfig(Schema):
     """Mean of the predictions of trained models, such as one recipe with several seeds.
 
-    Nothing is trained: of `optimisation` it uses what is said of validation alone.
+    Nothing is trained: of `optimization` it uses what is said of validation alone.
     """
 
     name: Literal["ensemble"] = Field("ensemble", description="kind of model")
@@ -152,7 +157,7 @@ class EnsembleConfig(Schema):
     )
 
 
-TokeniserConfig = Annotated[CaeConfig | PrincipalComponentsConfig, Field(discriminator="name")]
+TokenizerConfig = Annotated[CaeConfig | PrincipalComponentsConfig, Field(discriminator="name")]
 ModelConfig = Annotated[
     CaeConfig | TransformerConfig | UNetConfig | RidgeConfig | EnsembleConfig,
     Field(discriminator="name"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config.base import Schema
 
 
 class ProfileConfig(Schema):
     """Which steps are profiled."""
 
-    start_step: int = Field(ge=1, description="first optimiser step; some after the start are slow")
-    steps: int = Field(3, ge=1, description="optimiser steps in a row")
+    start_step: int = Field(ge=1, description="first optimizer step; some after the start are slow")
+    steps: int = Field(3, ge=1, description="optimizer steps in a row")
     rank: int = Field(0, ge=0, description="rank that is profiled")
 
 
@@ -21,7 +21,7 @@ class MonitorConfig(Schema):
     every_steps: int = Field(
         20,
         ge=1,
-        description="optimiser steps between records of speed and memory (TensorBoard, "
+        description="optimizer steps between records of speed and memory (TensorBoard, "
         "logs/rank-N.jsonl) and between lines of a log file",
     )
     pictures: bool = Field(

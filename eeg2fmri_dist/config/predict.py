@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from eeg2fmri_dist.config.base import MAX_THREADS, Schema, SubjectId
 from eeg2fmri_dist.config.preprocess import AtlasConfig
-from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
 
 
 class PredictConfig(Schema):
@@ -53,13 +53,13 @@ class PredictConfig(Schema):
     )
     calibration: Path | None = Field(
         None,
-        description="BOLD run (NIfTI) of the person whose EEG it is, a few volumes beyond those "
+        description="BOLD run (NIfTI) of the subject whose EEG it is, a few volumes beyond those "
         "dropped: it is registered, and its mean image takes the place of the training subjects'",
     )
     calibration_eeg: Path | None = Field(
         None,
         description="the EEG recorded with that run, a marker for each volume: the model is then "
-        "moved towards the person, as far as helped validation subjects in its evaluation",
+        "moved toward the subject, as far as helped validation subjects in its evaluation",
     )
     atlas: AtlasConfig = Field(AtlasConfig(), description="regions of the time series")
     scores: Path | None = Field(

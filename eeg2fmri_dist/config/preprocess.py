@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
-from eeg2fmri_dist.config.schema import OffIsAWord, Schema, SubjectId
+from eeg2fmri_dist.config import former_names
+from eeg2fmri_dist.config.base import OffIsAWord, Schema, SubjectId
 from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
@@ -44,7 +45,9 @@ class Exclusion(Schema):
 class SourceConfig(Schema):
     """Recordings to read."""
 
-    kind: Literal["noddi", "bids", "custom"] = Field(
+    renamed = former_names.DISCRIMINATOR
+
+    name: Literal["noddi", "bids", "custom"] = Field(
         description="layout of the folder; custom = source.layout says"
     )
     path: Path = Field(description="folder that holds the recordings")
@@ -79,17 +82,17 @@ class SourceConfig(Schema):
 
     @model_validator(mode="after")
     def _custom_has_a_layout(self) -> SourceConfig:
-        if (self.kind == "custom") != (self.layout is not None):
-            raise ValueError("source.layout belongs to source.kind: custom, which needs it")
+        if (self.name == "custom") != (self.layout is not None):
+            raise ValueError("source.layout belongs to source.name: custom, which needs it")
         return self
 
     def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
+        """Keys of the other layout; a custom one may read them all."""
         keys = given(self)
-        if self.kind == "bids":
-            yield from unread(keys, "source.kind: noddi", "eeg", is_mistake=True)
-        if self.kind == "noddi":
-            yield from unread(keys, "source.kind: bids", "eeg_files", is_mistake=True)
+        if self.name == "bids":
+            yield from unread(keys, "source.name: noddi", "eeg", is_mistake=True)
+        if self.name == "noddi":
+            yield from unread(keys, "source.name: bids", "eeg_files", is_mistake=True)
 
 
 class GradientArtifactConfig(Schema):
@@ -104,14 +107,14 @@ class GradientArtifactConfig(Schema):
         20,
         ge=4,
         multiple_of=2,
-        description="neighbours averaged, half before and half behind; fewer follow movements "
+        description="neighbors averaged, half before and half behind; fewer follow movements "
         "sooner, more leave less noise (1 / volumes of the EEG's power)",
     )
 
     def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
+        """How it would be removed, where it is not."""
         if self.remove is False:
-            yield from unread(given(self), "eeg.gradient_artifact.remove: true", "volumes")
+            yield from unread(given(self), "eeg.gradient_artifact.remove: true or auto", "volumes")
 
 
 class PulseArtifactConfig(Schema):
@@ -135,14 +138,16 @@ class PulseArtifactConfig(Schema):
     )
 
     def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
+        """How it would be removed, where it is not."""
         if self.remove is False:
-            keys = ("method", "components")
-            yield from unread(given(self), "eeg.pulse_artifact.remove: true", *keys)
+            removed = "eeg.pulse_artifact.remove: true or auto"
+            yield from unread(given(self), removed, "method", "components")
 
 
 class EegConfig(Schema):
     """Continuous EEG -> power per volume, channel and frequency."""
+
+    renamed = former_names.EEG
 
     marker: str | None = Field(
         "R128",
@@ -153,7 +158,7 @@ class EegConfig(Schema):
         None,
         ge=0,
         description="null = the EEG holds the whole BOLD run; N = it was cut and begins with "
-        "volume N (from 0), at most drop_volumes; volumes behind its end are left out",
+        "volume N (from 0), at most dummy_scans; volumes behind its end are left out",
     )
     band_hz: tuple[float, float] = Field((1.0, 30.0), description="band-pass edges in Hz")
     sfreq_hz: float = Field(
@@ -169,7 +174,7 @@ class EegConfig(Schema):
     features: Literal["bins", "bands"] = Field(
         "bins", description="1 Hz bins, or delta (1-4 Hz), theta (4-8), alpha (8-13), beta (13-30)"
     )
-    exclude: list[str] = Field(
+    drop_channels: list[str] = Field(
         ["ECG", "EKG", "EOG", "HEOG", "VEOG", "EMG"],
         description='channels left out, by name or beginning of it ("O1" leaves O10 in)',
     )
@@ -185,10 +190,13 @@ class EegConfig(Schema):
         description="refuse = flat channels and NaN are errors, others are taken as they are; "
         "interpolate = find flat, saturated, noisy and unlike channels, replace them by splines",
     )
-    reference: Literal["recorded", "average", "laplacian"] = Field(
-        "recorded",
-        description="average = subtract the mean of the scalp channels; laplacian = surface "
-        "Laplacian (current source density): what a channel sees beyond its neighbours",
+    reference: Literal["recorded", "average"] = Field(
+        "recorded", description="average = subtract the mean of the scalp channels"
+    )
+    spatial_filter: Literal["none", "csd"] = Field(
+        "none",
+        description="csd = current source density (surface Laplacian): what a channel sees beyond "
+        "its neighbors, whatever the reference",
     )
 
     @field_validator("marker")
@@ -199,6 +207,11 @@ class EegConfig(Schema):
         except re.error as error:
             raise ValueError(f"not a regular expression ({error})") from None
         return value
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """See `Schema`."""
+        if self.spatial_filter == "csd":
+            yield from unread(given(self), "eeg.spatial_filter: none", "reference")
 
     @model_validator(mode="after")
     def _band_fits_rate(self) -> EegConfig:
@@ -213,14 +226,16 @@ class EegConfig(Schema):
 class BoldConfig(Schema):
     """BOLD run -> volumes on the grid of the store."""
 
+    renamed = former_names.BOLD
+
     grid: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (64, 64, 30), description="voxels of the store's grid over the MNI152 field of view"
     )
     transform: Literal["affine", "syn"] = Field(
         "syn", description="affine alone, or affine then SyN where the gate accepts it"
     )
-    route: Literal["direct", "t1"] = Field(
-        "direct",
+    spatial_normalization: Literal["direct_epi", "t1w"] = Field(
+        "direct_epi",
         description="EPI -> template, or EPI -> T1 -> template for recordings that have a T1 and "
         "where a gate accepts it (15 CPU seconds more, 0.3 to 0.5 mm nearer in simulated heads)",
     )
@@ -258,7 +273,9 @@ class AtlasConfig(Schema):
 class ClusterConfig(Schema):
     """Where the Dask job runs."""
 
-    kind: Literal["local", "slurm", "slurm-jobs", "mpi"] = Field(
+    renamed = former_names.DISCRIMINATOR
+
+    name: Literal["local", "slurm", "slurm-jobs", "mpi"] = Field(
         "local",
         description="local = this machine; slurm = the tasks of one Slurm job "
         "(slurm/preprocess.sbatch); slurm-jobs = workers are Slurm jobs that this command "
@@ -299,26 +316,28 @@ class ClusterConfig(Schema):
 
     @model_validator(mode="after")
     def _jobs_are_bounded(self) -> ClusterConfig:
-        if self.kind == "slurm-jobs" and self.workers is None:
-            raise ValueError("cluster.kind slurm-jobs needs cluster.workers, the most it may use")
+        if self.name == "slurm-jobs" and self.workers is None:
+            raise ValueError("cluster.name slurm-jobs needs cluster.workers, the most it may use")
         return self
 
     def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
+        """Keys of other places; a file that names them may be tried on one machine first."""
         keys = given(self)
-        if self.kind == "local":
-            several = "cluster.kind: slurm, slurm-jobs or mpi"
+        if self.name == "local":
+            several = "cluster.name: slurm, slurm-jobs or mpi"
             yield from unread(keys, several, "interface", "dashboard")
-        if self.kind != "slurm-jobs":
-            yield from unread(keys, "cluster.kind: slurm-jobs", "job_workers", "job_options")
+        if self.name != "slurm-jobs":
+            yield from unread(keys, "cluster.name: slurm-jobs", "job_workers", "job_options")
 
 
 class PreprocessConfig(Schema):
     """`launch/preprocess.py`: raw recordings -> one HDF5 store."""
 
+    renamed = former_names.PREPROCESS
+
     source: SourceConfig = Field(description="recordings to read")
     output: Path = Field(description="HDF5 store to write; shards lie beside it in NAME.shards/")
-    drop_volumes: int = Field(
+    dummy_scans: int = Field(
         5, ge=0, description="first volumes dropped from EEG and BOLD (T1 saturation)"
     )
     eeg: EegConfig = Field(EegConfig(), description="EEG features")
@@ -337,9 +356,9 @@ class PreprocessConfig(Schema):
 
     @model_validator(mode="after")
     def _eeg_has_begun(self) -> PreprocessConfig:
-        if (self.eeg.first_volume or 0) > self.drop_volumes:
+        if (self.eeg.first_volume or 0) > self.dummy_scans:
             raise ValueError(
-                f"eeg.first_volume {self.eeg.first_volume} is more than drop_volumes "
-                f"{self.drop_volumes}: there is no EEG of the first volumes kept"
+                f"eeg.first_volume {self.eeg.first_volume} is more than dummy_scans "
+                f"{self.dummy_scans}: there is no EEG of the first volumes kept"
             )
         return self

@@ -110,6 +110,8 @@ def _explain(problem: Any, path: list[str], known: list[str], schema: type[BaseM
         return _explain_unknown(path, known, schema)
     if problem["type"] == "missing" and isinstance(problem["loc"][-1], int):
         return f"{key!r} = {problem['input']!r}: too few values"
+    if problem["type"] == "union_tag_not_found":
+        return f"key {key + '.' + problem['ctx']['discriminator'].strip(chr(39))!r} is required"
     if problem["type"] == "missing":
         return f"key {key!r} is required"
     message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))

@@ -121,6 +121,38 @@ class RenamedValue:
         return [Change(old, new)]
 
 
+@dataclass(frozen=True)
+class RenamedItems:
+    """Values of a key, one or a list, of which several had other names.
+
+    Attributes
+    ----------
+    key : str
+        Dotted, relative to the schema whose table has the rule.
+    names : mapping of str to str
+        The value then -> now.
+    """
+
+    key: str
+    names: Mapping[str, str]
+
+    def apply(
+        self, schema: type[BaseModel], values: dict[str, Any], place: KeyPath
+    ) -> list[Change]:
+        """Replace the old values; returns what was done (see `RenamedKey.apply`)."""
+        *above, last = _split(self.key)
+        section = _find(values, tuple(above))
+        if not isinstance(section, dict) or last not in section:
+            return []
+        given = section[last]
+        items = given if isinstance(given, list) else [given]
+        found = [item for item in items if isinstance(item, str) and item in self.names]
+        now = [self.names.get(item, item) if isinstance(item, str) else item for item in items]
+        section[last] = now if isinstance(given, list) else now[0]
+        key = _join(place, (*above, last))
+        return [Change(f"{key}: {old}", f"{key}: {self.names[old]}") for old in found]
+
+
 class KeysOf:
     """Marks a field whose mapping has keys of another schema, nested or dotted.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from eeg2fmri_dist.config.schema import Schema, SubjectId
+from eeg2fmri_dist.config.base import Schema, SubjectId
+from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 SOURCE_SFREQ_HZ = 250
 
@@ -43,12 +45,17 @@ class ArtifactConfig(Schema):
         "follows the R peaks of the ECG by 0.21 s; 0 = none",
     )
 
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """How a gradient artifact would change, where there is none."""
+        if not self.gradient_mv:
+            yield from unread(given(self), "artifacts.gradient_mv above 0", "head_motion")
+
 
 class BoldSignalConfig(Schema):
     """Strength of what the simulated BOLD run records, in percent of the local mean."""
 
     neural_percent: float = Field(
-        1.5, ge=0, description="temporal s.d. of a region's neural signal in grey matter"
+        1.5, ge=0, description="temporal s.d. of a region's neural signal in gray matter"
     )
     thermal_percent: float = Field(
         1.5, ge=0, description="thermal noise per voxel, s.d. relative to the brain's mean"
@@ -198,3 +205,8 @@ class SimulateConfig(Schema):
         if abs(samples - round(samples)) > 1e-6:
             raise ValueError(f"tr_s is a multiple of {1 / SOURCE_SFREQ_HZ} s, got {self.tr_s}")
         return self
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """A stale header of somebody who is not simulated."""
+        if self.stale_header is not None and self.stale_header not in self.subjects:
+            yield from unread(given(self), "a subject that is simulated", "stale_header")

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from eeg2fmri_dist.config.renamed import KeysOf, current_key
-from eeg2fmri_dist.config.schema import Schema
+from eeg2fmri_dist.config import former_names
+from eeg2fmri_dist.config.base import Schema
+from eeg2fmri_dist.config.renamed import KeysOf
+from eeg2fmri_dist.config.search_keys import SearchedKeysOf, flat_parameters
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 Number = int | float
-_PARAMETER_KEYS = {"choices", "low", "high"}
 
 
 class Parameter(Schema):
@@ -61,6 +62,8 @@ class Parameter(Schema):
 class ObjectiveConfig(Schema):
     """What makes one trial better than another."""
 
+    renamed = former_names.OBJECTIVE
+
     metric: str = Field(
         "validation/r_region",
         description="a number of the run's log.jsonl, such as validation/r_region",
@@ -79,6 +82,13 @@ class SamplerConfig(Schema):
     )
     seed: int = Field(0, ge=0, description="the same seed and one parallel job: the same study")
     startup_trials: int = Field(10, ge=1, description="tpe: random trials at the beginning")
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """Keys of the other samplers."""
+        if self.name != "tpe":
+            yield from unread(given(self), "sampler.name: tpe", "startup_trials")
+        if self.name == "grid":
+            yield from unread(given(self), "sampler.name: tpe or random", "seed")
 
 
 class BudgetConfig(Schema):
@@ -107,26 +117,28 @@ class PruningConfig(Schema):
 class FoldsConfig(Schema):
     """Cross-validation over subjects: each model is trained once for each fold."""
 
-    kind: Literal["leave_one_subject_out", "k_fold"] = Field(
+    renamed = former_names.FOLDS
+
+    name: Literal["leave_one_subject_out", "k_fold"] = Field(
         "leave_one_subject_out", description="how subjects are left out"
     )
     folds: int = Field(4, ge=2, description="k_fold: number of folds")
     models: dict[str, Path] = Field(
         min_length=1,
-        description="name -> training config; one that names the run folder of another (tokeniser, "
+        description="name -> training config; one that names the run folder of another (tokenizer, "
         "model.skip_from) takes that of the same fold",
     )
     scores: list[str] = Field(
-        ["r_region", "r_voxel", "std_ratio", "psnr_paper_db", "ssim2d_paper"],
+        ["r_region", "r_voxel", "std_ratio", "psnr_zscore_db", "ssim2d_zscore"],
         min_length=1,
         description="scores of held-out subjects in the table, as in metrics.json",
     )
     ssim_every: int = Field(5, ge=1, description="SSIM is computed on every n-th volume")
 
     def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
-        if self.kind != "k_fold":
-            yield from unread(given(self), "folds.kind: k_fold", "folds", is_mistake=True)
+        """A number of folds, where each subject is one."""
+        if self.name != "k_fold":
+            yield from unread(given(self), "folds.name: k_fold", "folds", is_mistake=True)
 
 
 class ConditionConfig(Schema):
@@ -170,7 +182,7 @@ class LearningCurvesConfig(Schema):
     models: dict[str, CurveConfig] = Field(
         min_length=1,
         description="name -> training config; where it names the run folder of another of them "
-        "(tokeniser, model.skip_from), it takes that of the same condition and subjects, with",
+        "(tokenizer, model.skip_from), it takes that of the same condition and subjects, with",
     )
     reference: str | None = Field(
         None, description="model that the others are compared with, subject by subject"
@@ -195,18 +207,20 @@ class LearningCurvesConfig(Schema):
 class ResourcesConfig(Schema):
     """What each job gets; may change between calls."""
 
+    renamed = former_names.RESOURCES
+
     nodes: int = Field(1, ge=1, description="nodes of a job")
     gpus_per_node: int = Field(0, ge=0, description="devices per node; 0 = CPU")
     tasks_per_node: int | None = Field(
         None, ge=1, description="ranks per node; null = one per GPU, or one"
     )
     cpus_per_task: int | None = Field(None, ge=1, description="CPU cores per rank (Slurm)")
-    memory_gb: float | None = Field(
+    memory_gib: float | None = Field(
         None,
         gt=0,
         description="memory per node (GB); trials that need more are refused before they queue",
     )
-    gpu_memory_gb: float | None = Field(
+    gpu_memory_gib: float | None = Field(
         None, gt=0, description="memory of one GPU (GB); trials that need more are refused"
     )
     hours: float = Field(
@@ -239,7 +253,7 @@ class SweepConfig(Schema):
     overrides: Annotated[dict[str, Any], KeysOf(TrainConfig)] = Field(
         {}, description="keys of the training config, nested or dotted, the same in all trials"
     )
-    search: dict[str, Parameter] = Field(
+    search: Annotated[dict[str, Parameter], SearchedKeysOf(TrainConfig)] = Field(
         {}, description="key of the training config (dotted or nested) -> its values, with"
     )
     folds: FoldsConfig | None = Field(
@@ -272,16 +286,8 @@ class SweepConfig(Schema):
     @classmethod
     def _flatten_search(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("search"), dict):
-            return {**values, "search": _under_current_names(_flat_parameters(values["search"]))}
+            return {**values, "search": flat_parameters(values["search"])}
         return values
-
-    def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
-        keys = given(self)
-        if not self.is_search:
-            yield from unread(keys, "a search", "objective.", "sampler.", "budget.trials")
-        elif self.sampler.name != "tpe":
-            yield from unread(keys, "sampler.name: tpe", "sampler.startup_trials")
 
     @property
     def is_search(self) -> bool:
@@ -316,29 +322,17 @@ class SweepConfig(Schema):
                 raise ValueError(f"search.{key}: a grid needs choices, integers or a step")
             seen.add(key)
 
-
-def _under_current_names(search: dict[str, Any]) -> dict[str, Any]:
-    """The same, by today's keys of the training config."""
-    renamed = {current_key(TrainConfig, key): value for key, value in search.items()}
-    for key, value in renamed.items():
-        if isinstance(value, dict) and isinstance(value.get("when"), dict):
-            when = {current_key(TrainConfig, name): held for name, held in value["when"].items()}
-            renamed[key] = {**value, "when": when}
-    return renamed
-
-
-def _flat_parameters(search: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> parameter; what is given nested (as by an override) adds to what is dotted."""
-    flat: dict[str, Any] = {}
-    for name, value in search.items():
-        key = f"{prefix}{name}"
-        is_parameter = not isinstance(value, dict) or _PARAMETER_KEYS & value.keys() or not value
-        for path, parameter in (
-            [(key, value)] if is_parameter else _flat_parameters(value, f"{key}.").items()
-        ):
-            both = isinstance(parameter, dict) and isinstance(flat.get(path), dict)
-            flat[path] = flat[path] | parameter if both else parameter
-    return flat
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """Keys of a search, of Slurm and of GPUs, where there are none."""
+        keys = given(self)
+        if not self.is_search:
+            yield from unread(keys, "a search", "sampler.", is_mistake=True)
+        if self.cluster in ("local", "debug"):
+            of_slurm = [f"resources.{key}" for key in ("partition", "account", "slurm")]
+            yield from unread(keys, "cluster: slurm", *of_slurm)
+        if not self.resources.gpus_per_node:
+            on_gpus = "resources.gpus_per_node above 0"
+            yield from unread(keys, on_gpus, "resources.gpu_memory_gib")
 
 
 def _is_countable(parameter: Parameter) -> bool:

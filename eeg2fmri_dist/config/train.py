@@ -1,4 +1,4 @@
-"""Config of training: data, split, model, optimisation, where it is written."""
+"""Config of training: data, split, model, optimization, where it is written."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from eeg2fmri_dist.config import former_names
+from eeg2fmri_dist.config.base import MAX_THREADS, Schema, SubjectId
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.monitor import MonitorConfig
-from eeg2fmri_dist.config.schema import MAX_THREADS, Schema, SubjectId
 from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 _KEYS_BEHIND_DEEPSPEED_NAMES = {
@@ -18,22 +19,38 @@ _KEYS_BEHIND_DEEPSPEED_NAMES = {
     "fp16": "engine.precision",
     "torch_autocast": "engine.precision",
     "gradient_accumulation_steps": "engine.gradient_accumulation",
-    "gradient_clipping": "optimisation.gradient_clipping",
-    "optimizer": "optimisation",
-    "scheduler": "optimisation.schedule",
-    "train_batch_size": "optimisation.batch_size",
-    "train_micro_batch_size_per_gpu": "optimisation.batch_size",
+    "gradient_clipping": "optimization.gradient_clipping",
+    "optimizer": "optimization",
+    "scheduler": "optimization.schedule",
+    "train_batch_size": "optimization.batch_size",
+    "train_micro_batch_size_per_gpu": "optimization.batch_size",
 }
 
 
-# All that ridge regression and ensembles, which are fitted in one pass, read of `optimisation`.
-_OF_VALIDATION = ("optimisation.validation_windows", "optimisation.seed")
+# Steps of an optimizer are what they are about.
+_OF_STEPS = (
+    "data.stride",
+    "deepspeed",
+    "engine.",
+    "optimization.",
+    "checkpoints.every_epochs",
+    "checkpoints.every_steps",
+    "checkpoints.asynchronous",
+    "monitor.every_steps",
+    "monitor.profile",
+    "watchdog.gradient_growth",
+    "watchdog.steps_in_a_row",
+    "watchdog.rewinds",
+)
+_OF_VALIDATION = ("optimization.checkpoint_metric", "optimization.validation_windows")
 
 
 class DataConfig(Schema):
     """How samples of the store become windows of numbers that a model sees."""
 
-    normalise: Literal["voxelwise", "global"] = Field(
+    renamed = former_names.DATA
+
+    normalize: Literal["voxelwise", "global"] = Field(
         "voxelwise",
         description="BOLD target: temporal z-score of each voxel of a recording, or (paper) one "
         "mean and deviation of all training volumes",
@@ -51,32 +68,29 @@ class DataConfig(Schema):
         "regression predicts validation subjects better (ridge, a Transformer with skip_from, "
         "an ensemble of them)",
     )
-    eeg_normalise: Literal["recording", "global"] = Field(
+    eeg_normalize: Literal["recording", "global"] = Field(
         "recording",
         description="EEG z-score per recording, or with statistics of the training subjects",
     )
     window: int = Field(32, ge=1, description="consecutive TRs of one training window")
     stride: int = Field(8, ge=1, description="TRs between the starts of training windows")
     context: int = Field(
-        10, ge=0, description="EEG TRs before a window (haemodynamic delay); zeros before a run"
+        10, ge=0, description="EEG TRs before a window (hemodynamic delay); zeros before a run"
     )
     cache: Literal["auto", "device", "ram", "mapped"] = Field(
         "auto",
-        description="normalised volumes kept on the device that trains, in RAM, or made from the "
+        description="normalized volumes kept on the device that trains, in RAM, or made from the "
         "mapped store when read; auto = the first of a GPU and RAM of which a quarter of the free "
         "memory suffices",
     )
-
-    def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
-        if self.normalise == "global":
-            yield from unread(given(self), "data.normalise: voxelwise", "detrend_order")
 
 
 class SplitConfig(Schema):
     """Which recordings train, which choose the model, which are only scored."""
 
-    kind: Literal["by_subject", "leave_one_subject_out", "k_fold", "by_sample"] = Field(
+    renamed = former_names.DISCRIMINATOR
+
+    name: Literal["by_subject", "leave_one_subject_out", "k_fold", "by_sample"] = Field(
         "by_subject", description="by_sample mixes windows of one subject: it leaks"
     )
     fractions: tuple[float, float, float] = Field(
@@ -103,11 +117,11 @@ class SplitConfig(Schema):
     def _is_complete(self) -> SplitConfig:
         if min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"split.fractions are positive and add up to 1, got {self.fractions}")
-        if self.kind == "by_sample" and self.train_subjects is not None:
+        if self.name == "by_sample" and self.train_subjects is not None:
             raise ValueError("split.train_subjects: by_sample divides samples, not subjects")
-        if self.kind == "leave_one_subject_out" and self.test_subject is None:
+        if self.name == "leave_one_subject_out" and self.test_subject is None:
             raise ValueError("split.test_subject is required for leave_one_subject_out")
-        if self.kind == "k_fold":
+        if self.name == "k_fold":
             if self.folds is None or self.fold is None:
                 raise ValueError("split.folds and split.fold are required for k_fold")
             if self.fold >= self.folds:
@@ -115,21 +129,26 @@ class SplitConfig(Schema):
         return self
 
     def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
-        keys = given(self)
-        if self.kind != "k_fold":
-            yield from unread(keys, "split.kind: k_fold", "folds", "fold", is_mistake=True)
-        if self.kind != "leave_one_subject_out":
-            counts_for = "split.kind: leave_one_subject_out"
-            yield from unread(keys, counts_for, "test_subject", is_mistake=True)
+        """Keys of other kinds; of by_subject, a forgotten kind would score other subjects."""
+        keys, leaves_out = given(self), self.name in ("k_fold", "leave_one_subject_out")
+        if self.name != "k_fold":
+            kind = "split.name: k_fold"
+            yield from unread(keys, kind, "folds", "fold", is_mistake=not leaves_out)
+        if self.name != "leave_one_subject_out":
+            kind = "split.name: leave_one_subject_out"
+            yield from unread(keys, kind, "test_subject", is_mistake=not leaves_out)
+        if self.name == "by_sample":
+            yield from unread(keys, "splits of subjects", "seed")
 
 
-class OptimisationConfig(Schema):
+class OptimizationConfig(Schema):
     """Steps that change the weights."""
+
+    renamed = former_names.OPTIMIZATION
 
     epochs: int = Field(100, ge=1, description="passes over the training windows")
     batch_size: int = Field(
-        16, ge=1, description="windows per optimiser step, over all ranks together"
+        16, ge=1, description="windows per optimizer step, over all ranks together"
     )
     learning_rate: float = Field(3e-4, gt=0, description="of Adam")
     schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -159,12 +178,12 @@ class OptimisationConfig(Schema):
         ge=1,
         description="volume loss: volumes per window that are decoded, drawn at random; null = all",
     )
-    select_by: Literal["loss", "r_region"] = Field(
+    checkpoint_metric: Literal["loss", "r_region"] = Field(
         "r_region",
         description="best model on validation subjects: lowest free-running loss, or highest "
         "temporal correlation of regional means",
     )
-    start_margin: float = Field(
+    min_improvement_se: float = Field(
         1.0,
         ge=0,
         description="a model that starts at ridge regression leaves its start only for a gain of "
@@ -174,11 +193,20 @@ class OptimisationConfig(Schema):
     validation_windows: int | None = Field(
         None, ge=1, description="at most so many windows per recording in a validation; null = all"
     )
-    early_stopping: int | None = Field(
+    patience: int | None = Field(
         None,
         ge=1,
         description="end after so many validations in a row without a better score; null = never",
     )
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """Keys of the other schedules and of the other loss."""
+        keys = given(self)
+        if self.schedule == "constant":
+            changing = "optimization.schedule: linear or cosine"
+            yield from unread(keys, changing, "warmup_fraction", "final_fraction")
+        if self.loss == "latent":
+            yield from unread(keys, "optimization.loss: volume", "loss_volumes")
 
 
 class EngineConfig(Schema):
@@ -186,15 +214,15 @@ class EngineConfig(Schema):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="bf16, fp16 (with loss scaling) = autocast, weights and optimiser stay fp32; "
+        description="bf16, fp16 (with loss scaling) = autocast, weights and optimizer stay fp32; "
         "auto = bf16 where the device computes it in hardware, else fp32",
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1, description="ZeRO stage; on one rank without offload nothing is sharded and 0 is used"
     )
-    gradient_accumulation: int = Field(1, ge=1, description="micro-batches per optimiser step")
+    gradient_accumulation: int = Field(1, ge=1, description="micro-batches per optimizer step")
     offload_optimizer: bool = Field(
-        False, description="keep optimiser states in the memory of the host (ZeRO 1-3)"
+        False, description="keep optimizer states in the memory of the host (ZeRO 1-3)"
     )
     offload_parameters: bool = Field(
         False, description="keep weights in the memory of the host (ZeRO 3)"
@@ -227,7 +255,7 @@ class CheckpointConfig(Schema):
 
     every_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
     every_steps: int | None = Field(
-        None, ge=1, description="optimiser steps between checkpoints within an epoch; null = none"
+        None, ge=1, description="optimizer steps between checkpoints within an epoch; null = none"
     )
     keep: int = Field(2, ge=1, description="newest checkpoints kept beside the best")
     asynchronous: bool = Field(
@@ -260,22 +288,24 @@ class WatchdogConfig(Schema):
 class TrainConfig(Schema):
     """`launch/train.py`: one training of one model."""
 
+    renamed = former_names.TRAIN
+
     store: Path = Field(description="HDF5 store of `launch/preprocess.py`")
     output: Path = Field(description="run folder; the same command on it resumes the run")
-    recipe: Literal["own", "paper"] = Field(
-        "own", description="name of the recipe in reports; the keys below make it"
+    recipe: Literal["default", "paper"] = Field(
+        "default", description="name of the recipe in reports; the keys below make it"
     )
     model: ModelConfig = Field(
         description="architecture: cae, transformer, unet, ridge or ensemble, with"
     )
-    tokeniser: Path | PrincipalComponentsConfig | None = Field(
+    tokenizer: Path | PrincipalComponentsConfig | None = Field(
         None,
         description="Transformer: run folder of the CAE whose tokens it learns, or principal "
         "components of the training volumes, with",
     )
     data: DataConfig = Field(DataConfig(), description="samples -> windows")
     split: SplitConfig = Field(SplitConfig(), description="subjects -> train, validation, test")
-    optimisation: OptimisationConfig = Field(OptimisationConfig(), description="training steps")
+    optimization: OptimizationConfig = Field(OptimizationConfig(), description="training steps")
     engine: EngineConfig = Field(EngineConfig(), description="precision, ZeRO, memory")
     checkpoints: CheckpointConfig = Field(CheckpointConfig(), description="saving")
     watchdog: WatchdogConfig = Field(WatchdogConfig(), description="what ends a broken training")
@@ -305,26 +335,10 @@ class TrainConfig(Schema):
                 )
         return deepspeed
 
-    def without_effect(self) -> Iterator[WithoutEffect]:
-        """See `Schema`."""
-        keys = given(self)
-        if self.model.name in ("ridge", "ensemble"):
-            steps = [f"optimisation.{key}" for key in OptimisationConfig.model_fields]
-            steps = [key for key in steps if key not in _OF_VALIDATION]
-            yield from unread(keys, "models that are trained in steps", "engine.", *steps)
-            return
-        if self.model.name != "transformer":
-            of_tokens = ("optimisation.loss", "optimisation.loss_volumes")
-            yield from unread(keys, "model.name: transformer", *of_tokens)
-        elif self.optimisation.loss != "volume":
-            yield from unread(keys, "optimisation.loss: volume", "optimisation.loss_volumes")
-        if getattr(self.model, "skip_from", None) is None:
-            yield from unread(keys, "model.skip_from", "optimisation.start_margin")
-
     @model_validator(mode="after")
     def _transformer_has_tokens(self) -> TrainConfig:
-        if (self.model.name == "transformer") != (self.tokeniser is not None):
-            raise ValueError("tokeniser is required for a transformer, and only for one")
+        if (self.model.name == "transformer") != (self.tokenizer is not None):
+            raise ValueError("tokenizer is required for a transformer, and only for one")
         return self
 
     @model_validator(mode="after")
@@ -336,3 +350,23 @@ class TrainConfig(Schema):
                 "such a run, or choose log or power"
             )
         return self
+
+    def without_effect(self) -> Iterator[WithoutEffect]:
+        """Keys that the chosen model does not read."""
+        keys = given(self)
+        if self.model.name in ("ridge", "ensemble"):
+            steps = {key: value for key, value in keys.items() if key not in _OF_VALIDATION}
+            yield from unread(steps, "models that are trained in steps", *_OF_STEPS)
+        if self.model.name == "ridge":
+            yield from unread(keys, "models other than ridge", "data.cache")
+        yield from self._of_transformers(keys)
+
+    def _of_transformers(self, keys: dict[str, Any]) -> Iterator[WithoutEffect]:
+        is_transformer = self.model.name == "transformer"
+        if not is_transformer:
+            of_loss = ("optimization.loss", "optimization.loss_volumes")
+            yield from unread(keys, "model.name: transformer", *of_loss, is_mistake=True)
+        if getattr(self.model, "skip_from", None) is None:
+            start = "a Transformer with model.skip_from"
+            is_mistake = not is_transformer
+            yield from unread(keys, start, "optimization.min_improvement_se", is_mistake=is_mistake)

@@ -18,7 +18,7 @@ class WithoutEffect:
     key : str
         Dotted, relative to the section that tells of it.
     counts_for : str
-        What it would be read for, as in "it counts for split.kind: k_fold".
+        What it would be read for, as in "it counts for split.name: k_fold".
     is_mistake : bool
         Nobody can mean it. False = it may come from a file that several configs share.
     """

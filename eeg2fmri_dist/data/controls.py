@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def shuffled_eeg(eeg: np.ndarray) -> np.ndarray:
+def shifted_eeg(eeg: np.ndarray) -> np.ndarray:
     """Roll the EEG of a whole recording by half its length.
 
     Keeps each channel's spectrum, autocorrelation and statistics, so that only the match in time
@@ -25,10 +25,10 @@ def true_eeg(eeg: np.ndarray) -> np.ndarray:
     return eeg
 
 
-def shuffled_second_half(eeg: np.ndarray) -> np.ndarray:
-    """Keep the EEG before the middle of a recording, roll all after it as `shuffled_eeg` does."""
+def shifted_second_half(eeg: np.ndarray) -> np.ndarray:
+    """Keep the EEG before the middle of a recording, roll all after it as `shifted_eeg` does."""
     cut = middle(len(eeg))
-    return np.concatenate([eeg[:cut], shuffled_eeg(eeg)[cut:]])
+    return np.concatenate([eeg[:cut], shifted_eeg(eeg)[cut:]])
 
 
 def zero_eeg(eeg: np.ndarray) -> np.ndarray:

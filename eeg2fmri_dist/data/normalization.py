@@ -82,12 +82,12 @@ class Trend:
         """Return the polynomial part of volumes `start` to `stop`, (volume, x, y, z)."""
         return np.tensordot(self.basis[start:stop], self.coefficients, axes=1)
 
-    def standardise(self, bold: np.ndarray, start: int) -> np.ndarray:
+    def standardize(self, bold: np.ndarray, start: int) -> np.ndarray:
         """Return the temporal z-score of volumes that begin at TR `start` of the recording."""
         slow = self.slow(start, start + len(bold))
-        standardised = np.subtract(bold, slow, out=slow)
-        standardised *= self._scale
-        return standardised
+        standardized = np.subtract(bold, slow, out=slow)
+        standardized *= self._scale
+        return standardized
 
     @functools.cached_property
     def _scale(self) -> np.ndarray:
@@ -270,7 +270,7 @@ def _sum_recording(store: Store, segment: Segment, config: DataConfig) -> Scalin
     )
 
 
-def normalise_eeg(power: np.ndarray, config: DataConfig, scaling: Scaling) -> np.ndarray:
+def normalize_eeg(power: np.ndarray, config: DataConfig, scaling: Scaling) -> np.ndarray:
     """Return EEG features as a model sees them.
 
     Parameters
@@ -285,7 +285,7 @@ def normalise_eeg(power: np.ndarray, config: DataConfig, scaling: Scaling) -> np
     """
     scaled = scale_eeg(power, config)
     mean, std = scaling.eeg_mean, scaling.eeg_std
-    if config.eeg_normalise == "recording":
+    if config.eeg_normalize == "recording":
         mean, std = scaled.mean(axis=0), scaled.std(axis=0)
     return _ratio(scaled - mean, std).astype(np.float32)
 
@@ -310,24 +310,24 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 
-def to_volumes(normalised: np.ndarray, config: DataConfig, scaling: Scaling) -> np.ndarray:
-    """Return volumes in stored units from normalised ones, without knowing the subject's BOLD.
+def to_volumes(normalized: np.ndarray, config: DataConfig, scaling: Scaling) -> np.ndarray:
+    """Return volumes in stored units from normalized ones, without knowing the subject's BOLD.
 
     ``voxelwise``: reference image x (1 + predicted fraction of change), the reference being the
     mean image of the training recordings. ``global``: the z-score undone.
 
     Parameters
     ----------
-    normalised : ndarray of shape (volume, x, y, z)
+    normalized : ndarray of shape (volume, x, y, z)
         What a model predicts.
     config : DataConfig
-        Kind of normalisation.
+        Kind of normalization.
     scaling : Scaling
         Statistics of the training recordings.
     """
-    if config.normalise == "global":
-        return (normalised * scaling.bold_std + scaling.bold_mean).astype(np.float32)
-    return scaling.reference * (1 + scaling.fraction * normalised).astype(np.float32)
+    if config.normalize == "global":
+        return (normalized * scaling.bold_std + scaling.bold_mean).astype(np.float32)
+    return scaling.reference * (1 + scaling.fraction * normalized).astype(np.float32)
 
 
 def around(

@@ -32,7 +32,7 @@ class BatchSampler:
     n_windows : int
         Windows of an epoch.
     batch_size : int
-        Windows per optimiser step, over all ranks; an epoch's last batch may be smaller.
+        Windows per optimizer step, over all ranks; an epoch's last batch may be smaller.
     seed : int
         Of the shuffles.
     """
@@ -45,22 +45,22 @@ class BatchSampler:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Optimizer steps of an epoch."""
         return -(-self.n_windows // self.batch_size)
 
     def peek_batch(self) -> np.ndarray:
-        """Return the windows of the next optimiser step."""
-        return self._shuffled()[self.consumed : self.consumed + self.batch_size]
+        """Return the windows of the next optimizer step."""
+        return self._shifted()[self.consumed : self.consumed + self.batch_size]
 
     def next_batch(self) -> np.ndarray:
-        """Return the windows of the next optimiser step and move on."""
+        """Return the windows of the next optimizer step and move on."""
         batch = self.peek_batch()
         self.consumed += len(batch)
         if self.consumed >= self.n_windows:
             self.epoch, self.consumed = self.epoch + 1, 0
         return batch
 
-    def _shuffled(self) -> np.ndarray:
+    def _shifted(self) -> np.ndarray:
         epoch, order = self._order
         if epoch != self.epoch:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n_windows)

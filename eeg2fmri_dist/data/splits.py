@@ -68,14 +68,14 @@ def make_split(recordings: Sequence, config: SplitConfig) -> Split:
     ``k_fold`` deals subjects out in turn, like cards: fold sizes differ by one at most, and every
     subject is left out in exactly one fold.
     """
-    if config.kind == "by_sample":
+    if config.name == "by_sample":
         return _by_sample(recordings, config.fractions)
     subjects = sorted({recording.subject for recording in recordings})
     if config.seed is not None:
         random.Random(config.seed).shuffle(subjects)
-    if config.kind == "leave_one_subject_out":
+    if config.name == "leave_one_subject_out":
         parts = _leave_one_out(subjects, config)
-    elif config.kind == "k_fold":
+    elif config.name == "k_fold":
         parts = _leave_fold_out(subjects, config)
     else:
         parts = _by_subject(subjects, config.fractions)
@@ -136,7 +136,7 @@ def require_no_leak(recordings: Sequence, split: Split) -> None:
     if leaks:
         raise DataError(
             f"the split leaks: {'; '.join(leaks[:5])}",
-            remedy="remove recordings that are there twice, or give one person one subject id",
+            remedy="remove recordings that are there twice, or give one subject one subject id",
         )
 
 
@@ -221,6 +221,6 @@ def _require(enough: bool, subjects: list[str], *, needed: int) -> None:
         raise DataError(
             f"the split needs at least {needed} subjects, the store has {len(subjects)} "
             f"({', '.join(subjects)})",
-            remedy="preprocess more subjects, change split.fractions, or use split.kind=by_sample "
+            remedy="preprocess more subjects, change split.fractions, or use split.name=by_sample "
             "(which leaks)",
         )

@@ -1,4 +1,4 @@
-"""Windows of normalised EEG and BOLD, as views over the store or over RAM."""
+"""Windows of normalized EEG and BOLD, as views over the store or over RAM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.data.normalization import Scaling, Trend, fit_trend, normalise_eeg
+from eeg2fmri_dist.data.normalization import Scaling, Trend, fit_trend, normalize_eeg
 from eeg2fmri_dist.data.splits import Segment
 from eeg2fmri_dist.data.window_index import Window, tiling_windows, training_windows
 from eeg2fmri_dist.errors import DataError
@@ -76,7 +76,7 @@ class DeviceWindows:
 
 
 def with_context(eeg: np.ndarray, context: int) -> np.ndarray:
-    """Put `context` TRs of zeros (the mean) before normalised EEG, (volume, channel, frequency)."""
+    """Put `context` TRs of zeros (the mean) before normalized EEG, (volume, channel, frequency)."""
     return np.pad(eeg, ((context, 0), (0, 0), (0, 0)))
 
 
@@ -86,7 +86,7 @@ class EegWindows:
     Parameters
     ----------
     eeg : ndarray of shape (volume, channel, frequency)
-        Normalised.
+        Normalized.
     config : DataConfig
         Window and context.
     """
@@ -110,7 +110,7 @@ class EegWindows:
 
 
 class WindowData:
-    """Segments of a store, normalised, cut into windows when asked for.
+    """Segments of a store, normalized, cut into windows when asked for.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class WindowData:
     segments : sequence of Segment
         Which samples.
     config : DataConfig
-        Normalisation, window, context, caching.
+        Normalization, window, context, caching.
     scaling : Scaling
         Statistics of the training recordings.
     processes : int
@@ -154,7 +154,7 @@ class WindowData:
 
     @property
     def cached(self) -> bool:
-        """True where normalised volumes lie in RAM."""
+        """True where normalized volumes lie in RAM."""
         return self._bold is not None
 
     @property
@@ -183,7 +183,7 @@ class WindowData:
 
     @property
     def volume_bytes(self) -> int:
-        """Size of all normalised volumes."""
+        """Size of all normalized volumes."""
         return 4 * sum(self.lengths) * int(np.prod(self.store.grid))
 
     def rows(self, field: Field, window: Window) -> slice:
@@ -214,26 +214,26 @@ class WindowData:
         self._tokens = list(tokens)
 
     def change_eeg(self, change: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Replace each segment's normalised EEG, (volume, channel, frequency), by a control."""
+        """Replace each segment's normalized EEG, (volume, channel, frequency), by a control."""
         context = self.config.context
         for number in range(len(self.segments)):
             eeg = self._segment_eeg(number)[context:]
             self._eeg[number] = with_context(change(eeg), context)
 
     def false_eeg(self, number: int, change: Callable[[np.ndarray], np.ndarray]) -> EegWindows:
-        """Return windows of a segment's normalised EEG passed through a control."""
+        """Return windows of a segment's normalized EEG passed through a control."""
         return EegWindows(change(self._segment_eeg(number)[self.config.context :]), self.config)
 
     def forget(self, number: int) -> None:
-        """Let go of a segment's normalised EEG and trend; they are made again when needed."""
+        """Let go of a segment's normalized EEG and trend; they are made again when needed."""
         self._eeg.pop(number, None)
         self._trends.pop(number, None)
 
     def segment_bold(self, segment: int, start: int, stop: int) -> np.ndarray:
-        """Return normalised volumes of a segment, (volume, x, y, z)."""
+        """Return normalized volumes of a segment, (volume, x, y, z)."""
         if self._bold is not None:
             return self._bold[segment][start:stop]
-        return self._normalised(segment, start, stop)
+        return self._normalized(segment, start, stop)
 
     def batch(self, windows: Sequence[Window], fields: Sequence[Field]) -> dict[str, torch.Tensor]:
         """Stack windows into tensors, one per field."""
@@ -243,26 +243,26 @@ class WindowData:
         }
 
     def _segment_eeg(self, number: int) -> np.ndarray:
-        """Normalised when first needed: a rank may never read some of the segments."""
+        """Normalized when first needed: a rank may never read some of the segments."""
         if number not in self._eeg:
             segment = self.segments[number]
             power = self.store.eeg(segment.start, segment.stop)
-            eeg = normalise_eeg(power, self.config, self.scaling)
+            eeg = normalize_eeg(power, self.config, self.scaling)
             self._eeg[number] = with_context(eeg, self.config.context)
         return self._eeg[number]
 
     def _load_bold(self) -> list[np.ndarray]:
-        return [self._normalised(i, 0, length) for i, length in enumerate(self.lengths)]
+        return [self._normalized(i, 0, length) for i, length in enumerate(self.lengths)]
 
-    def _normalised(self, segment: int, start: int, stop: int) -> np.ndarray:
+    def _normalized(self, segment: int, start: int, stop: int) -> np.ndarray:
         first = self.segments[segment].start
         bold = self.store.bold(first + start, first + stop)
-        if self.config.normalise == "global":
+        if self.config.normalize == "global":
             return (bold - self.scaling.bold_mean) / np.float32(self.scaling.bold_std)
-        return self._trend(segment).standardise(bold, start)
+        return self._trend(segment).standardize(bold, start)
 
     def _trend(self, segment: int) -> Trend:
-        """Fitted when first needed, as EEG is normalised."""
+        """Fitted when first needed, as EEG is normalized."""
         if segment not in self._trends:
             trend = fit_trend(self.store, self.segments[segment], self.config.detrend_order)
             self._trends[segment] = trend

@@ -1,4 +1,4 @@
-"""Trained runs -> scores of people they have never seen, beside what needs no model."""
+"""Trained runs -> scores of subjects they have never seen, beside what needs no model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from eeg2fmri_dist.config.evaluate import EvaluateConfig
-from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
+from eeg2fmri_dist.data.controls import shifted_eeg, true_eeg
 from eeg2fmri_dist.data.normalization import to_volumes
 from eeg2fmri_dist.data.splits import PARTS
 from eeg2fmri_dist.data.windows import WindowData
@@ -41,10 +41,10 @@ from eeg2fmri_dist.evaluation.results import (
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.scored_set import (
     Scope,
-    TestRecording,
-    TestSet,
-    load_test_set,
-    read_test_set,
+    ScoredRecording,
+    ScoredSet,
+    load_scored_set,
+    read_scored_set,
 )
 from eeg2fmri_dist.evaluation.with_scan.adaptation import KeptMeans, score_adapted
 from eeg2fmri_dist.evaluation.with_scan.reference_image import score_calibrated, usable_lengths
@@ -85,23 +85,24 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     runs = [(path, load_model(resolve_weights(path, "best"))) for path in config.runs]
-    test_set = load_test_set(runs, scope_of(config))
-    validation_set = _validation_set(config, test_set)
+    scored_set = load_scored_set(runs, scope_of(config))
+    validation_set = _validation_set(config, scored_set)
     report = ReportInput(
         title=config.title,
-        data=describe_data(config, test_set),
+        data=describe_data(config, scored_set),
         runs=[
             _with_weights(
-                score_run(path, trained, test_set, config.calibration_volumes, validation_set), path
+                score_run(path, trained, scored_set, config.calibration_volumes, validation_set),
+                path,
             )
             for path, trained in runs
         ],
-        baselines=score_baselines(test_set),
+        baselines=score_baselines(scored_set),
         provenance=_provenance(),
         made_from=made_from(config),
     )
     if config.truth:
-        report = relate_to_ceiling(report, config.truth, test_set)
+        report = relate_to_ceiling(report, config.truth, scored_set)
     write_report(report, config.output)
     for path, section in zip(config.runs, report.runs, strict=True):
         if path.resolve() != config.output.resolve():
@@ -109,12 +110,12 @@ def evaluate(config: EvaluateConfig) -> None:
     logger.info("wrote %s", config.output / "report.html")
 
 
-def _validation_set(config: EvaluateConfig, test_set: TestSet) -> TestSet | None:
-    """Read who chooses how far to adapt to a person; None where nobody is adapted to."""
+def _validation_set(config: EvaluateConfig, scored_set: ScoredSet) -> ScoredSet | None:
+    """Read who chooses how far to adapt to a subject; None where nobody is adapted to."""
     if not config.calibration_volumes or config.subjects == "validation":
         return None
     others = replace(scope_of(config), subjects="validation")
-    return read_test_set(test_set.store, test_set.split, others)
+    return read_scored_set(scored_set.store, scored_set.split, others)
 
 
 def scope_of(config: EvaluateConfig) -> Scope:
@@ -152,9 +153,9 @@ def why_evaluate(config: EvaluateConfig) -> str | None:
 def score_run(
     path: Path,
     trained: TrainedModel,
-    test_set: TestSet,
+    scored_set: ScoredSet,
     calibration_volumes: Sequence[int] = (),
-    validation_set: TestSet | None = None,
+    validation_set: ScoredSet | None = None,
 ) -> RunSection:
     """Score a run with true and false EEG, teacher-forced, calibrated and adapted if it can be."""
     logger.info("%s", path)
@@ -162,23 +163,23 @@ def score_run(
     adapted: list[AdaptedScore] = []
     maps: list[FigureGroup] = []
     if trained.card.model["name"] == "cae":
-        predict = functools.partial(_reconstruct, trained, test_set)
-        rows = [test_set.row("reconstruction", predict)]
+        predict = functools.partial(_reconstruct, trained, scored_set)
+        rows = [scored_set.row("reconstruction", predict)]
     else:
-        brain = CorrelationMap(test_set.store.layout.mask)
+        brain = CorrelationMap(scored_set.store.layout.mask)
         predict = functools.partial(free_running, trained)
         watched = brain.watching(predict)
-        rows = score_controls(watched, test_set) + _score_teacher_forced(trained, test_set)
-        lengths = usable_lengths(calibration_volumes, test_set)
-        kept = KeptMeans(predict, test_set.regions)
+        rows = score_controls(watched, scored_set) + _score_teacher_forced(trained, scored_set)
+        lengths = usable_lengths(calibration_volumes, scored_set)
+        kept = KeptMeans(predict, scored_set.regions)
         calibrated = score_calibrated(
-            kept.volumes, trained.scaling.fraction, test_set, lengths, validation_set
+            kept.volumes, trained.scaling.fraction, scored_set, lengths, validation_set
         )
         if validation_set is not None:
-            adapted = score_adapted(trained, kept.means, test_set, validation_set, lengths)
-        maps = [_map_of(brain, test_set)]
-    recording = test_set.recordings[0]
-    predicted, layout = predict(recording), test_set.store.layout
+            adapted = score_adapted(trained, kept.means, scored_set, validation_set, lengths)
+        maps = [_map_of(brain, scored_set)]
+    recording = scored_set.recordings[0]
+    predicted, layout = predict(recording), scored_set.store.layout
     tr_s, subject = trained.card.tr_s, recording.subject
     return replace(
         describe_run(path, trained, read_summary(path), rows),
@@ -189,11 +190,11 @@ def score_run(
             predicted,
             recording.true,
             layout,
-            test_set.regions,
-            test_set.regional_series,
+            scored_set.regions,
+            scored_set.regional_series,
             subject=subject,
             tr_s=tr_s,
-            in_time=rows[0].name == "free",
+            in_time=rows[0].name == "eeg_only",
         ),
         slicer=make_slicer(
             predicted, recording.true, layout.mask, voxel_mm(layout), tr_s, f"Subject {subject}."
@@ -201,33 +202,33 @@ def score_run(
     )
 
 
-def _map_of(brain: CorrelationMap, test_set: TestSet) -> FigureGroup:
-    layout, count = test_set.store.layout, len(test_set.recordings)
+def _map_of(brain: CorrelationMap, scored_set: ScoredSet) -> FigureGroup:
+    layout, count = scored_set.store.layout, len(scored_set.recordings)
     drawn = correlation_figure(brain.volume(), layout.mask, voxel_mm(layout), count)
     return FigureGroup("Where in the brain", "", [drawn])
 
 
-def _score_teacher_forced(trained: TrainedModel, test_set: TestSet) -> list[ScoreRow]:
-    """Score a Transformer that is given the true past, with true and shuffled EEG."""
+def _score_teacher_forced(trained: TrainedModel, scored_set: ScoredSet) -> list[ScoreRow]:
+    """Score a Transformer that is given the true past, with true and circularly shifted EEG."""
     if not isinstance(objective_of(trained), TokenGeneration):
         return []
     changes = {
         "teacher_forced": true_eeg,
-        "teacher_forced_shuffled": shuffled_eeg,
+        "teacher_forced_shifted": shifted_eeg,
     }
     return [
-        test_set.row(name, functools.partial(_teacher_forced, trained, test_set, change))
+        scored_set.row(name, functools.partial(_teacher_forced, trained, scored_set, change))
         for name, change in changes.items()
     ]
 
 
 def _teacher_forced(
     trained: TrainedModel,
-    test_set: TestSet,
+    scored_set: ScoredSet,
     change: ChangeEeg,
-    recording: TestRecording,
+    recording: ScoredRecording,
 ) -> np.ndarray:
-    data = _window_data(trained, test_set, recording)
+    data = _window_data(trained, scored_set, recording)
     data.change_eeg(change)
     objective = objective_of(trained, best_device())
     assert isinstance(objective, TokenGeneration)
@@ -235,38 +236,42 @@ def _teacher_forced(
     return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
 
 
-def _reconstruct(trained: TrainedModel, test_set: TestSet, recording: TestRecording) -> np.ndarray:
-    data = _window_data(trained, test_set, recording)
+def _reconstruct(
+    trained: TrainedModel, scored_set: ScoredSet, recording: ScoredRecording
+) -> np.ndarray:
+    data = _window_data(trained, scored_set, recording)
     objective = objective_of(trained, best_device())
     predicted = predict_windows(objective, data, data.tiling_windows(0), best_device())
     return to_volumes(predicted, trained.data, trained.scaling) * trained.mask
 
 
-def _window_data(trained: TrainedModel, test_set: TestSet, recording: TestRecording) -> WindowData:
-    return WindowData(test_set.store, [recording.segment], trained.data, trained.scaling)
+def _window_data(
+    trained: TrainedModel, scored_set: ScoredSet, recording: ScoredRecording
+) -> WindowData:
+    return WindowData(scored_set.store, [recording.segment], trained.data, trained.scaling)
 
 
-def score_baselines(test_set: TestSet) -> list[ScoreRow]:
+def score_baselines(scored_set: ScoredSet) -> list[ScoreRow]:
     """Score what needs no network: mean images, a copy of the past, ridge regression."""
     logger.info("baselines")
-    mean = test_set.scaling.reference
-    ridge = fit_ridge_control(test_set)
-    predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
+    mean = scored_set.scaling.reference
+    ridge = fit_ridge_control(scored_set)
+    predictions: dict[str, Callable[[ScoredRecording], np.ndarray]] = {
         "training_mean": lambda recording: reference_baselines.training_mean(
             mean[None], len(recording.true)
         ),
         "ridge": lambda recording: ridge.predict(recording.power),
-        "ridge_shuffled": lambda recording: ridge.predict(shuffled_eeg(recording.power)),
+        "ridge_shifted": lambda recording: ridge.predict(shifted_eeg(recording.power)),
         "subject_mean": lambda recording: reference_baselines.subject_mean(recording.true),
         "last_volume": lambda recording: reference_baselines.last_volume(recording.true),
     }
-    return [test_set.row(name, predict) for name, predict in predictions.items()]
+    return [scored_set.row(name, predict) for name, predict in predictions.items()]
 
 
-def relate_to_ceiling(report: ReportInput, truth: Path, test_set: TestSet) -> ReportInput:
+def relate_to_ceiling(report: ReportInput, truth: Path, scored_set: ScoredSet) -> ReportInput:
     """Add the noise ceiling of simulated subjects, and each score's share of it."""
-    predict = Ceiling(truth, test_set.store.layout, test_set.scaling.reference)
-    ceiling = test_set.row("ceiling", predict)
+    predict = Ceiling(truth, scored_set.store.layout, scored_set.scaling.reference)
+    ceiling = scored_set.row("ceiling", predict)
     return replace(
         report,
         runs=[replace(run, rows=with_explained(run.rows, ceiling)) for run in report.runs],
@@ -274,9 +279,9 @@ def relate_to_ceiling(report: ReportInput, truth: Path, test_set: TestSet) -> Re
     )
 
 
-def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
+def describe_data(config: EvaluateConfig, scored_set: ScoredSet) -> DataFacts:
     """Collect what the report says about the data."""
-    store, split = test_set.store, test_set.split
+    store, split = scored_set.store, scored_set.split
     subjects = {
         part: sorted({store.recordings[segment.recording].subject for segment in split.part(part)})
         for part in PARTS
@@ -290,26 +295,26 @@ def describe_data(config: EvaluateConfig, test_set: TestSet) -> DataFacts:
         train=subjects["train"],
         validation=subjects["validation"],
         test=subjects["test"],
-        split=run_config.split.kind,
+        split=run_config.split.name,
         leaks=split.leaks,
-        atlas=f"{test_set.regions.atlas}, {len(test_set.regions)} regions",
+        atlas=f"{scored_set.regions.atlas}, {len(scored_set.regions)} regions",
         n_volumes=store.n_samples,
         tr_s=store.recordings[0].tr_s,
         grid=store.layout.grid,
         scored=config.subjects,
         ssim_every=config.ssim_every,
-        region_names=test_set.regions.names,
-        remarks=_remarks(test_set),
+        region_names=scored_set.regions.names,
+        remarks=_remarks(scored_set),
     )
 
 
-def _remarks(test_set: TestSet) -> list[str]:
+def _remarks(scored_set: ScoredSet) -> list[str]:
     remarks = []
-    if "parcel" in test_set.regions.atlas.lower():
+    if "parcel" in scored_set.regions.atlas.lower():
         remarks.append(
             "Regions are parcels cut from the brain mask: the Harvard-Oxford atlas was not found."
         )
-    for entry in test_set.store.recordings:
+    for entry in scored_set.store.recordings:
         note = entry.quality.get("tr_mismatch")
         if note:
             remarks.append(f"{entry.key}: {note}")

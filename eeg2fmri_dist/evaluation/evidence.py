@@ -28,23 +28,23 @@ class Evidence:
 
     Attributes
     ----------
-    r, r_shuffled, gain : Interval
-        Region-wise r with true and shuffled EEG, and their paired difference.
-    r_specific, specific_gain : Interval
+    r, r_shifted, gain : Interval
+        Region-wise r with true and circularly shifted EEG, and their paired difference.
+    r_region_gsr, specific_gain : Interval
         r and difference without the global signal (`scores.temporal.without_global`); means are
         NaN where it was not scored.
     std_ratio : float
         Temporal standard deviation, prediction / truth.
     p : float
         Of r, from circular shifts.
-    teacher, teacher_shuffled : float or None
+    teacher, teacher_shifted : float or None
         r of a Transformer that is given the true past.
     lag_trs : float
         By how many TRs the prediction comes late in the median subject.
-    r_at_lag, r_at_lag_shuffled : float
-        r where it fits best, with true and shuffled EEG.
-    future_share : float
-        See `timing.future_share`.
+    r_at_lag, r_at_lag_shifted : float
+        r where it fits best, with true and circularly shifted EEG.
+    noncausal_fraction : float
+        See `timing.noncausal_fraction`.
     r_other_subject : float or None
         r with the EEG of another subject.
     psnr_db, psnr_mean_db, psnr_subject_db : float
@@ -53,18 +53,18 @@ class Evidence:
     """
 
     r: Interval
-    r_shuffled: Interval
+    r_shifted: Interval
     gain: Interval
-    r_specific: Interval
+    r_region_gsr: Interval
     specific_gain: Interval
     std_ratio: float
     p: float
     teacher: float | None
-    teacher_shuffled: float | None
+    teacher_shifted: float | None
     lag_trs: float
     r_at_lag: float
-    r_at_lag_shuffled: float
-    future_share: float
+    r_at_lag_shifted: float
+    noncausal_fraction: float
     r_other_subject: float | None
     psnr_db: float
     psnr_mean_db: float
@@ -78,7 +78,7 @@ class Evidence:
     @property
     def depends_on_eeg(self) -> bool:
         """Whether shuffling the EEG costs it a good part of its r."""
-        return self.r_shuffled.mean < COPIED_SHARE * self.r.mean
+        return self.r_shifted.mean < COPIED_SHARE * self.r.mean
 
     @property
     def is_global(self) -> bool:
@@ -94,10 +94,10 @@ class Evidence:
     @property
     def copies(self) -> bool:
         """Whether it scores with the true past whatever the EEG."""
-        if self.teacher is None or self.teacher_shuffled is None:
+        if self.teacher is None or self.teacher_shifted is None:
             return False
         high = self.teacher >= HIGH_TEACHER_FORCED_R
-        return high and self.teacher_shuffled >= COPIED_SHARE * self.teacher
+        return high and self.teacher_shifted >= COPIED_SHARE * self.teacher
 
     @property
     def fits_at_lag(self) -> bool:
@@ -108,18 +108,18 @@ class Evidence:
     @property
     def repeats_volumes(self) -> bool:
         """Whether it is the truth moved in time, whatever the EEG."""
-        same = self.r_at_lag_shuffled >= COPIED_SHARE * self.r_at_lag
+        same = self.r_at_lag_shifted >= COPIED_SHARE * self.r_at_lag
         return self.fits_at_lag and self.r_at_lag >= COPY_R_AT_LAG and same
 
     @property
     def follows_at_lag(self) -> bool:
         """Whether it is late or early with what it makes of the EEG."""
-        return self.fits_at_lag and self.r_at_lag_shuffled < COPIED_SHARE * self.r_at_lag
+        return self.fits_at_lag and self.r_at_lag_shifted < COPIED_SHARE * self.r_at_lag
 
     @property
     def sees_future(self) -> bool:
         """Whether volumes depend on EEG that was recorded after them."""
-        return self.future_share >= NONCAUSAL_SHARE
+        return self.noncausal_fraction >= NONCAUSAL_SHARE
 
     @property
     def knows_subject(self) -> bool:
@@ -130,25 +130,25 @@ class Evidence:
 
 
 def gather_evidence(run: RunSection, baselines: Mapping[str, ScoreRow]) -> Evidence:
-    """Collect the evidence on a run that has ``free`` and ``shuffled`` rows and a p-value."""
-    free, shuffled = run.row("free"), run.row("shuffled")
+    """Collect the evidence on a run that has ``free`` and ``shifted`` rows and a p-value."""
+    free, shifted = run.row("eeg_only"), run.row("shifted")
     assert free is not None
-    assert shuffled is not None
+    assert shifted is not None
     assert free.p_value is not None
     return Evidence(
         r=free.interval("r_region"),
-        r_shuffled=shuffled.interval("r_region"),
-        gain=gain(free, shuffled),
-        r_specific=free.interval("r_specific"),
-        specific_gain=gain(free, shuffled, "r_specific"),
+        r_shifted=shifted.interval("r_region"),
+        gain=gain(free, shifted),
+        r_region_gsr=free.interval("r_region_gsr"),
+        specific_gain=gain(free, shifted, "r_region_gsr"),
         std_ratio=free.interval("std_ratio").mean,
         p=free.p_value,
         teacher=_mean_r(run.row("teacher_forced")),
-        teacher_shuffled=_mean_r(run.row("teacher_forced_shuffled")),
+        teacher_shifted=_mean_r(run.row("teacher_forced_shifted")),
         lag_trs=float(np.median(list(free.values("lag_trs").values()) or [0.0])),
         r_at_lag=free.interval("r_at_lag").mean,
-        r_at_lag_shuffled=shuffled.interval("r_at_lag").mean,
-        future_share=free.interval("future_share").mean,
+        r_at_lag_shifted=shifted.interval("r_at_lag").mean,
+        noncausal_fraction=free.interval("noncausal_fraction").mean,
         r_other_subject=_mean_r(run.row("other_subject")),
         psnr_db=_mean_psnr(free),
         psnr_mean_db=_mean_psnr(baselines.get("training_mean")),
@@ -161,4 +161,4 @@ def _mean_r(row: ScoreRow | None) -> float | None:
 
 
 def _mean_psnr(row: ScoreRow | None) -> float:
-    return float("nan") if row is None else row.interval("psnr_peer_db").mean
+    return float("nan") if row is None else row.interval("psnr_minmax_db").mean

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from eeg2fmri_dist.evaluation.results import RunSection
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
 MODELS = {
     "transformer": "Transformer",
@@ -17,7 +17,7 @@ MODELS = {
 }
 
 
-_RECIPES = {"paper": "paper's recipe", "own": "suite's recipe"}
+_RECIPES = {"paper": "paper's recipe", "default": "default recipe"}
 
 
 def format_score(value: float | None, name: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from eeg2fmri_dist.config.former_names import with_current_scores
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.evaluation.results import (
     AdaptedScore,
@@ -24,11 +25,12 @@ from eeg2fmri_dist.evaluation.results import (
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain, regional_gain
 from eeg2fmri_dist.evaluation.significance import Interval, RegionTest
 from eeg2fmri_dist.evaluation.verdict import Verdict, verdict
+from eeg2fmri_dist.files.made_from import read_record
 from eeg2fmri_dist.pages.figure import Curve
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
 METRICS = "metrics.json"
-FORMAT, FORMAT_VERSION = "eeg2fmri-metrics", 1
+FORMAT, FORMAT_VERSION = "eeg2fmri-metrics", 2
 _LEAKING = " (leaking split: test subjects are in the training data)"
 
 
@@ -123,16 +125,33 @@ def read_report(path: Path) -> ReportInput:
     """
     path = path / METRICS if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (content["format"], content["version"]) != (FORMAT, FORMAT_VERSION):
-            raise ValueError(f"it is {content['format']} {content['version']}")
-        return _report(content)
+        return _report(_current(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"not an evaluation of this version ({' '.join(str(error).split())})",
             where=path,
             remedy="give metrics.json of launch/evaluate.py, or its folder",
         ) from None
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Return what a metrics.json holds, by today's names; empty where it is missing or damaged."""
+    content = read_record(path)
+    try:
+        return _current(content)
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _current(content: dict[str, Any]) -> dict[str, Any]:
+    """Content of any version as this one writes it."""
+    if content["format"] != FORMAT or content["version"] not in (1, FORMAT_VERSION):
+        raise ValueError(f"it is {content['format']} {content['version']}")
+    if content["version"] == FORMAT_VERSION:
+        return content
+    for run in content["runs"]:
+        run["recipe"] = "default" if run["recipe"] == "own" else run["recipe"]
+    return with_current_scores(content)
 
 
 def _report(content: Mapping[str, Any]) -> ReportInput:
@@ -229,10 +248,10 @@ def to_json(report: ReportInput) -> dict[str, Any]:
         unit, meaning; ``runs``; ``baselines``; ``provenance``; ``made_from``.
 
         A run has name, recipe, model, parameters, ``weights_sha256``, facts, chosen_epoch,
-        ``verdict`` (answer, finding, sentence, notes), ``gain_over_shuffled`` (of r_region),
-        ``regions_over_shuffled`` (the same for each region, `significance.sign_flip_test`),
+        ``verdict`` (answer, finding, sentence, notes), ``gain_over_shifted`` (of r_region),
+        ``regions_over_shifted`` (the same for each region, `significance.sign_flip_test`),
         ``variants``, ``calibrated`` (PSNR with calibration scans, see `results.CalibratedScore`),
-        ``adapted`` (r when they moved the model towards the person, see `results.AdaptedScore`) and
+        ``adapted`` (r when they moved the model toward the subject, see `results.AdaptedScore`) and
         ``curves``. ``variants`` and ``baselines`` map a name to label, p_value, ``regions`` (r, p
         and q of each, and r of ``subjects``) and ``scores``: score name -> mean, low, high, n,
         method (95 % interval over subjects) and ``subjects`` (subject -> value). Numbers that are
@@ -258,8 +277,8 @@ def to_json(report: ReportInput) -> dict[str, Any]:
 
 def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
     decided = verdict(run, baselines)
-    free, shuffled = run.row("free"), run.row("shuffled")
-    over_shuffled = _over_shuffled(run)
+    free, shifted = run.row("eeg_only"), run.row("shifted")
+    over_shifted = _over_shifted(run)
     return {
         "name": run.name,
         "recipe": run.recipe,
@@ -274,8 +293,8 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
             "sentence": decided.sentence,
             "notes": decided.notes,
         },
-        "gain_over_shuffled": _interval_json(gain(free, shuffled)) if free and shuffled else None,
-        "regions_over_shuffled": vars(over_shuffled) if over_shuffled else None,
+        "gain_over_shifted": _interval_json(gain(free, shifted)) if free and shifted else None,
+        "regions_over_shifted": vars(over_shifted) if over_shifted else None,
         "variants": {row.name: _row_json(row) for row in run.rows},
         "calibrated": [_with_intervals(score) for score in run.calibrated],
         "adapted": [_with_intervals(score) for score in run.adapted],
@@ -283,9 +302,9 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
     }
 
 
-def _over_shuffled(run: RunSection) -> RegionTest | None:
-    free, shuffled = run.row("free"), run.row("shuffled")
-    return regional_gain(free, shuffled) if free and shuffled else None
+def _over_shifted(run: RunSection) -> RegionTest | None:
+    free, shifted = run.row("eeg_only"), run.row("shifted")
+    return regional_gain(free, shifted) if free and shifted else None
 
 
 def _row_json(row: ScoreRow) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a model is measured against: predictions without a model, and EEG that says nothing.
 
-An oracle sees the BOLD that it should predict; its score is a landmark, not a competitor.
+An oracle sees the BOLD that it should predict; its score is a reference, not a competitor.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ BASELINES = {
         "subjects, fitted on the training subjects",
         False,
     ),
-    "ridge_shuffled": Baseline(
-        "Ridge, shuffled EEG", "the same regression given EEG from half a recording away", False
+    "ridge_shifted": Baseline(
+        "Ridge, circularly shifted EEG",
+        "the same regression given EEG from half a recording away",
+        False,
     ),
     "subject_mean": Baseline(
         "Subject-mean image", "the test subject's own mean image, for every volume", True

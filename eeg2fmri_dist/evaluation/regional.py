@@ -1,4 +1,4 @@
-"""Scores of one run in a few seconds: regional means with true and with shuffled EEG, and PSNR.
+"""Scores of one run in a few seconds: regional means with true and with shifted EEG, and PSNR.
 
 `python -m eeg2fmri_dist.evaluation.regional RUN` writes ``RUN/regional.json``. For many runs at a
 time (learning curves); `launch/evaluate.py` has all scores, controls and figures.
@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from eeg2fmri_dist.data.controls import shuffled_eeg
+from eeg2fmri_dist.config.former_names import with_current_scores
+from eeg2fmri_dist.data.controls import shifted_eeg
 from eeg2fmri_dist.errors import SuiteError
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running
 from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling, shared_noise
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, load_test_set
+from eeg2fmri_dist.evaluation.scored_set import ScoredRecording, ScoredSet, load_scored_set
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
 from eeg2fmri_dist.inference.weights import resolve_weights
@@ -53,8 +54,8 @@ def score_regions(run: Path, truth: Path | None = None) -> Scores:
     -------
     dict of str to dict of str to float
         Score -> subject -> value (mean over the subject's recordings): ``r_region``,
-        ``r_specific``, ``std_ratio`` and ``psnr_paper_db`` as in metrics.json, the first two also
-        ``_shuffled`` (EEG from half a recording away).
+        ``r_region_gsr``, ``std_ratio`` and ``psnr_zscore_db`` as in metrics.json, the first two
+        also ``_shifted`` (EEG from half a recording away).
         With the truth also ``r_driven``: r with the noise-free BOLD that the EEG shows, and
         ``r_shared_noise``: r of the prediction's global signal with the noise that BOLD and EEG
         share (0 where there is none).
@@ -65,25 +66,25 @@ def score_regions(run: Path, truth: Path | None = None) -> Scores:
         If the run has no whole checkpoint, does not fit its store or is a CAE.
     """
     trained = load_model(resolve_weights(run, "best"))
-    test_set = load_test_set([(run, trained)])
+    scored_set = load_scored_set([(run, trained)])
     return score_by_subject(
-        test_set, lambda recording: _score_recording(trained, test_set, recording, truth)
+        scored_set, lambda recording: _score_recording(trained, scored_set, recording, truth)
     )
 
 
 def score_by_subject(
-    test_set: TestSet, score: Callable[[TestRecording], dict[str, float]]
+    scored_set: ScoredSet, score: Callable[[ScoredRecording], dict[str, float]]
 ) -> Scores:
     """Return score -> subject -> mean over the subject's recordings.
 
     Parameters
     ----------
-    test_set : TestSet
+    scored_set : ScoredSet
     score : callable
         Recording -> score -> value.
     """
     found: dict[str, dict[str, list[float]]] = {}
-    for recording in test_set.recordings:
+    for recording in scored_set.recordings:
         for name, value in score(recording).items():
             found.setdefault(name, {}).setdefault(recording.subject, []).append(value)
     return {
@@ -93,47 +94,47 @@ def score_by_subject(
 
 
 def score_volumes(
-    volumes: np.ndarray, test_set: TestSet, recording: TestRecording
+    volumes: np.ndarray, scored_set: ScoredSet, recording: ScoredRecording
 ) -> dict[str, float]:
     """Score one prediction, (volume, x, y, z), of a recording.
 
     Returns
     -------
     dict of str to float
-        ``r_region``, ``r_specific``, ``std_ratio`` and ``psnr_paper_db`` as in metrics.json.
+        ``r_region``, ``r_region_gsr``, ``std_ratio`` and ``psnr_zscore_db`` as in metrics.json.
     """
-    series, true = test_set.regional_series(volumes), recording.true_regions
+    series, true = scored_set.regional_series(volumes), recording.true_regions
     return {
         "r_region": regional_correlation(series, true),
-        "r_specific": specific_correlation(series, true),
+        "r_region_gsr": specific_correlation(series, true),
         "std_ratio": temporal_std_ratio(series, true),
-        "psnr_paper_db": psnr(volumes, recording.true, float(np.ptp(recording.true))),
+        "psnr_zscore_db": psnr(volumes, recording.true, float(np.ptp(recording.true))),
     }
 
 
 def read_regions(run: Path) -> Scores | None:
     """Return what `score_regions` found for a run; None if it was not scored yet."""
     try:
-        return json.loads((run / NAME).read_text(encoding="utf-8"))
+        return with_current_scores(json.loads((run / NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
 
 
 def _score_recording(
-    trained: TrainedModel, test_set: TestSet, recording: TestRecording, truth: Path | None
+    trained: TrainedModel, scored_set: ScoredSet, recording: ScoredRecording, truth: Path | None
 ) -> dict[str, float]:
     free = free_running(trained, recording)
-    series, true = test_set.regional_series(free), recording.true_regions
-    shuffled = test_set.regional_series(free_running(trained, recording, shuffled_eeg))
-    scores = score_volumes(free, test_set, recording) | {
-        "r_region_shuffled": regional_correlation(shuffled, true),
-        "r_specific_shuffled": specific_correlation(shuffled, true),
+    series, true = scored_set.regional_series(free), recording.true_regions
+    shifted = scored_set.regional_series(free_running(trained, recording, shifted_eeg))
+    scores = score_volumes(free, scored_set, recording) | {
+        "r_region_shifted": regional_correlation(shifted, true),
+        "r_region_gsr_shifted": specific_correlation(shifted, true),
     }
-    return scores if truth is None else scores | against_truth(series, test_set, recording, truth)
+    return scores if truth is None else scores | against_truth(series, scored_set, recording, truth)
 
 
 def against_truth(
-    series: np.ndarray, test_set: TestSet, recording: TestRecording, truth: Path
+    series: np.ndarray, scored_set: ScoredSet, recording: ScoredRecording, truth: Path
 ) -> dict[str, float]:
     """Correlate a prediction with what a simulated subject's BOLD is made of.
 
@@ -141,8 +142,8 @@ def against_truth(
     ----------
     series : ndarray of shape (volume, region)
         Predicted regional means, detrended.
-    test_set : TestSet
-    recording : TestRecording
+    scored_set : ScoredSet
+    recording : ScoredRecording
     truth : Path
         Folder with the truth of simulated subjects.
 
@@ -151,8 +152,10 @@ def against_truth(
     dict of str to float
         ``r_driven`` and ``r_shared_noise`` (see `score_regions`).
     """
-    layout = test_set.store.layout
-    driven = test_set.regional_series(Ceiling(truth, layout, test_set.scaling.reference)(recording))
+    layout = scored_set.store.layout
+    driven = scored_set.regional_series(
+        Ceiling(truth, layout, scored_set.scaling.reference)(recording)
+    )
     noise = detrend(shared_noise(truth, layout, recording), DETREND_ORDER)
     of_all = series.mean(axis=1)
     return {

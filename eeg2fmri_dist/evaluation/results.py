@@ -37,11 +37,11 @@ class CalibratedScore:
     ----------
     volumes : int
         Length of the scan: the first volumes of the recording, which are not scored. 0 = none.
-    true_eeg, shuffled_eeg, mean_image : Interval
-        PSNR in dB of the prediction, of the one from shuffled EEG, and of the reference image
-        alone, over subjects.
+    true_eeg, shifted_eeg, mean_image : Interval
+        PSNR in dB of the prediction, of the one from circularly shifted EEG, and of the reference
+        image alone, over subjects.
     gain : Interval
-        True above shuffled EEG in dB, subject by subject.
+        True above circularly shifted EEG in dB, subject by subject.
     scaled : bool
         Whether the scan also says how much each voxel changes (`voxel_scale`): only where that made
         validation subjects better by an interval that excludes 0.
@@ -51,7 +51,7 @@ class CalibratedScore:
 
     volumes: int
     true_eeg: Interval
-    shuffled_eeg: Interval
+    shifted_eeg: Interval
     mean_image: Interval
     gain: Interval
     scaled: bool = False
@@ -60,7 +60,7 @@ class CalibratedScore:
 
 @dataclass(frozen=True)
 class AdaptedScore:
-    """Correlation over time when a scan with EEG moved the model towards the person.
+    """Correlation over time when a scan with EEG moved the model toward the subject.
 
     Attributes
     ----------
@@ -70,8 +70,8 @@ class AdaptedScore:
         That validation subjects chose; None = no step was clearly better for them.
     before : Interval
         r of regions without the step, over subjects.
-    true_eeg, shuffled_eeg : Interval
-        With it; shuffled: in the scan and after it.
+    true_eeg, shifted_eeg : Interval
+        With it; shifted: in the scan and after it.
     gain : Interval
         With the step above without, subject by subject.
     """
@@ -80,7 +80,7 @@ class AdaptedScore:
     penalty: float | None
     before: Interval
     true_eeg: Interval
-    shuffled_eeg: Interval
+    shifted_eeg: Interval
     gain: Interval
 
 
@@ -99,8 +99,8 @@ class RunSection:
     parameters : int
         Trainable numbers.
     rows : sequence of ScoreRow
-        Variants: ``free``, ``shuffled``, ``zero``, ``teacher_forced``,
-        ``teacher_forced_shuffled``, or ``reconstruction`` for a model that takes no EEG.
+        Variants: ``free``, ``shifted``, ``zero``, ``teacher_forced``,
+        ``teacher_forced_shifted``, or ``reconstruction`` for a model that takes no EEG.
     curves : sequence of Curve
         Loss, PSNR, SSIM over epochs.
     chosen_epoch : float or None
@@ -115,7 +115,7 @@ class RunSection:
     calibrated : sequence of CalibratedScore
         PSNR with calibration scans of growing length; empty where it was not asked for.
     adapted : sequence of AdaptedScore
-        r of regions when such scans, with their EEG, also moved the model towards the person.
+        r of regions when such scans, with their EEG, also moved the model toward the subject.
     weights_sha256 : str
         Hash (hex) of the weights that were scored; empty where it is not known. Evaluations of
         former versions recorded its first 16 digits alone.

@@ -15,19 +15,19 @@ from eeg2fmri_dist.evaluation.significance import (
     sign_flip_test,
     subject_interval,
 )
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
 VARIANTS = {
-    "free": ("True EEG", "free-running: the model gets EEG and no fMRI"),
-    "shuffled": ("Shuffled EEG", "free-running, EEG from half a recording away"),
+    "eeg_only": ("True EEG", "free-running: the model gets EEG and no fMRI"),
+    "shifted": ("Shifted EEG", "free-running, EEG from half a recording away"),
     "other_subject": ("Another's EEG", "free-running, EEG of another test subject"),
     "zero": ("Zero EEG", "free-running, every EEG feature at its average"),
     "teacher_forced": (
         "Given true past",
         "teacher-forced: the model also sees the true past volumes",
     ),
-    "teacher_forced_shuffled": (
-        "True past, shuffled EEG",
+    "teacher_forced_shifted": (
+        "True past, circularly shifted EEG",
         "teacher-forced, EEG from half a recording away",
     ),
     "reconstruction": ("Reconstruction", "the model sees the volume itself and gives it back"),

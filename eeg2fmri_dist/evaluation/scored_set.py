@@ -37,7 +37,7 @@ _SCALE = DataConfig()  # reference image and mean of BOLD are the same in all re
 
 
 @dataclass(frozen=True)
-class TestRecording:
+class ScoredRecording:
     """One recording that is scored.
 
     Attributes
@@ -81,20 +81,20 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class TestSet:
+class ScoredSet:
     """What all runs of a report are scored on."""
 
     store: Store
     split: Split
     scaling: Scaling
     regions: Regions
-    recordings: tuple[TestRecording, ...]
+    recordings: tuple[ScoredRecording, ...]
     ssim_every: int
 
-    def row(self, name: str, predict: Callable[[TestRecording], np.ndarray]) -> ScoreRow:
+    def row(self, name: str, predict: Callable[[ScoredRecording], np.ndarray]) -> ScoreRow:
         """Score one way to predict on every recording."""
 
-        def score(recording: TestRecording) -> tuple[RecordingScores, np.ndarray, np.ndarray]:
+        def score(recording: ScoredRecording) -> tuple[RecordingScores, np.ndarray, np.ndarray]:
             predicted = np.asarray(predict(recording), dtype=np.float32)
             series = self.regional_series(predicted)
             shifts = regional_shift_correlations(series, recording.true_regions)
@@ -125,7 +125,7 @@ class TestSet:
         if len(subjects) > 1:
             found = identified(matrices, self._true_matrices())
             row = row.with_scores(
-                (subject, {"identified": float(hit)})
+                (subject, {"identification_accuracy": float(hit)})
                 for subject, hit in zip(subjects, found, strict=True)
             )
         logger.info("  %-24s r of regions %6.3f", name, row.interval("r_region").mean)
@@ -138,7 +138,7 @@ class TestSet:
     def _true_matrices(self) -> list[np.ndarray]:
         return [correlation_matrix(recording.true_regions) for recording in self.recordings]
 
-    def _score(self, predicted: np.ndarray, recording: TestRecording) -> RecordingScores:
+    def _score(self, predicted: np.ndarray, recording: ScoredRecording) -> RecordingScores:
         return score_recording(
             predicted,
             recording.true,
@@ -160,7 +160,7 @@ def _by_subject(
     return {subject: tuple(np.mean(runs, axis=0).tolist()) for subject, runs in found.items()}
 
 
-def load_test_set(runs: Sequence[tuple[Path, TrainedModel]], scope: Scope = Scope()) -> TestSet:
+def load_scored_set(runs: Sequence[tuple[Path, TrainedModel]], scope: Scope = Scope()) -> ScoredSet:
     """Read the recordings that are scored; refuse runs that cannot be compared.
 
     Parameters
@@ -194,25 +194,25 @@ def load_test_set(runs: Sequence[tuple[Path, TrainedModel]], scope: Scope = Scop
                 remedy="evaluate runs with different splits one by one",
             )
     split = make_split(store.recordings, split_config)
-    test_set = read_test_set(store, split, scope)
+    scored_set = read_scored_set(store, split, scope)
     for path, trained in runs:
-        require_unseen(path, trained, test_set)
-    return test_set
+        require_unseen(path, trained, scored_set)
+    return scored_set
 
 
-def require_unseen(path: Path, trained: TrainedModel, test_set: TestSet) -> None:
+def require_unseen(path: Path, trained: TrainedModel, scored_set: ScoredSet) -> None:
     """Refuse a model that was trained on, or scaled by, who is scored."""
-    if test_set.split.leaks:
+    if scored_set.split.leaks:
         return
     known = set(trained.card.subjects["train"])
-    both = known & {recording.subject for recording in test_set.recordings}
+    both = known & {recording.subject for recording in scored_set.recordings}
     if both:
         raise CheckpointError(
             f"was trained on {', '.join(sorted(both))}, who are scored",
             where=path,
             remedy="train again with this split",
         )
-    own, here = trained.scaling, test_set.scaling
+    own, here = trained.scaling, scored_set.scaling
     if not np.allclose([own.bold_mean, own.bold_std], [here.bold_mean, here.bold_std], rtol=1e-3):
         raise CheckpointError(
             "its scale was not fitted on the training subjects of its split (mean and deviation "
@@ -223,11 +223,11 @@ def require_unseen(path: Path, trained: TrainedModel, test_set: TestSet) -> None
         )
 
 
-def read_test_set(store: Store, split: Split, scope: Scope = Scope()) -> TestSet:
+def read_scored_set(store: Store, split: Split, scope: Scope = Scope()) -> ScoredSet:
     """Read the recordings of the part that is scored, and what training recordings tell."""
     regions = store_regions(store)
     chosen = [_shorten(segment, scope.max_volumes) for segment in split.part(scope.subjects)]
-    return TestSet(
+    return ScoredSet(
         store=store,
         split=split,
         scaling=fit_scaling(store, split.train, _SCALE),
@@ -248,10 +248,10 @@ def _store_difference(card: ModelCard, store: Store) -> str:
     return f"fingerprint {card.store_fingerprint[:12]} then, {store.fingerprint[:12]} now"
 
 
-def load_recording(store: Store, segment: Segment, regions: Regions) -> TestRecording:
+def load_recording(store: Store, segment: Segment, regions: Regions) -> ScoredRecording:
     """Read a recording and its regional means."""
     true = store.bold(segment.start, segment.stop)
-    return TestRecording(
+    return ScoredRecording(
         subject=store.recordings[segment.recording].subject,
         segment=segment,
         power=store.eeg(segment.start, segment.stop),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from eeg2fmri_dist.scores.catalogue import Scale
+from eeg2fmri_dist.scores.catalog import Scale
 from eeg2fmri_dist.scores.temporal import unit_series
 
 MIN_SUBJECTS = 3
@@ -111,7 +111,7 @@ class RegionTest:
     q : tuple of float
         p after correction over regions: the smallest false discovery rate at which the region
         counts (Benjamini and Hochberg, Journal of the Royal Statistical Society B 57(1), 1995;
-        valid under the positive dependence of neighbouring regions).
+        valid under the positive dependence of neighboring regions).
     """
 
     r: tuple[float, ...]
@@ -182,7 +182,7 @@ def smallest_sign_flip_p(n_subjects: int, draws: int = _DRAWS) -> float:
 
 
 def sign_flip_test(differences: np.ndarray, *, draws: int = _DRAWS, seed: int = 0) -> RegionTest:
-    """Test over subjects, for each region, whether a difference is above 0 in people at large.
+    """Test over subjects, for each region, whether a difference is above 0 in the population.
 
     Where nothing is different, a subject's difference is as likely to have the other sign: p is
     the share of all ways to flip signs, the observed one among them, whose mean is as large
@@ -192,7 +192,7 @@ def sign_flip_test(differences: np.ndarray, *, draws: int = _DRAWS, seed: int = 
     Parameters
     ----------
     differences : ndarray of shape (subject, region)
-        Such as r with true EEG minus r with shuffled EEG.
+        Such as r with true EEG minus r with circularly shifted EEG.
     draws : int
         Random flips, where there are more ways than so many; else all ways are tried.
     seed : int
@@ -227,7 +227,7 @@ def circular_shift_p(
 
     `min_shift` is 1 for a reason: leaving out shifts near 0, where a good prediction still fits,
     looks safer but is not. Under the null hypothesis shift 0 is then the only one without its
-    neighbours, and p < 0.05 comes up in 8 % of null recordings of 100 volumes (`min_shift` 10),
+    neighbors, and p < 0.05 comes up in 8 % of null recordings of 100 volumes (`min_shift` 10),
     against 5 % with all shifts.
 
     Parameters

@@ -32,7 +32,7 @@ def best_lag(shifts: np.ndarray) -> tuple[int, float]:
     return lags[best], float(fits[best])
 
 
-def future_share(free: np.ndarray, shuffled: np.ndarray, later_shuffled: np.ndarray) -> float:
+def noncausal_fraction(free: np.ndarray, shifted: np.ndarray, later_shifted: np.ndarray) -> float:
     """Measure how much volumes depend on EEG that was recorded after them.
 
     The EEG after the middle of the recording is replaced. A causal model predicts the volumes
@@ -42,9 +42,9 @@ def future_share(free: np.ndarray, shuffled: np.ndarray, later_shuffled: np.ndar
     ----------
     free : ndarray of shape (volume, region)
         Regional means predicted from the true EEG, not detrended.
-    shuffled : ndarray of shape (volume, region)
+    shifted : ndarray of shape (volume, region)
         The same with all EEG replaced.
-    later_shuffled : ndarray of shape (volume, region)
+    later_shifted : ndarray of shape (volume, region)
         The same with the EEG from `middle` on replaced.
 
     Returns
@@ -56,11 +56,11 @@ def future_share(free: np.ndarray, shuffled: np.ndarray, later_shuffled: np.ndar
         for all volumes does not count.
     """
     cut = middle(len(free))
-    size = np.sqrt(np.mean((shuffled - free) ** 2))
+    size = np.sqrt(np.mean((shifted - free) ** 2))
     rounding = _NO_CHANGE * np.abs(free).max()
     if size <= rounding:
         return 0.0
-    change = later_shuffled[:cut] - free[:cut]
-    # A model that centres each recording moves all volumes alike: no trace of when.
+    change = later_shifted[:cut] - free[:cut]
+    # A model that centers each recording moves all volumes alike: no trace of when.
     moved = np.sqrt(np.mean((change - np.median(change, axis=0)) ** 2, axis=1)).max()
     return float(moved / size) if moved > rounding else 0.0

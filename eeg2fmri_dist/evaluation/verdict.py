@@ -42,7 +42,7 @@ class Finding(StrEnum):
     NOT_SHOWN = "does not use the EEG"
     INCONCLUSIVE = "in some subjects only"
     TOO_FEW = "too few subjects to tell"
-    NOT_TESTED = "not tested with shuffled EEG"
+    NOT_TESTED = "not tested with circularly shifted EEG"
     NO_EEG_INPUT = "takes no EEG"
 
 
@@ -99,8 +99,8 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     Parameters
     ----------
     run : RunSection
-        Its ``free`` and ``shuffled`` rows carry the decision; ``teacher_forced`` and
-        ``teacher_forced_shuffled`` tell a copier.
+        Its ``free`` and ``shifted`` rows carry the decision; ``teacher_forced`` and
+        ``teacher_forced_shifted`` tell a copier.
     baselines : sequence of ScoreRow
         ``training_mean``, ``subject_mean`` and ``ridge`` are compared with, where they are given.
 
@@ -108,7 +108,7 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     -------
     Verdict
     """
-    free, shuffled = run.row("free"), run.row("shuffled")
+    free, shifted = run.row("eeg_only"), run.row("shifted")
     if free is None:
         return Verdict(
             Finding.NO_EEG_INPUT, "It gives back the volumes that it sees; EEG plays no part in it."
@@ -118,11 +118,11 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     notes = [*_in_regions(free), *_against_mean_image(free, by_name)]
     if run.model != "ridge":
         notes += [*_against_ridge(free, by_name), *_at_its_start(run)]
-    if shuffled is None or free.p_value is None:
+    if shifted is None or free.p_value is None:
         return Verdict(
             Finding.NOT_TESTED,
-            f"r {free.interval('r_region').mean:.2f}, but it was not scored with shuffled EEG and "
-            "circular shifts.",
+            f"r {free.interval('r_region').mean:.2f}, but it was not scored with circularly "
+            "shifted EEG and against circular shifts of itself.",
             tuple(notes),
         )
     evidence = gather_evidence(run, by_name)
@@ -169,9 +169,9 @@ def _how_it_uses_eeg(evidence: Evidence) -> Finding:
 
 
 def _explain(finding: Finding, evidence: Evidence) -> str:
-    r, shuffled, difference = evidence.r, evidence.r_shuffled, evidence.gain
+    r, shifted, difference = evidence.r, evidence.r_shifted, evidence.gain
     numbers = (
-        f"r {r.mean:.2f} with the true EEG, {shuffled.mean:.2f} with shuffled EEG "
+        f"r {r.mean:.2f} with the true EEG, {shifted.mean:.2f} with circularly shifted EEG "
         f"({_interval_text(difference)}; {_p_text(evidence.p)})"
     )
     sentences = {
@@ -206,8 +206,8 @@ def _copy_text(evidence: Evidence, numbers: str) -> str:
     if evidence.copies:
         return (
             f"It repeats past volumes when it is given them (r {evidence.teacher or 0:.2f}, with "
-            f"shuffled EEG {evidence.teacher_shuffled or 0:.2f}) and has little without them: "
-            f"{numbers}."
+            f"circularly shifted EEG {evidence.teacher_shifted or 0:.2f}) and has little without "
+            f"them: {numbers}."
         )
     what = "the last volume" if evidence.lag_trs == 1 else f"the volume {evidence.lag_trs:.0f} back"
     if evidence.lag_trs < 0:
@@ -221,15 +221,15 @@ def _copy_text(evidence: Evidence, numbers: str) -> str:
 def _later_text(evidence: Evidence) -> str:
     return (
         "it also sees the future: EEG recorded after a volume changes that volume, by up to "
-        f"{100 * evidence.future_share:.0f} % of what all EEG does"
+        f"{100 * evidence.noncausal_fraction:.0f} % of what all EEG does"
     )
 
 
 def _global_text(evidence: Evidence) -> str:
     return (
         "it is in what the whole brain shares: without the global signal r is "
-        f"{evidence.r_specific.mean:.2f} ({_interval_text(evidence.specific_gain)}). Breathing and "
-        "movement reach BOLD and EEG alike, in the whole brain at once, and would look the same"
+        f"{evidence.r_region_gsr.mean:.2f} ({_interval_text(evidence.specific_gain)}). Breathing "
+        "and movement reach BOLD and EEG alike, in the whole brain at once, and would look the same"
     )
 
 
@@ -252,11 +252,11 @@ def _symptoms(finding: Finding, evidence: Evidence) -> list[str]:
     """What is wrong beside the finding itself."""
     notes = []
     if finding is Finding.USES_EEG and not evidence.depends_on_eeg:
-        notes.append("Most of its r stays when the EEG is shuffled: something else carries it.")
+        notes.append("Most of its r stays when the EEG is shifted: something else carries it.")
     if evidence.copies and finding is not Finding.COPIES_PAST:
         notes.append(
-            f"Given the true past it reaches r {evidence.teacher:.2f}, with shuffled EEG "
-            f"{evidence.teacher_shuffled:.2f}: that score is copied from the past."
+            f"Given the true past it reaches r {evidence.teacher:.2f}, with circularly shifted EEG "
+            f"{evidence.teacher_shifted:.2f}: that score is copied from the past."
         )
     if evidence.std_ratio < COLLAPSED_STD_RATIO and finding not in CONSTANT:
         notes.append(f"Its changes are only {evidence.std_ratio:.2f} of the true size.")
@@ -300,7 +300,7 @@ def _against_ceiling(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str
     ceiling = baselines.get("ceiling")
     if ceiling is None:
         return []
-    explained = free.interval("explained")
+    explained = free.interval("ceiling_normalized_r2")
     highest = ceiling.interval("r_region").mean
     if not explained.n:
         return [f"Nothing can be explained here: the noise ceiling is r {highest:.2f}."]
@@ -325,8 +325,8 @@ def _against_mean_image(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[
     mean_image = baselines.get("training_mean")
     if mean_image is None:
         return []
-    psnr, psnr_mean = (row.interval("psnr_peer_db").mean for row in (free, mean_image))
-    ssim, ssim_mean = (row.interval("ssim2d_peer").mean for row in (free, mean_image))
+    psnr, psnr_mean = (row.interval("psnr_minmax_db").mean for row in (free, mean_image))
+    ssim, ssim_mean = (row.interval("ssim2d_minmax").mean for row in (free, mean_image))
     if psnr > psnr_mean + PSNR_MARGIN_DB or ssim > ssim_mean + SSIM_MARGIN:
         return []
     return [

@@ -2,8 +2,8 @@
 
 `python -m eeg2fmri_dist.experiments.error_decomposition CONFIG KEY=VALUE ... --truth FOLDER` scores
 on the test subjects what stands between the noise ceiling and ridge regression, one loss after the
-other: volumes become tokens; weights have to be learnt from other people; they act on the EEG
-instead of on its sources; they are learnt from BOLD with noise.
+other: volumes become tokens; weights have to be learned from other subjects; they act on the EEG
+instead of on its sources; they are learned from BOLD with noise.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TARGETS = ("BOLD without noise", "measured BOLD")
 
 
 @dataclass(frozen=True)
-class Rung:
+class Step:
     """How well test subjects are predicted with some of the losses.
 
     Attributes
@@ -55,7 +55,7 @@ class Rung:
     name : str
         What is predicted, from what.
     train_subjects : int or None
-        People that weights were learnt from; None where none were.
+        People that weights were learned from; None where none were.
     r_region : Interval
         Mean over regions of the correlation with the measured BOLD, over test subjects.
     r_driven : Interval
@@ -69,7 +69,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class _Person:
+class _Recording:
     """A recording: features (volume, feature), regional targets and tokens (volume, region)."""
 
     subject: str
@@ -78,13 +78,13 @@ class _Person:
     through_tokens: Tensor
 
 
-class Ladder:
-    """Simulated recordings, their truth, and what can be learnt from either.
+class ErrorDecomposition:
+    """Simulated recordings, their truth, and what can be learned from either.
 
     Parameters
     ----------
     config : TrainConfig
-        Of ridge regression: store, split, and how the EEG is normalised. Everything is fitted to
+        Of ridge regression: store, split, and how the EEG is normalized. Everything is fitted to
         regions, with one penalty that validation subjects choose.
     truth : Path
         Folder with the truth of the simulated subjects.
@@ -121,26 +121,26 @@ class Ladder:
             "EEG": ridge.weightings(),
             "sources": shape_weightings(self._source_filters),
         }
-        self._people = {part: self._read(self._split.part(part)) for part in PARTS}
+        self._recordings = {part: self._read(self._split.part(part)) for part in PARTS}
 
-    def climb(self, counts: Sequence[int]) -> list[Rung]:
-        """Score every rung, those that are learnt with each number of training subjects.
+    def climb(self, counts: Sequence[int]) -> list[Step]:
+        """Score every step, those that are learned with each number of training subjects.
 
         Raises
         ------
         ConfigError
             If the split has fewer training subjects.
         """
-        known = list(dict.fromkeys(person.subject for person in self._people["train"]))
+        known = list(dict.fromkeys(each.subject for each in self._recordings["train"]))
         if max(counts) > len(known):
             raise ConfigError(
                 f"there are {len(known)} training subjects, not {max(counts)}",
                 where="--train-subjects",
                 remedy=f"give {len(known)} or fewer",
             )
-        test, size = self._people["test"], self._components.d_token
-        ceiling = [person.targets[TARGETS[0]] for person in test]
-        tokens = [person.through_tokens for person in test]
+        test, size = self._recordings["test"], self._components.d_token
+        ceiling = [each.targets[TARGETS[0]] for each in test]
+        tokens = [each.through_tokens for each in test]
         return [
             self._score("noise ceiling", None, ceiling),
             self._score(f"noise ceiling in {size} principal components", None, tokens),
@@ -156,35 +156,38 @@ class Ladder:
     def _learn(self, features: str, target: str, subjects: Sequence[str]) -> list[Tensor]:
         """Learn a target from features of some subjects; return predictions of the test set."""
 
-        def sums(people: Sequence[_Person]) -> Sums:
-            shape = people[0].features[features].shape[1], people[0].targets[target].shape[1]
+        def sums(recordings: Sequence[_Recording]) -> Sums:
+            shape = (
+                recordings[0].features[features].shape[1],
+                recordings[0].targets[target].shape[1],
+            )
             total = Sums.empty_for(torch.zeros(shape))
-            for person in people:
-                seen, wanted = person.features[features], person.targets[target]
+            for each in recordings:
+                seen, wanted = each.features[features], each.targets[target]
                 basis = polynomial_basis(len(seen), self._config.data.detrend_order)
                 total.add_recording(seen, [wanted], trend=torch.from_numpy(basis))
             return total
 
-        train = [person for person in self._people["train"] if person.subject in subjects]
+        train = [each for each in self._recordings["train"] if each.subject in subjects]
         weights = solve_ridge(
-            sums(train), sums(self._people["validation"]), self._weightings[features]
+            sums(train), sums(self._recordings["validation"]), self._weightings[features]
         ).coefficients
-        return [person.features[features] @ weights for person in self._people["test"]]
+        return [each.features[features] @ weights for each in self._recordings["test"]]
 
-    def _score(self, name: str, count: int | None, series: Sequence[Tensor]) -> Rung:
+    def _score(self, name: str, count: int | None, series: Sequence[Tensor]) -> Step:
         """Compare predictions of the test recordings with both targets."""
         found: dict[str, dict[str, list[float]]] = {target: {} for target in TARGETS}
-        for person, predicted in zip(self._people["test"], series, strict=True):
+        for each, predicted in zip(self._recordings["test"], series, strict=True):
             straight = detrend(predicted.numpy(), DETREND_ORDER)
             for target, by_subject in found.items():
-                true = person.targets[target].numpy()
+                true = each.targets[target].numpy()
                 r = regional_correlation(straight, true)
-                by_subject.setdefault(person.subject, []).append(r)
+                by_subject.setdefault(each.subject, []).append(r)
         driven, measured = (
             subject_interval([float(np.mean(values)) for values in by_subject.values()])
             for by_subject in found.values()
         )
-        return Rung(name, count, measured, driven)
+        return Step(name, count, measured, driven)
 
     def _fit_components(self) -> PrincipalComponents:
         data = self._windows(self._split.train)
@@ -197,18 +200,18 @@ class Ladder:
         )
         return components
 
-    def _read(self, segments: Sequence[Segment]) -> list[_Person]:
+    def _read(self, segments: Sequence[Segment]) -> list[_Recording]:
         data = self._windows(segments)
         return [
             self._read_one(segment, segment_features(self._ridge, data, number))
             for number, segment in enumerate(segments)
         ]
 
-    def _read_one(self, segment: Segment, eeg: Tensor) -> _Person:
+    def _read_one(self, segment: Segment, eeg: Tensor) -> _Recording:
         layout, reference = self._store.layout, self._scaling.reference
         recording = load_recording(self._store, segment, self._regions)
         driven = Ceiling(self._truth, layout, reference)(recording)
-        return _Person(
+        return _Recording(
             subject=recording.subject,
             features={"EEG": eeg, "sources": self._source_features(recording.subject, len(eeg))},
             targets={
@@ -222,7 +225,7 @@ class Ladder:
         """Band power (volume, feature) of the simulated sources, through the filters of ridge."""
         power = read_truth(self._truth / f"sub-{subject}.npz", ("band_power",))["band_power"]
         standard = torch.from_numpy((power - power.mean(axis=0)) / power.std(axis=0)).float()
-        first = int(self._store.layout.settings.get("drop_volumes", 0))
+        first = int(self._store.layout.settings.get("dummy_scans", 0))
         return self._source_filters(standard[None])[0, first : first + n_volumes]
 
     def _filter_sources(self) -> EegFeatures:
@@ -248,14 +251,14 @@ class Ladder:
         return WindowData(self._store, segments, mapped, self._scaling)
 
 
-def describe(rungs: Sequence[Rung]) -> list[str]:
+def describe(steps: Sequence[Step]) -> list[str]:
     """Return the lines of a table: share of the ceiling, r with measured and noise-free BOLD."""
-    highest = rungs[0].r_region.mean
-    lines = [f"{'':<42}  people  r      of ceiling  noise-free"]
-    for rung in rungs:
-        people = "" if rung.train_subjects is None else rung.train_subjects
-        r, driven = rung.r_region.mean, rung.r_driven.mean
-        lines.append(f"{rung.name:<42}  {people:>6}  {r:.3f}  {r / highest:>10.2f}  {driven:.3f}")
+    highest = steps[0].r_region.mean
+    lines = [f"{'':<42}  subjects  r      of ceiling  noise-free"]
+    for step in steps:
+        count = "" if step.train_subjects is None else step.train_subjects
+        r, driven = step.r_region.mean, step.r_driven.mean
+        lines.append(f"{step.name:<42}  {count:>8}  {r:.3f}  {r / highest:>10.2f}  {driven:.3f}")
     return lines
 
 
@@ -270,20 +273,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as store=...")
     parser.add_argument("--truth", type=Path, required=True, help="truth of the simulated subjects")
     parser.add_argument(
-        "--train-subjects", type=int, nargs="+", default=[8], help="numbers of people; default: 8"
+        "--train-subjects", type=int, nargs="+", default=[8], help="numbers of subjects; default: 8"
     )
     parser.add_argument("--output", type=Path, help="JSON file that gets the numbers")
     options: Any = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = load_config(TrainConfig, options.config, options.overrides)
-        rungs = Ladder(config, options.truth).climb(options.train_subjects)
+        steps = ErrorDecomposition(config, options.truth).climb(options.train_subjects)
     except SuiteError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print("\n".join(describe(rungs)))
+    print("\n".join(describe(steps)))
     if options.output:
-        write_json(options.output, [asdict(rung) for rung in rungs])
+        write_json(options.output, [asdict(step) for step in steps])
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from eeg2fmri_dist.config import load_resolved, to_yaml
+from eeg2fmri_dist.config import former_names, load_resolved, to_yaml
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.files.atomic import write_json, write_text
@@ -52,7 +52,7 @@ def claim_run(config: TrainConfig, inputs: dict[str, str]) -> None:
     ConfigError
         If the folder holds a run with another config; the difference is shown.
     DataError
-        If its run was made from another store or tokeniser.
+        If its run was made from another store or tokenizer.
     """
     folder = config.output
     check_folder(config, inputs)
@@ -84,7 +84,8 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
             where=folder,
             remedy="give another output=..., or delete the folder to begin again",
         )
-    made_from = _read_json(folder / _PROVENANCE).get("inputs", {})
+    recorded = _read_json(folder / _PROVENANCE).get("inputs", {})
+    made_from = {former_names.INPUTS.get(name, name): value for name, value in recorded.items()}
     for name, old, new in differences({name: made_from.get(name) for name in inputs}, inputs):
         raise DataError(
             f"the run was made from another {name} (fingerprint {shown(old)} there, "
@@ -98,7 +99,7 @@ def check_run(config: TrainConfig, inputs: dict[str, str]) -> None:
 def _comparable(config: TrainConfig) -> dict[str, Any]:
     """Resolved values; paths of inputs are absolute, however they were written."""
     values = yaml.safe_load(to_yaml(config))
-    for key in ("store", "tokeniser"):
+    for key in ("store", "tokenizer"):
         if isinstance(values[key], str):
             values[key] = str(Path(values[key]).resolve())
     if values["model"].get("skip_from"):

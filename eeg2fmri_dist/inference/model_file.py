@@ -17,7 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from eeg2fmri_dist.config import with_current_names
-from eeg2fmri_dist.config.model import ModelConfig, TokeniserConfig
+from eeg2fmri_dist.config.former_names import CARD_SECTIONS, current_tensor
+from eeg2fmri_dist.config.model import ModelConfig, TokenizerConfig
 from eeg2fmri_dist.config.preprocess import EegConfig, PreprocessConfig
 from eeg2fmri_dist.config.train import DataConfig, TrainConfig
 from eeg2fmri_dist.data.normalization import Scaling
@@ -26,7 +27,7 @@ from eeg2fmri_dist.models.build import DataSizes, build_model
 from eeg2fmri_dist.models.ensemble import Ensemble
 from eeg2fmri_dist.models.shapes import describe_misfit
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 _SCALING_PREFIX = "scaling."
 _MASK = "mask"
 
@@ -39,8 +40,8 @@ class ModelCard:
     ----------
     recipe : str
         own or paper.
-    model, tokeniser, data : dict
-        Config sections; `tokeniser` is None but for a Transformer. `model` of an ensemble has
+    model, tokenizer, data : dict
+        Config sections; `tokenizer` is None but for a Transformer. `model` of an ensemble has
         both of each of its members.
     preprocessing : dict
         Resolved preprocessing config of the store.
@@ -62,7 +63,7 @@ class ModelCard:
 
     recipe: str
     model: dict[str, Any]
-    tokeniser: dict[str, Any] | None
+    tokenizer: dict[str, Any] | None
     data: dict[str, Any]
     preprocessing: dict[str, Any]
     channel_names: list[str]
@@ -94,7 +95,7 @@ class TrainedModel:
 
     @property
     def data(self) -> DataConfig:
-        """How its inputs are normalised."""
+        """How its inputs are normalized."""
         return DataConfig.model_validate(self.card.data)
 
     @property
@@ -233,7 +234,7 @@ def _build_one(card: ModelCard, mask: np.ndarray, tensors: Mapping[str, torch.Te
     num_targets = len(tensors["intercept"]) if card.model["name"] == "ridge" else None
     return build_model(
         TypeAdapter(ModelConfig).validate_python(card.model),
-        card.tokeniser and TypeAdapter(TokeniserConfig).validate_python(card.tokeniser),  # type: ignore[arg-type]
+        card.tokenizer and TypeAdapter(TokenizerConfig).validate_python(card.tokenizer),  # type: ignore[arg-type]
         DataSizes(
             grid=(x, y, z),
             num_channels=len(card.channel_names),
@@ -255,31 +256,31 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], ModelCard]:
     try:
         with safe_open(str(path), framework="pt") as file:
             card = json.loads((file.metadata() or {})["card"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        card = _under_current_names(card)
-        if card["version"] != CARD_VERSION:
+            names = list(file.keys())
+            tensors = {current_tensor(name): file.get_tensor(name) for name in names}
+        if card["version"] not in (1, CARD_VERSION):
             raise CheckpointError(
-                f"model card version {card['version']}, this version reads {CARD_VERSION}",
+                f"model card version {card['version']}, this version reads 1 and {CARD_VERSION}",
                 where=path,
                 remedy="train again with this version",
             )
-        return tensors, ModelCard(**card)
+        return tensors, ModelCard(**_under_current_names(card))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _unusable(path, error) from None
 
 
 def _under_current_names(card: dict[str, Any]) -> dict[str, Any]:
     """Sections of a card that an earlier version wrote, by today's keys."""
-    whole: dict[str, Any] = {
-        key: card[key] for key in ("recipe", "model", "tokeniser", "data") if key in card
-    }
-    named = with_current_names(TrainConfig, whole)[0]
-    if "members" in card["model"]:
-        members = [with_current_names(TrainConfig, each)[0] for each in card["model"]["members"]]
+    trained = {key: value for key, value in card.items() if key in CARD_SECTIONS}
+    named = with_current_names(TrainConfig, trained)[0]
+    if "members" in named["model"]:
+        members = [with_current_names(TrainConfig, each)[0] for each in named["model"]["members"]]
         named["model"] = {**named["model"], "members": members}
-    preprocessing = with_current_names(PreprocessConfig, card["preprocessing"])[0]
-    return {**{key: card[key] for key in card if key not in whole}, **named} | {
-        "preprocessing": preprocessing
+    return {
+        **{key: value for key, value in card.items() if key not in CARD_SECTIONS},
+        **named,
+        "preprocessing": with_current_names(PreprocessConfig, card["preprocessing"])[0],
+        "version": CARD_VERSION,
     }
 
 

@@ -74,7 +74,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return the normalised volumes (batch, T, x, y, z) that the model makes by itself."""
+        """Return the normalized volumes (batch, T, x, y, z) that the model makes by itself."""
         raise NotImplementedError
 
     def volume_error(self, predicted: Tensor, true: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class TokenGeneration(Objective):
     Parameters
     ----------
     model : TransformerCNN
-        With its tokeniser.
+        With its tokenizer.
     mask : Tensor or None
         See `Objective`.
     loss : TokenLoss
@@ -158,7 +158,7 @@ class TokenGeneration(Objective):
     @property
     def fields(self) -> tuple[Field, ...]:  # type: ignore[override]
         """Cached tokens stand for volumes where nothing needs the volumes themselves."""
-        if self.model.config.train_tokeniser:
+        if self.model.config.train_tokenizer:
             return ("eeg", "bold")
         if self._loss.of == "volume":
             return ("eeg", "tokens", "bold")
@@ -167,7 +167,7 @@ class TokenGeneration(Objective):
     def error(self, batch: Batch) -> Tensor:
         """Error of tokens, or of the volumes that they decode to."""
         tokens = self._tokens(batch)
-        keep = torch.rand(tokens.shape[:2]) < self.model.config.teacher_keep
+        keep = torch.rand(tokens.shape[:2]) < self.model.config.teacher_forcing_ratio
         predicted = self.model.eeg_to_tokens(batch["eeg"], tokens, keep.to(tokens.device))
         if self._loss.of == "latent":
             return (predicted.float() - tokens).square().mean()
@@ -225,7 +225,7 @@ class Averaging(Objective):
 
 def counted_voxels(mask: np.ndarray, data: DataConfig) -> Tensor | None:
     """Return the voxels (x, y, z) that an error is averaged over; None = the whole grid (paper)."""
-    return torch.from_numpy(mask.astype(bool)) if data.normalise == "voxelwise" else None
+    return torch.from_numpy(mask.astype(bool)) if data.normalize == "voxelwise" else None
 
 
 def make_objective(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from eeg2fmri_dist.data.normalization import normalise_eeg, to_volumes
+from eeg2fmri_dist.data.normalization import normalize_eeg, to_volumes
 from eeg2fmri_dist.data.window_index import Window
 from eeg2fmri_dist.data.windows import EegWindows, Field, WindowSource
 from eeg2fmri_dist.errors import CheckpointError
@@ -60,14 +60,14 @@ def predict_bold_in_blocks(
     trained: TrainedModel, power: np.ndarray, device: torch.device = CPU
 ) -> Iterator[np.ndarray]:
     """Yield the volumes of `predict_bold` in order, a window at a time."""
-    eeg = normalise_eeg(power, trained.data, trained.scaling)
+    eeg = normalize_eeg(power, trained.data, trained.scaling)
     yield from _blocks(trained, eeg, device)
 
 
-def predict_from_normalised(
+def predict_from_normalized(
     trained: TrainedModel, eeg: np.ndarray, device: torch.device = CPU
 ) -> np.ndarray:
-    """Predict from EEG that is normalised already (see `predict_bold`)."""
+    """Predict from EEG that is normalized already (see `predict_bold`)."""
     return np.concatenate([*_blocks(trained, eeg, device)])
 
 
@@ -120,7 +120,7 @@ def predict_windows(
     Returns
     -------
     ndarray of shape (volume, x, y, z)
-        Normalised volumes from the first TR on.
+        Normalized volumes from the first TR on.
     """
     return np.concatenate([*predict_in_blocks(objective, data, windows, device)])
 

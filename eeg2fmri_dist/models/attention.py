@@ -132,7 +132,7 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed forward, normalised before each (pre-norm)."""
+    """Self-attention and feed forward, normalized before each (pre-norm)."""
 
     def __init__(self, d_model: int, num_heads: int, dropout: float):
         super().__init__()

@@ -37,9 +37,9 @@ class Convolution(nn.Conv3d):
 
 
 class ResidualBlock(nn.Module):
-    """Add a normalised, non-linear 3x3x3 convolution to the input.
+    """Add a normalized, non-linear 3x3x3 convolution to the input.
 
-    The direct path is neither normalised nor bent, so the amplitude of a volume passes through.
+    The direct path is neither normalized nor bent, so the amplitude of a volume passes through.
     """
 
     def __init__(self, width: int):
@@ -145,7 +145,7 @@ def preserve_variance(
     """Draw weights so that independent inputs of variance 1 give outputs of variance gain^2.
 
     torch's own default shrinks the signal by sqrt(3) per layer, which a path without
-    normalisation cannot make good, and counts the inputs of a transposed convolution wrongly.
+    normalization cannot make good, and counts the inputs of a transposed convolution wrongly.
     """
     nn.init.normal_(layer.weight, std=gain * fan_in**-0.5)
     if layer.bias is not None:

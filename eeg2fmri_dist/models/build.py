@@ -11,7 +11,7 @@ from eeg2fmri_dist.config.model import (
     EnsembleConfig,
     ModelConfig,
     RidgeConfig,
-    TokeniserConfig,
+    TokenizerConfig,
     UNetConfig,
 )
 from eeg2fmri_dist.errors import ConfigError
@@ -50,7 +50,7 @@ class DataSizes:
 
 
 def build_model(
-    config: ModelConfig, tokeniser: TokeniserConfig | None, sizes: DataSizes
+    config: ModelConfig, tokenizer: TokenizerConfig | None, sizes: DataSizes
 ) -> ConvolutionalAutoencoder | TransformerCNN | UNet | RidgeRegression:
     """Return an untrained model.
 
@@ -58,15 +58,15 @@ def build_model(
     ----------
     config : CaeConfig, TransformerConfig, UNetConfig or RidgeConfig
         Which model, and its options.
-    tokeniser : CaeConfig, PrincipalComponentsConfig or None
-        Volume tokeniser of a Transformer; None for the others.
+    tokenizer : CaeConfig, PrincipalComponentsConfig or None
+        Volume tokenizer of a Transformer; None for the others.
     sizes : DataSizes
         Sizes of the data.
 
     Raises
     ------
     ConfigError
-        If a Transformer has no tokeniser, ridge regression too short a context, or it is an
+        If a Transformer has no tokenizer, ridge regression too short a context, or it is an
         ensemble.
     """
     if isinstance(config, EnsembleConfig):
@@ -84,12 +84,12 @@ def build_model(
             context=sizes.context,
             tr_s=sizes.tr_s,
             num_targets=sizes.num_targets,
-            products=config.products,
+            products=config.quadratic,
         )
-    if tokeniser is None:
-        raise ConfigError("a transformer needs a volume tokeniser", where="tokeniser")
+    if tokenizer is None:
+        raise ConfigError("a transformer needs a volume tokenizer", where="tokenizer")
     return TransformerCNN(
-        build_tokeniser(tokeniser, sizes.grid),
+        build_tokenizer(tokenizer, sizes.grid),
         *size_of_tr,
         context=sizes.context,
         tr_s=sizes.tr_s,
@@ -97,10 +97,10 @@ def build_model(
     )
 
 
-def build_tokeniser(
-    config: TokeniserConfig, grid: Grid
+def build_tokenizer(
+    config: TokenizerConfig, grid: Grid
 ) -> ConvolutionalAutoencoder | PrincipalComponents:
-    """Return an untrained volume tokeniser."""
+    """Return an untrained volume tokenizer."""
     if isinstance(config, CaeConfig):
         return ConvolutionalAutoencoder(grid, config)
     return PrincipalComponents(grid, config.d_token)

@@ -1,4 +1,4 @@
-"""EEG front ends: spectra per TR -> numbers per TR that know the haemodynamic response (HRF)."""
+"""EEG front ends: spectra per TR -> numbers per TR that know the hemodynamic response (HRF)."""
 
 from __future__ import annotations
 

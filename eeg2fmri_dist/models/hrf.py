@@ -1,4 +1,4 @@
-"""The canonical haemodynamic response function (HRF)."""
+"""The canonical hemodynamic response function (HRF)."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ class Sums:
     xy : Tensor, shape (feature, target)
         Products of features and targets.
     x : Tensor, shape (feature,)
-        Features, not centred.
+        Features, not centered.
     y : Tensor, shape (target,)
-        Targets, not centred.
+        Targets, not centered.
     count : Tensor, shape ()
         Time points.
     """
@@ -120,7 +120,7 @@ class RidgeSolution:
     Attributes
     ----------
     coefficients : Tensor, shape (feature, target), float32
-        Weights of features that are not centred.
+        Weights of features that are not centered.
     intercept : Tensor, shape (target,), float32
         Makes the mean prediction of the training recordings their mean target.
     penalty : float

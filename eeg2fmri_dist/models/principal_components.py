@@ -15,7 +15,7 @@ VOXELS_AT_ONCE = 16384  # of the float64 copy in `fit`
 
 
 class PrincipalComponents(nn.Module):
-    """Linear volume tokeniser; tokens have about unit variance on the training volumes.
+    """Linear volume tokenizer; tokens have about unit variance on the training volumes.
 
     Parameters
     ----------

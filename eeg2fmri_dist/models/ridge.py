@@ -1,4 +1,4 @@
-"""Ridge regression on band power through the HRF: the bar that networks have to pass."""
+"""Ridge regression on band power through the HRF: the baseline that networks have to beat."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PRODUCT_WEIGHTS = (0.0, 0.1, 0.3)
 
 
 class RidgeRegression(nn.Module):
-    """Linear map from normalised EEG to volumes, fitted in closed form.
+    """Linear map from normalized EEG to volumes, fitted in closed form.
 
-    Features are band averages of the normalised spectra, filtered by the canonical HRF and by two
+    Features are band averages of the normalized spectra, filtered by the canonical HRF and by two
     filters that make it earlier or wider. They are a linear function of what the networks read, so
     that a network with such filters can start at this very prediction. Products of bands, which
     are not, can be added (`BandProducts`).
@@ -168,16 +168,16 @@ def shape_weightings(features: EegFeatures) -> list[Tensor]:
 
 
 def response_trs(tr_s: float) -> int:
-    """Return how many TRs the haemodynamic response reaches back."""
+    """Return how many TRs the hemodynamic response reaches back."""
     return hrf_basis(tr_s).shape[1] - 1
 
 
 def check_context(context: int, tr_s: float) -> None:
-    """Refuse windows whose first volumes would miss a part of the haemodynamic response."""
+    """Refuse windows whose first volumes would miss a part of the hemodynamic response."""
     needed = response_trs(tr_s)
     if context < needed:
         raise ConfigError(
-            f"{context} TRs of EEG before a window are shorter than the haemodynamic response, "
+            f"{context} TRs of EEG before a window are shorter than the hemodynamic response, "
             f"{needed} TRs of {tr_s:.3g} s",
             where="data.context",
             remedy=f"set data.context={needed} or more",

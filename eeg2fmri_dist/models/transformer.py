@@ -20,7 +20,7 @@ from eeg2fmri_dist.models.attention import (
     sinusoids,
 )
 from eeg2fmri_dist.models.eeg_features import BandProducts, EegProjection
-from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
+from eeg2fmri_dist.models.tokenizer import VolumeTokenizer
 
 START, DROPPED = 0, 1  # rows of the embedding of special decoder inputs
 
@@ -69,14 +69,14 @@ class ProductSkip(nn.Module):
 
 
 class EegToTokens(nn.Module):
-    """Encoder-decoder from EEG to standardised volume tokens.
+    """Encoder-decoder from EEG to standardized volume tokens.
 
     The encoder reads one EEG token per TR, the context before the window included. The decoder
     reads the volume tokens shifted by one, behind a learned start token, attends to them
     causally, then to the encoded EEG, and emits the token of each TR. In training the true
     previous tokens are shown (teacher forcing), most of them dropped by choice; in generation
-    the model's own outputs are fed back, all of them. A model with `teacher_keep` 0 has no input
-    for tokens: each TR is decoded from the EEG alone, in training and in generation.
+    the model's own outputs are fed back, all of them. A model with `teacher_forcing_ratio` 0 has no
+    input for tokens: each TR is decoded from the EEG alone, in training and in generation.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class EegToTokens(nn.Module):
         )
         self.product_skip = (
             ProductSkip(num_channels, num_frequencies, tr_s=tr_s, d_token=d_token)
-            if config.skip_products
+            if config.skip_quadratic
             else None
         )
         layer_sizes = d_model, config.num_heads, config.dropout
@@ -129,7 +129,7 @@ class EegToTokens(nn.Module):
         self.encoder_norm = nn.LayerNorm(d_model)
 
         self.special_in = nn.Embedding(2, d_model)
-        self.token_in = nn.Linear(d_token, d_model) if config.teacher_keep > 0 else None
+        self.token_in = nn.Linear(d_token, d_model) if config.teacher_forcing_ratio > 0 else None
         decoder = nn.ModuleList(DecoderLayer(*layer_sizes) for _ in range(config.layers))
         self.decoder = cast("Sequence[DecoderLayer]", decoder)  # ModuleList hides the type
         self.decoder_norm = nn.LayerNorm(d_model)
@@ -156,10 +156,10 @@ class EegToTokens(nn.Module):
         eeg : Tensor, shape (batch, context + T, channel, frequency)
             EEG features.
         tokens : Tensor, shape (batch, T, d_token)
-            True standardised tokens. The last one is not looked at.
+            True standardized tokens. The last one is not looked at.
         keep : Tensor of bool, shape (batch, T), optional
             Where false, the token is dropped whole and a learned vector shown instead; None
-            keeps all. Without effect where the model has `teacher_keep` 0.
+            keeps all. Without effect where the model has `teacher_forcing_ratio` 0.
 
         Returns
         -------
@@ -295,16 +295,16 @@ class EegToTokens(nn.Module):
 
 
 class TransformerCNN(nn.Module):
-    """Volume tokeniser and `EegToTokens`: EEG in, volumes out.
+    """Volume tokenizer and `EegToTokens`: EEG in, volumes out.
 
-    Tokens are standardised by the statistics of training tokens, so that targets have about
-    unit variance whatever the tokeniser; call `fit_token_statistics` once before training.
+    Tokens are standardized by the statistics of training tokens, so that targets have about
+    unit variance whatever the tokenizer; call `fit_token_statistics` once before training.
 
     Parameters
     ----------
-    tokeniser : VolumeTokeniser
+    tokenizer : VolumeTokenizer
         Trained autoencoder or fitted principal components. Its parameters are frozen unless
-        `config.train_tokeniser`.
+        `config.train_tokenizer`.
     num_channels, num_frequencies, context, tr_s
         See `EegToTokens`.
     config : TransformerConfig
@@ -316,7 +316,7 @@ class TransformerCNN(nn.Module):
 
     def __init__(
         self,
-        tokeniser: VolumeTokeniser,
+        tokenizer: VolumeTokenizer,
         num_channels: int,
         num_frequencies: int,
         *,
@@ -326,27 +326,27 @@ class TransformerCNN(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.grid = tokeniser.grid
-        self.tokeniser = tokeniser
-        for parameter in tokeniser.parameters():
-            parameter.requires_grad_(config.train_tokeniser)
-        self.register_buffer("token_mean", torch.zeros(tokeniser.d_token))
-        self.register_buffer("token_std", torch.ones(tokeniser.d_token))
+        self.grid = tokenizer.grid
+        self.tokenizer = tokenizer
+        for parameter in tokenizer.parameters():
+            parameter.requires_grad_(config.train_tokenizer)
+        self.register_buffer("token_mean", torch.zeros(tokenizer.d_token))
+        self.register_buffer("token_std", torch.ones(tokenizer.d_token))
         self.eeg_to_tokens = EegToTokens(
             num_channels,
             num_frequencies,
             context=context,
             tr_s=tr_s,
-            d_token=tokeniser.d_token,
+            d_token=tokenizer.d_token,
             config=config,
         )
 
     def forward(self, eeg: Tensor, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Predict standardised tokens, teacher forced; see `EegToTokens.forward`."""
+        """Predict standardized tokens, teacher forced; see `EegToTokens.forward`."""
         return self.eeg_to_tokens(eeg, tokens, keep)
 
     def fit_token_statistics(self, tokens: Tensor) -> None:
-        """Set mean and deviation from the tokeniser's own tokens (n, d_token) of training volumes.
+        """Set mean and deviation from the tokenizer's own tokens (n, d_token) of training volumes.
 
         Raises
         ------
@@ -355,23 +355,23 @@ class TransformerCNN(nn.Module):
         """
         if len(tokens) < 2 or not torch.isfinite(tokens).all():
             raise DataError(
-                f"cannot standardise {len(tokens)} volume tokens: they must be finite, two or more",
+                f"cannot standardize {len(tokens)} volume tokens: they must be finite, two or more",
                 remedy="check the trained autoencoder and the training volumes",
             )
         std = tokens.std(0)
-        # A dimension that the tokeniser does not use must not become amplified noise.
+        # A dimension that the tokenizer does not use must not become amplified noise.
         self.token_std.copy_(std.clamp(min=max(1e-3 * float(std.max()), 1e-12)))
         self.token_mean.copy_(tokens.mean(0))
 
     def encode_volumes(self, volumes: Tensor) -> Tensor:
-        """Volumes (batch, T, x, y, z) -> standardised tokens (batch, T, d_token)."""
-        tokens = self.tokeniser.encode(volumes.flatten(0, 1))
+        """Volumes (batch, T, x, y, z) -> standardized tokens (batch, T, d_token)."""
+        tokens = self.tokenizer.encode(volumes.flatten(0, 1))
         return ((tokens - self.token_mean) / self.token_std).unflatten(0, volumes.shape[:2])
 
     def decode_tokens(self, tokens: Tensor) -> Tensor:
-        """Standardised tokens (batch, T, d_token) -> volumes (batch, T, x, y, z)."""
+        """Standardized tokens (batch, T, d_token) -> volumes (batch, T, x, y, z)."""
         raw = tokens * self.token_std + self.token_mean
-        return self.tokeniser.decode(raw.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        return self.tokenizer.decode(raw.flatten(0, 1)).unflatten(0, tokens.shape[:2])
 
     @torch.no_grad()
     def generate_volumes(self, eeg: Tensor, num_volumes: int) -> Tensor:

@@ -42,7 +42,7 @@ class UNet(nn.Module):
 
     Notes
     -----
-    Çiçek et al., "3D U-Net", MICCAI 2016, with group normalisation and residual blocks.
+    Çiçek et al., "3D U-Net", MICCAI 2016, with group normalization and residual blocks.
     """
 
     def __init__(

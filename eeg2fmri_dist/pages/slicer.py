@@ -49,7 +49,7 @@ class Slicer:
     frames : sequence of str
         Label of each frame: volume and time.
     limit_percent : float
-        End of the colour scale, in percent change from the recording's mean.
+        End of the color scale, in percent change from the recording's mean.
     planes : sequence of Plane
         To choose from.
     text : str
@@ -70,7 +70,7 @@ def make_slicer(
     tr_s: float,
     text: str = "",
 ) -> Slicer:
-    """Cut strips of percent change from the mean over time, on one colour scale.
+    """Cut strips of percent change from the mean over time, on one color scale.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class _PlaneCut:
         return Plane(name, self.aspect(voxel_mm), strips)
 
     def png(self, change: np.ndarray, limit: float) -> bytes:
-        """Colour a change (frame, right, up); a palette keeps the file small."""
+        """Color a change (frame, right, up); a palette keeps the file small."""
         from matplotlib import colormaps
         from PIL import Image
 
@@ -207,8 +207,8 @@ class _PlaneCut:
         index = np.where(self.mask, level + 1, 0).astype(np.uint8)
         # Image rows go down, (frame, right, up) goes up.
         image = Image.fromarray(np.concatenate(index.transpose(0, 2, 1)[:, ::-1], axis=1), "P")
-        colours = colormaps["RdBu_r"](np.linspace(0, 1, LEVELS))[:, :3]
-        image.putpalette([0, 0, 0, *np.rint(255 * colours).astype(int).ravel().tolist()])
+        colors = colormaps["RdBu_r"](np.linspace(0, 1, LEVELS))[:, :3]
+        image.putpalette([0, 0, 0, *np.rint(255 * colors).astype(int).ravel().tolist()])
         buffer = io.BytesIO()
         image.save(buffer, "png", transparency=0, optimize=True)
         return buffer.getvalue()
@@ -226,7 +226,7 @@ def _cut(mask: np.ndarray) -> dict[str, _PlaneCut]:
 
 
 def _limit(changes: Mapping[str, np.ndarray]) -> float:
-    """End of the colour scale: nearly all of each plane's change lies within it."""
+    """End of the color scale: nearly all of each plane's change lies within it."""
     return max(float(np.percentile(np.abs(change), 99)) for change in changes.values()) or 1.0
 
 

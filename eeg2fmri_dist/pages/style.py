@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-INK, MUTED, RULE, GREY = "#1f2933", "#6b7785", "#e3e8ee", "#9aa5b1"
+INK, MUTED, RULE, GRAY = "#1f2933", "#6b7785", "#e3e8ee", "#9aa5b1"
 BLUE, ORANGE, GREEN, RED = "#2a6f97", "#d9822b", "#5b8e7d", "#a4553f"
 PALE_GREY, PALE_ORANGE = "#c3cbd4", "#edc193"
 CYCLE = (BLUE, ORANGE, GREEN, RED, INK, "#8e6c8a", "#b6992d", "#499894")  # of models
@@ -16,7 +16,7 @@ STYLE: Any = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.labelcolor": MUTED,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",

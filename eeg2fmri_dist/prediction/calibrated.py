@@ -22,7 +22,7 @@ def read_scan_image(
     ----------
     trained : TrainedModel
     scan : ndarray of shape (volume, x, y, z)
-        BOLD of the person on the model's grid.
+        BOLD of the subject on the model's grid.
     model_scores : ModelScores or None
         How the model was scored; the score of about this length of scan counts.
     """
@@ -69,7 +69,7 @@ def chosen_penalty(model_scores: ModelScores | None, n_volumes: int) -> float | 
     )
     if not tried:
         raise ConfigError(
-            "how far to adapt the model to a person is not known: its evaluation did not try",
+            "how far to adapt the model to a subject is not known: its evaluation did not try",
             where="calibration_eeg",
             remedy="run launch/evaluate.py with calibration_volumes on this model, give scores=... "
             "of such an evaluation, or leave calibration_eeg out",

@@ -48,7 +48,7 @@ def prepare_eeg(config: PredictConfig, trained: TrainedModel, path: Path) -> Pre
         If it cannot be read, or lacks too many of the model's channels.
     """
     card, settings = trained.card, trained.eeg
-    chosen = (settings, card.preprocessing["drop_volumes"], config.marker, config.interpolate)
+    chosen = (settings, card.preprocessing["dummy_scans"], config.marker, config.interpolate)
     eeg = model_eeg(path, card.channel_names, card.tr_s, *chosen)
     figures = eeg_figures(eeg.features, card.tr_s)
     return PreparedEeg(eeg.features.power, eeg.start_s, describe_eeg(eeg, settings), figures)
@@ -66,7 +66,7 @@ def read_scan(trained: TrainedModel, path: Path) -> np.ndarray:
 
     card = trained.card
     settings = BoldConfig.model_validate(card.preprocessing["bold"])
-    return scan_volumes(path, card.tr_s, settings, card.preprocessing["drop_volumes"])
+    return scan_volumes(path, card.tr_s, settings, card.preprocessing["dummy_scans"])
 
 
 def find_regions(config: PredictConfig, trained: TrainedModel) -> Regions:

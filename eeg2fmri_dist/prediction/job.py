@@ -110,7 +110,7 @@ def _predict(task: Task, predictor: Predictor) -> int:
     if predictor.scan is not None:
         scan = predictor.scan()
         blocks = around_scan(scan, blocks, prepared.power, trained)
-        source["ReferenceImage"] = "mean image of a calibration scan of the same person"
+        source["ReferenceImage"] = "mean image of a calibration scan of the same subject"
         source["ScaledToPerson"] = scan.scale is not None
         if scan.adapted_by:
             source["AdaptedToPerson"] = scan.adapted_by

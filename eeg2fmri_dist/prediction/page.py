@@ -21,12 +21,12 @@ from eeg2fmri_dist.prediction.inputs import PreparedEeg
 from eeg2fmri_dist.prediction.outputs import DISCLAIMER, Overview
 from eeg2fmri_dist.prediction.predictor import Predictor
 from eeg2fmri_dist.prediction.tasks import Task
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
 _CURVES = 6
-_SCORES = ("r_region", "std_ratio", "psnr_peer_db", "ssim2d_peer")
+_SCORES = ("r_region", "std_ratio", "psnr_minmax_db", "ssim2d_minmax")
 # The model, its controls, and what needs no EEG, in the order of the table.
-_ROWS = ("free", "shuffled", "other_subject", "zero", "ridge", "training_mean", "last_volume")
+_ROWS = ("eeg_only", "shifted", "other_subject", "zero", "ridge", "training_mean", "last_volume")
 MAIN_SCORE = "r_region"
 
 
@@ -108,14 +108,14 @@ def _title(bold: Path) -> str:
 
 def _what_a_volume_is(predictor: Predictor) -> str:
     if predictor.scan is not None:
-        text = "mean image of a scan of this person × (1 + predicted change)"
+        text = "mean image of a scan of this subject × (1 + predicted change)"
         scan = predictor.scan()
         if scan.scale is not None:
             text = f"{text}, scaled in each voxel as in the scan"
         adapted_by = scan.adapted_by
-        return f"{text}; the change is adapted to the person: {adapted_by}" if adapted_by else text
+        return f"{text}; the change is adapted to the subject: {adapted_by}" if adapted_by else text
     trained = predictor.trained
-    if trained.data.normalise == "voxelwise":
+    if trained.data.normalize == "voxelwise":
         return "mean image of the training subjects × (1 + predicted change): the anatomy is theirs"
     return "intensity in the units of the training data"
 

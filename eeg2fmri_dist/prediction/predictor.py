@@ -11,11 +11,7 @@ import torch
 
 from eeg2fmri_dist.calibration.scan import CalibrationScan, adapt
 from eeg2fmri_dist.config.predict import PredictConfig
-from eeg2fmri_dist.evaluation.metrics_file import (
-    ModelScores,
-    find_scores,
-    require_scores,
-)
+from eeg2fmri_dist.evaluation.metrics_file import ModelScores, find_scores, require_scores
 from eeg2fmri_dist.inference.model_file import TrainedModel, load_model
 from eeg2fmri_dist.inference.predict import check_predicts
 from eeg2fmri_dist.inference.weights import locate_weights, weights_sha256
@@ -42,7 +38,7 @@ class Predictor:
         Path of a recording -> `PreparedEeg`.
     device : torch.device
     scan : callable or None
-        Returns what a calibration scan tells of the person, read once.
+        Returns what a calibration scan tells of the subject, read once.
     """
 
     trained: TrainedModel
@@ -63,7 +59,7 @@ def load_predictor(config: PredictConfig) -> Predictor:
         If there is no such model, or it does not predict from EEG.
     ConfigError
         If `scores` names a file that does not tell of these weights, or the model is to be adapted
-        to a person and its evaluation did not try that.
+        to a subject and its evaluation did not try that.
     """
     path = locate_weights(config.run, config.checkpoint)
     trained, sha256 = load_model(path), weights_sha256(path)

@@ -77,12 +77,12 @@ def make_tasks(
             where="output",
             remedy="give a folder as output=...",
         )
-    people = sorted({recording.entities["sub"] for recording in recordings})
-    if config.calibration is not None and len(people) > 1:
+    subjects = sorted({recording.entities["sub"] for recording in recordings})
+    if config.calibration is not None and len(subjects) > 1:
         raise ConfigError(
-            f"a scan of one person cannot calibrate {len(people)} ({', '.join(people)})",
+            f"a scan of one subject cannot calibrate {len(subjects)} ({', '.join(subjects)})",
             where="calibration",
-            remedy="predict each person with a command of their own",
+            remedy="predict each subject with a command of their own",
         )
     if not config.writes_one_file:
         check_dataset(config.output)

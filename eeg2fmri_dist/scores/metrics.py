@@ -153,21 +153,21 @@ def paper_convention(
     Returns
     -------
     RecordingScores
-        ``mse_paper``, ``rmse_paper``, ``psnr_paper_db``, ``ssim2d_paper``, ``ssim3d_paper``, each
-        also ``_masked``, and ``data_range_paper`` (z units).
+        ``mse_zscore``, ``rmse_zscore``, ``psnr_zscore_db``, ``ssim2d_zscore``, ``ssim3d_zscore``,
+        each also ``_masked``, and ``data_range_zscore`` (z units).
     """
     data_range = float(true.max() - true.min()) / bold_std
     pairs = _scaled_pairs(
         predicted, true, lambda volumes: (volumes - bold_mean) / bold_std, chunk=chunk
     )
     volumes = _score_volumes(pairs, data_range, mask, ssim_every)
-    means = {"data_range_paper": data_range}
+    means = {"data_range_zscore": data_range}
     for masked in ("", "_masked"):
         error = volumes["mse" + masked].mean()
-        means["mse_paper" + masked] = float(error)
-        means["rmse_paper" + masked] = float(np.sqrt(error))
-        means[f"psnr_paper{masked}_db"] = float(_psnr_db(error, data_range))
-    means |= _mean_ssim(volumes, "paper")
+        means["mse_zscore" + masked] = float(error)
+        means["rmse_zscore" + masked] = float(np.sqrt(error))
+        means[f"psnr_zscore{masked}_db"] = float(_psnr_db(error, data_range))
+    means |= _mean_ssim(volumes, "zscore")
     return RecordingScores(means, _name_volumes(volumes, data_range, ssim_every))
 
 
@@ -186,16 +186,17 @@ def peer_convention(
     Returns
     -------
     dict of str to float
-        ``mse_peer``, ``psnr_peer_db``, ``ssim2d_peer``, ``ssim3d_peer``, each also ``_masked``.
+        ``mse_minmax``, ``psnr_minmax_db``, ``ssim2d_minmax``, ``ssim3d_minmax``, each also
+        ``_masked``.
     """
     pairs = _scaled_pairs(predicted, true, _own_min_max, chunk=chunk)
     volumes = _score_volumes(pairs, 1.0, mask, ssim_every)
     scores = {}
     for masked in ("", "_masked"):
         error = volumes["mse" + masked]
-        scores["mse_peer" + masked] = float(error.mean())
-        scores[f"psnr_peer{masked}_db"] = float(_psnr_db(error, 1.0).mean())
-    return scores | _mean_ssim(volumes, "peer")
+        scores["mse_minmax" + masked] = float(error.mean())
+        scores[f"psnr_minmax{masked}_db"] = float(_psnr_db(error, 1.0).mean())
+    return scores | _mean_ssim(volumes, "minmax")
 
 
 def specific_correlation(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -212,12 +213,12 @@ def temporal_scores(
 ) -> dict[str, float]:
     """Scores of change over time.
 
-    ``r_voxel``, ``r_region``, ``r_specific``, ``ev_voxel``, ``ev_region``, ``std_ratio``,
+    ``r_voxel``, ``r_region``, ``r_region_gsr``, ``ev_voxel``, ``ev_region``, ``std_ratio``,
     ``fc_similarity``, ``fc_distance``, ``coherence``.
 
     Both recordings are freed from a polynomial of degree `DETREND_ORDER` first. ``r_voxel`` is
     the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means,
-    ``r_specific`` that of regional means without the global signal (`temporal.without_global`),
+    ``r_region_gsr`` that of regional means without the global signal (`temporal.without_global`),
     ``ev_voxel`` and ``ev_region`` likewise of `temporal.explained_variance`. The others are of
     regional means too: of functional connectivity (correlation matrices) the r of upper triangles
     and `networks.matrix_distance`; `temporal.spectral_coherence`.
@@ -230,7 +231,7 @@ def temporal_scores(
     return {
         "r_voxel": float(r_voxel.mean()),
         "r_region": regional_correlation(predicted_regions, true_regions),
-        "r_specific": specific_correlation(predicted_regions, true_regions),
+        "r_region_gsr": specific_correlation(predicted_regions, true_regions),
         "ev_voxel": float(ev_voxel.mean()),
         "ev_region": float(explained_variance(predicted_regions, true_regions).mean()),
         "std_ratio": temporal_std_ratio(predicted_regions, true_regions),
@@ -303,12 +304,12 @@ def _name_volumes(
     named = {}
     for masked in ("", "_masked"):
         error = volumes["mse" + masked]
-        named["mse_paper" + masked] = error
-        named[f"psnr_paper{masked}_db"] = _psnr_db(error, data_range)
+        named["mse_zscore" + masked] = error
+        named[f"psnr_zscore{masked}_db"] = _psnr_db(error, data_range)
         for dimensions in (2, 3):
             whole = np.full(n_volumes, np.nan)
             whole[::ssim_every] = volumes[f"ssim{dimensions}d{masked}"]
-            named[f"ssim{dimensions}d_paper{masked}"] = whole
+            named[f"ssim{dimensions}d_zscore{masked}"] = whole
     return named
 
 

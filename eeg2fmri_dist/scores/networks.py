@@ -10,12 +10,7 @@ from scipy import linalg, sparse
 from scipy.cluster import hierarchy
 
 from eeg2fmri_dist.errors import DataError
-from eeg2fmri_dist.scores.temporal import (
-    DETREND_ORDER,
-    detrend,
-    temporal_correlation,
-    unit_series,
-)
+from eeg2fmri_dist.scores.temporal import DETREND_ORDER, detrend, temporal_correlation, unit_series
 
 
 @dataclass(frozen=True)
@@ -207,10 +202,10 @@ def matrix_similarity(predicted: np.ndarray, true: np.ndarray) -> float:
 def matrix_distance(predicted: np.ndarray, true: np.ndarray, shrinkage: float = 0.1) -> float:
     """Affine-invariant distance of two correlation matrices as positive-definite matrices.
 
-    ``sqrt(sum(log(lambda)^2))`` over the generalised eigenvalues ``predicted v = lambda true v``
+    ``sqrt(sum(log(lambda)^2))`` over the generalized eigenvalues ``predicted v = lambda true v``
     (Pennec, Fillard and Ayache, International Journal of Computer Vision 66(1), 2006). It stays
     the same under any invertible linear mixing of the regions. Matrices from few volumes are
-    singular, so both are first moved towards the identity.
+    singular, so both are first moved toward the identity.
 
     Parameters
     ----------

@@ -46,10 +46,10 @@ def detrend(series: np.ndarray, order: int) -> np.ndarray:
 def unit_series(series: np.ndarray) -> np.ndarray:
     """Return each series with mean 0 and sum of squares 1; a constant one becomes 0."""
     values = np.asarray(series, dtype=np.float64)
-    centred = values - values.mean(axis=0)
-    norm = np.sqrt((centred**2).sum(axis=0))
+    centered = values - values.mean(axis=0)
+    norm = np.sqrt((centered**2).sum(axis=0))
     smallest = _ROUNDING * np.abs(values).max(axis=0) * np.sqrt(len(values))
-    return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > smallest)
+    return np.divide(centered, norm, out=np.zeros_like(centered), where=norm > smallest)
 
 
 def temporal_correlation(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -109,9 +109,9 @@ def without_global(series: np.ndarray) -> np.ndarray:
     """
     values = np.asarray(series, dtype=np.float64)
     mean = values.mean(axis=0)
-    centred = values - mean
-    course = unit_series(centred.mean(axis=1))
-    left = centred - np.outer(course, course @ centred)
+    centered = values - mean
+    course = unit_series(centered.mean(axis=1))
+    left = centered - np.outer(course, course @ centered)
     changes = np.sqrt((left**2).mean(axis=0)) > _ROUNDING * np.abs(values).max(axis=0)
     return np.where(changes, left, 0.0) + mean
 
@@ -134,7 +134,7 @@ def spectral_coherence(predicted: np.ndarray, true: np.ndarray, segment: int = 3
 
     Unlike r it forgives a delay, and a sign. Welch's estimate with half-overlapping Hann windows of
     `segment` volumes; with K windows unrelated series have about 1 / K, so it means something only
-    beside the same number for shuffled EEG. Constant series count 0.
+    beside the same number for circularly shifted EEG. Constant series count 0.
 
     Parameters
     ----------

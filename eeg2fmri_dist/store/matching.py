@@ -18,7 +18,7 @@ from eeg2fmri_dist.store.schema import Layout, RecordingEntry, crc
 
 # Where recordings come from and how their volumes are marked changes nothing in what they hold.
 _MAY_DIFFER = (
-    "source.kind",
+    "source.name",
     "source.eeg",
     "source.task",
     "source.tr_s",

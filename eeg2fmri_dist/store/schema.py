@@ -159,7 +159,7 @@ class Layout:
     channel_names : tuple of str
         EEG channels, in the order of axis 1 of ``/eeg``.
     frequencies_hz : ndarray, (frequency,)
-        Centre of each frequency bin or band in Hz.
+        Center of each frequency bin or band in Hz.
     eeg_unit : str
         Unit of ``/eeg``, such as "uV^2".
     mask : ndarray of bool, (x, y, z)

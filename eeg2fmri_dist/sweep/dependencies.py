@@ -10,7 +10,7 @@ from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
 
 # Key of the training config -> kind of model whose run folder it names.
-_KINDS = {"tokeniser": "cae", "model.skip_from": "ridge"}
+_KINDS = {"tokenizer": "cae", "model.skip_from": "ridge"}
 
 
 def find_parents(models: Mapping[str, TrainConfig], section: str) -> dict[str, dict[str, str]]:
@@ -70,5 +70,5 @@ def parents_first(parents: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 def _named_runs(config: TrainConfig) -> dict[str, Path]:
     skip_from = getattr(config.model, "skip_from", None)
-    named = {"tokeniser": config.tokeniser, "model.skip_from": skip_from}
+    named = {"tokenizer": config.tokenizer, "model.skip_from": skip_from}
     return {key: run for key, run in named.items() if isinstance(run, Path)}

@@ -17,7 +17,7 @@ from pathlib import Path
 from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.errors import ConfigError, DataError, DivergedError, LaunchError
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.jobs.command import EXIT_STOPPED, Job, lock_is_held, read_outcome
+from eeg2fmri_dist.sweep.jobs.job_command import EXIT_STOPPED, Job, lock_is_held, read_outcome
 from eeg2fmri_dist.sweep.jobs.memory_check import find_shortage
 from eeg2fmri_dist.sweep.jobs.submission import Cluster, Handle
 from eeg2fmri_dist.sweep.optuna_study import Study, Trial, elapsed_hours
@@ -116,7 +116,7 @@ class Driver:
         seen = self._study.last_epoch(trial.number)
         # The last one seen, too: its decision may have been lost with a killed driver.
         new = [(e, v) for e, v in self._objectives(trial.number) if e >= max(seen, 1)]
-        epochs = self._training(trial).config().optimisation.epochs if new else 0
+        epochs = self._training(trial).config().optimization.epochs if new else 0
         for epoch, value in new:
             self._study.report(trial.number, epoch, value)
             if epoch < epochs and self._study.is_to_be_pruned(trial.number, epoch):

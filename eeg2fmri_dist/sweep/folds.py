@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,7 +103,8 @@ class Folds:
     def scores(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return who predicts -> score -> subject -> value, of the trials that are done.
 
-        Who predicts is a model with true EEG, the same with shuffled EEG, or ridge regression.
+        Who predicts is a model with true EEG, the same with circularly shifted EEG, or ridge
+        regression.
 
         Raises
         ------
@@ -125,18 +125,18 @@ class Folds:
         return {label: table[label] for label in (*self._models, *controls) if label in table}
 
     def _any_fold(self) -> list[str]:
-        kind = self._config.kind
+        kind = self._config.name
         if kind == "k_fold":
-            return [f"split.kind={kind}", f"split.folds={self._config.folds}", "split.fold=0"]
-        return [f"split.kind={kind}", "split.test_subject=''"]
+            return [f"split.name={kind}", f"split.folds={self._config.folds}", "split.fold=0"]
+        return [f"split.name={kind}", "split.test_subject=''"]
 
     def _split(self, fold: Any) -> list[str]:
-        if self._config.kind == "k_fold":
+        if self._config.name == "k_fold":
             return [f"split.fold={fold}"]
         return [f"split.test_subject={flow(fold)}"]
 
     def _list_folds(self) -> list[Any]:
-        if self._config.kind == "k_fold":
+        if self._config.name == "k_fold":
             return list(range(self._config.folds))
         from eeg2fmri_dist.store import Store
 
@@ -146,10 +146,9 @@ class Folds:
 
 def read_metrics(run: Path) -> dict[str, Any] | None:
     """Return the scores of a run's own report; None if it has none yet."""
-    try:
-        return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    from eeg2fmri_dist.evaluation.metrics_file import METRICS, read_content
+
+    return read_content(run / METRICS) or None
 
 
 def folds_table(task: Folds) -> dict[str, dict[str, dict[str, Any]]]:
@@ -175,8 +174,8 @@ def folds_table(task: Folds) -> dict[str, dict[str, dict[str, Any]]]:
 def _rows_of(model: str, metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     variants = metrics["runs"][0]["variants"]
     rows = [(model, next(iter(variants.values()))["scores"])]
-    if "shuffled" in variants:
-        rows.append((f"{model}, shuffled EEG", variants["shuffled"]["scores"]))
+    if "shifted" in variants:
+        rows.append((f"{model}, circularly shifted EEG", variants["shifted"]["scores"]))
     if "ridge" in metrics["baselines"]:
         rows.append(("ridge regression", metrics["baselines"]["ridge"]["scores"]))
     return rows

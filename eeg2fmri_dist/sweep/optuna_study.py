@@ -200,31 +200,31 @@ def is_pruned(
 ) -> bool:
     """Decide by asynchronous successive halving whether a trial stops after an epoch.
 
-    At each rung (``min_epochs * reduction ** k`` epochs) a trial goes on if it is among the best
-    ``1 / reduction`` of the trials that reached the rung so far; where that is less than one
+    At each step (``min_epochs * reduction ** k`` epochs) a trial goes on if it is among the best
+    ``1 / reduction`` of the trials that reached the step so far; where that is less than one
     trial, if it is the best. (Li et al., A System for Massively Parallel Hyperparameter Tuning,
-    MLSys 2020.) `optuna.pruners.SuccessiveHalvingPruner` decides by the same rule, but notes a rung
+    MLSys 2020.) `optuna.pruners.SuccessiveHalvingPruner` decides by the same rule, but notes a step
     as passed before its answer is acted on: a sweep that is killed between the two would go on with
     a trial that it was to stop. This one depends on the reported values alone.
     """
     reported = trials[number].intermediate_values
     value = reported[epoch]
-    rung = config.min_epochs
-    while rung <= epoch:
-        if _value_at(reported, rung) == (epoch, value):
-            others = (_value_at(t.intermediate_values, rung) for t in trials if t.number != number)
+    step = config.min_epochs
+    while step <= epoch:
+        if _value_at(reported, step) == (epoch, value):
+            others = (_value_at(t.intermediate_values, step) for t in trials if t.number != number)
             values = [value, *(found[1] for found in others if found is not None)]
             values.sort(reverse=maximize)
             last_kept = values[max(0, len(values) // config.reduction - 1)]
             if value < last_kept if maximize else value > last_kept:
                 return True
-        rung *= config.reduction
+        step *= config.reduction
     return False
 
 
-def _value_at(reported: dict[int, float], rung: int) -> tuple[int, float] | None:
-    """First report at or after a rung."""
-    return min(((e, v) for e, v in reported.items() if e >= rung), default=None)
+def _value_at(reported: dict[int, float], step: int) -> tuple[int, float] | None:
+    """First report at or after a step."""
+    return min(((e, v) for e, v in reported.items() if e >= step), default=None)
 
 
 def elapsed_hours(trials: list[FrozenTrial]) -> float:

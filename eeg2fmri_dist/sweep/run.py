@@ -83,31 +83,31 @@ def conclude(config: SweepConfig, folder: SweepFolder, study: Study, task: Task)
 
 def conclude_curves(config: SweepConfig, folder: SweepFolder, task: LearningCurves) -> Curves:
     """Write ``learning_curves`` as JSON, Markdown and PNG, and print the table."""
+    from eeg2fmri_dist.sweep.learning_curves.baselines import (
+        ceiling_of,
+        find_baselines,
+        summarize_baselines,
+    )
     from eeg2fmri_dist.sweep.learning_curves.figure import draw_curves
     from eeg2fmri_dist.sweep.learning_curves.markdown import as_markdown
-    from eeg2fmri_dist.sweep.learning_curves.references import (
-        ceiling_of,
-        find_landmarks,
-        summarise_landmarks,
-    )
-    from eeg2fmri_dist.sweep.learning_curves.table import as_json, summarise_curves
+    from eeg2fmri_dist.sweep.learning_curves.table import as_json, summarize_curves
     from eeg2fmri_dist.sweep.monitoring.page import Curves
     from eeg2fmri_dist.sweep.monitoring.printed_curves import print_curves
 
     assert config.learning_curves is not None
     reference = config.learning_curves.reference
-    found = find_landmarks(config.learning_curves, task, folder)
+    found = find_baselines(config.learning_curves, task, folder)
     ceilings = {condition: ceiling_of(scores) for condition, scores in found.items()}
-    points = summarise_curves(config.learning_curves, task, ceilings)
-    landmarks = summarise_landmarks(found)
+    points = summarize_curves(config.learning_curves, task, ceilings)
+    baselines = summarize_baselines(found)
     write_json(folder.root / "learning_curves.json", as_json(points, found))
-    write_text(folder.root / "learning_curves.md", as_markdown(points, landmarks, reference))
-    figure = draw_curves(points, landmarks) if points else None
+    write_text(folder.root / "learning_curves.md", as_markdown(points, baselines, reference))
+    figure = draw_curves(points, baselines) if points else None
     if figure is not None:
         with replacing(folder.root / "learning_curves.png") as part:
             part.write_bytes(figure.data)
-    print_curves(points, landmarks, reference)
-    return Curves(points, landmarks, reference, figure)
+    print_curves(points, baselines, reference)
+    return Curves(points, baselines, reference, figure)
 
 
 def plan(config: SweepConfig) -> Iterator[str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from eeg2fmri_dist.config.renamed import current_key
 from eeg2fmri_dist.config.sweep import Parameter
+from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
 
 Scalar = None | bool | int | float | str
@@ -25,11 +27,12 @@ def suggest(trial: Any, search: Mapping[str, Parameter]) -> dict[str, Scalar]:
 
 def values_of(params: Mapping[str, Scalar], search: Mapping[str, Parameter]) -> dict[str, Any]:
     """Return the config values that labels of lists and mappings stand for."""
-    return {key: _value(search[key], label) for key, label in params.items()}
+    today = {current_key(TrainConfig, key): label for key, label in params.items()}
+    return {key: _value(search[key], label) for key, label in today.items()}
 
 
 def grid(search: Mapping[str, Parameter]) -> list[dict[str, Scalar]]:
-    """Return all combinations, the last key varying fastest; conditions are honoured."""
+    """Return all combinations, the last key varying fastest; conditions are honored."""
     return list(_combinations(list(search), {}, search))
 
 

@@ -53,7 +53,7 @@ class ScoredModel:
         return self._decay is not None
 
     def after_step(self, step: int) -> None:
-        """Move the average towards the weights of a step."""
+        """Move the average toward the weights of a step."""
         if self._decay is None:
             return
         decay = min(self._decay, (1 + step) / (_FIRST_AVERAGED_STEPS + step))

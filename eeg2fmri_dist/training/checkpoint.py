@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from eeg2fmri_dist.config.former_names import current_tensor
 from eeg2fmri_dist.errors import CheckpointError, LaunchError
 from eeg2fmri_dist.files.atomic import flush_to_disk, write_json, write_text
 from eeg2fmri_dist.inference.weights import (
@@ -97,7 +98,7 @@ class SavedCheckpoint:
                 parameter.copy_(self._tensor(name, _TRAINED) if averaged else self._scored(name))
 
     def load_training(self, engine: DeepSpeedEngine, scored: ScoredModel) -> None:
-        """Give a fresh engine the state of optimiser, schedule and loss scale."""
+        """Give a fresh engine the state of optimizer, schedule and loss scale."""
         set_moments(engine, self._tensor, self.state["adam_steps"])
         engine.lr_scheduler.load_state_dict(self.state["schedule"])
         for group, rate in zip(
@@ -119,10 +120,10 @@ class SavedCheckpoint:
             keys = [_scored_name(name), *(f"{name}.{kind}" for kind in kinds)]
             wanted |= dict.fromkeys(keys, tuple(parameter.shape))
         stored = {}
-        for key, path in self._places.items():
+        for key, (path, name) in self._places.items():
             if key in wanted:
                 with safe_open(path, framework="pt") as file:
-                    stored[key] = tuple(file.get_slice(key).get_shape())
+                    stored[key] = tuple(file.get_slice(name).get_shape())
         misfit = describe_misfit(stored, wanted)
         if misfit is not None:
             raise self._misfit(misfit)
@@ -134,16 +135,17 @@ class SavedCheckpoint:
         return self._read(f"{name}.{kind}")
 
     def _read(self, key: str) -> Tensor:
-        with safe_open(self._places[key], framework="pt") as file:
-            return file.get_tensor(key)
+        path, name = self._places[key]
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
 
     @cached_property
-    def _places(self) -> dict[str, Path]:
-        """File of each tensor."""
-        places = {}
+    def _places(self) -> dict[str, tuple[Path, str]]:
+        """File of each tensor, and its name there, which may be a former one."""
+        places: dict[str, tuple[Path, str]] = {}
         for path in (self.folder / WEIGHTS, *sorted(self.folder.glob("training-*.safetensors"))):
             with safe_open(path, framework="pt") as file:
-                places.update(dict.fromkeys(file.keys(), path))
+                places |= {current_tensor(name): (path, name) for name in list(file.keys())}
         return places
 
     def _misfit(self, why: str) -> CheckpointError:
@@ -207,7 +209,7 @@ class Checkpoints:
         Parameters
         ----------
         engine : DeepSpeedEngine
-            Optimiser, schedule, trained weights.
+            Optimizer, schedule, trained weights.
         scored : ScoredModel
             The model as it is scored and used.
         state : dict

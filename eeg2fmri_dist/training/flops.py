@@ -137,7 +137,7 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> PeakRate:
     return best
 
 
-def flop_utilisation(flops: float, seconds: float, peak: PeakRate) -> float:
+def flop_utilization(flops: float, seconds: float, peak: PeakRate) -> float:
     """Return the share of the peak rate at which `flops` were done."""
     return flops / max(seconds, 1e-12) / peak.flops_per_s
 

@@ -10,21 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from eeg2fmri_dist.config.model import (
-    CaeConfig,
-    PrincipalComponentsConfig,
-    TransformerConfig,
-)
+from eeg2fmri_dist.config.model import CaeConfig, PrincipalComponentsConfig, TransformerConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data.splits import PARTS, Split, make_split
 from eeg2fmri_dist.errors import CheckpointError
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel, load_model
-from eeg2fmri_dist.inference.objectives import (
-    Objective,
-    TokenLoss,
-    counted_voxels,
-    make_objective,
-)
+from eeg2fmri_dist.inference.objectives import Objective, TokenLoss, counted_voxels, make_objective
 from eeg2fmri_dist.inference.weights import resolve_weights, weights_sha256
 from eeg2fmri_dist.models.build import build_model
 from eeg2fmri_dist.models.ridge import RidgeRegression
@@ -37,7 +28,7 @@ from eeg2fmri_dist.training.ridge_start import start_at_ridge
 from eeg2fmri_dist.training.store_facts import store_sizes
 
 # Of the data section: how the EEG looks that a model was made for.
-_EEG_KEYS = ("eeg_scale", "eeg_normalise")
+_EEG_KEYS = ("eeg_scale", "eeg_normalize")
 
 
 def make_model(
@@ -46,7 +37,7 @@ def make_model(
     data: SplitData,
     session: Session,
 ) -> tuple[torch.nn.Module, dict[str, Any] | None]:
-    """Build the model of a training; a Transformer gets its tokeniser, and the data their tokens.
+    """Build the model of a training; a Transformer gets its tokenizer, and the data their tokens.
 
     Parameters
     ----------
@@ -62,52 +53,52 @@ def make_model(
     Returns
     -------
     nn.Module
-        With initial weights; the tokeniser with those that it was trained to.
+        With initial weights; the tokenizer with those that it was trained to.
     dict or None
-        Config of the tokeniser, for the card.
+        Config of the tokenizer, for the card.
 
     Raises
     ------
     CheckpointError
-        If tokeniser or ridge regression do not fit (see `load_tokeniser`, `load_ridge`).
+        If tokenizer or ridge regression do not fit (see `load_tokenizer`, `load_ridge`).
     """
     sizes = store_sizes(store, config.data.context, config.model)
-    if config.tokeniser is None:
+    if config.tokenizer is None:
         return build_model(config.model, None, sizes), None
-    if isinstance(config.tokeniser, PrincipalComponentsConfig):
-        tokeniser_config: CaeConfig | PrincipalComponentsConfig = config.tokeniser
+    if isinstance(config.tokenizer, PrincipalComponentsConfig):
+        tokenizer_config: CaeConfig | PrincipalComponentsConfig = config.tokenizer
         weights, cache = None, None
     else:
-        trained = load_tokeniser(config.tokeniser, config, store)
-        tokeniser_config = CaeConfig.model_validate(trained.card.model)
+        trained = load_tokenizer(config.tokenizer, config, store)
+        tokenizer_config = CaeConfig.model_validate(trained.card.model)
         weights = trained.model.state_dict()
         cache = TokenCache(
-            config.tokeniser / "tokens",
-            weights_sha256(resolve_weights(config.tokeniser, "best")),
+            config.tokenizer / "tokens",
+            weights_sha256(resolve_weights(config.tokenizer, "best")),
             may_write=session.ranks.is_first,
         )
-    model = build_model(config.model, tokeniser_config, sizes)
+    model = build_model(config.model, tokenizer_config, sizes)
     assert isinstance(model, TransformerCNN)
     if weights is not None:
-        assert isinstance(model.tokeniser, torch.nn.Module)
-        model.tokeniser.load_state_dict(weights)
+        assert isinstance(model.tokenizer, torch.nn.Module)
+        model.tokenizer.load_state_dict(weights)
     prepare_tokens(model, data.train, data.validation, cache, session.device)
     if model.config.skip_from is not None:
         ridge = load_ridge(model.config.skip_from, config, store)
         start_at_ridge(model.to(session.device), ridge.to(session.device), data.train)
-    return model, tokeniser_config.model_dump(mode="json")
+    return model, tokenizer_config.model_dump(mode="json")
 
 
-def load_tokeniser(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
+def load_tokenizer(run: Path, config: TrainConfig, store: Store) -> TrainedModel:
     """Load a trained CAE; refuse one whose volumes are not those of this training.
 
     Raises
     ------
     CheckpointError
-        If it is no CAE, or it was trained on another store, split or normalisation.
+        If it is no CAE, or it was trained on another store, split or normalization.
     """
     trained = load_model(resolve_weights(run, "best"))
-    _refuse_misfit(run, trained, config, store, as_part="tokeniser", wanted="cae")
+    _refuse_misfit(run, trained, config, store, as_part="tokenizer", wanted="cae")
     return trained
 
 
@@ -117,7 +108,7 @@ def load_ridge(run: Path, config: TrainConfig, store: Store) -> RidgeRegression:
     Raises
     ------
     CheckpointError
-        If it is another model, or was fitted on another store, split or normalisation, or with
+        If it is another model, or was fitted on another store, split or normalization, or with
         products that the skip does not have.
     """
     trained = load_model(resolve_weights(run, "best"))
@@ -126,14 +117,14 @@ def load_ridge(run: Path, config: TrainConfig, store: Store) -> RidgeRegression:
     )
     assert isinstance(trained.model, RidgeRegression)
     assert isinstance(config.model, TransformerConfig)
-    found, needed = trained.model.products is not None, config.model.skip_products
+    found, needed = trained.model.products is not None, config.model.skip_quadratic
     if found != needed:
         raise CheckpointError(
-            f"the model.skip_from does not fit: it was fitted {_with(found)} products of bands, "
+            f"the model.skip_from does not fit: it was fitted {_with(found)} quadratic features, "
             f"the skip is {_with(needed)} them",
             where=run,
-            remedy=f"set model.skip_products={str(found).lower()}, or name a ridge run with "
-            f"model.products={str(needed).lower()}",
+            remedy=f"set model.skip_quadratic={str(found).lower()}, or name a ridge run with "
+            f"model.quadratic={str(needed).lower()}",
         )
     return trained.model
 
@@ -178,7 +169,7 @@ def _refuse_misfit(
 ) -> None:
     """Refuse another kind of model, or one of other data than those of this training."""
     card, theirs, ours = trained.card, trained.data, config.data
-    keys = ("normalise", "detrend_order", *keys)
+    keys = ("normalize", "detrend_order", *keys)
     split = make_split(store.recordings, config.split)
     subjects = make_card(config, store, split, None).subjects
     differences = {
@@ -206,14 +197,14 @@ def _refuse_misfit(
 
 
 def make_card(
-    config: TrainConfig, store: Store, split: Split, tokeniser: dict[str, Any] | None
+    config: TrainConfig, store: Store, split: Split, tokenizer: dict[str, Any] | None
 ) -> ModelCard:
     """Describe the model of a training for those who load it."""
     layout = store.layout
     return ModelCard(
         recipe=config.recipe,
         model=config.model.model_dump(mode="json"),
-        tokeniser=tokeniser,
+        tokenizer=tokenizer,
         data=config.data.model_dump(mode="json"),
         preprocessing=layout.settings,
         channel_names=list(layout.channel_names),
@@ -239,5 +230,5 @@ def training_objective(config: TrainConfig, model: nn.Module, mask: np.ndarray) 
     mask : ndarray of shape (x, y, z)
         Of the store.
     """
-    loss = TokenLoss(config.optimisation.loss, config.optimisation.loss_volumes)
+    loss = TokenLoss(config.optimization.loss, config.optimization.loss_volumes)
     return make_objective(model, counted_voxels(mask, config.data), loss)

@@ -48,7 +48,7 @@ class Learner:
     Attributes
     ----------
     engine : DeepSpeedEngine
-        Around the objective, with optimiser and schedule.
+        Around the objective, with optimizer and schedule.
     objective : Objective
         What the engine wraps.
     scored : ScoredModel
@@ -173,7 +173,7 @@ class Trainer:
     def score_start(self) -> None:
         """Validate and save the model as it starts: the best until training clearly betters it."""
         scores = self.validate()
-        self.progress.note_score(scores, self.config.optimisation.start_margin)
+        self.progress.note_score(scores, self.config.optimization.min_improvement_se)
         self.progress.start_by_subject = scores.selection_by_subject
         self.observers.monitor.epoch(0, 0, scores.means)
         zero_moments(self.learner.engine)  # a checkpoint holds them
@@ -182,9 +182,9 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """True after the last epoch, or when scores have stopped rising."""
-        patience = self.config.optimisation.early_stopping
+        patience = self.config.optimization.patience
         given_up = patience is not None and self.progress.stale_validations >= patience
-        last = self.feed.sampler.epoch >= self.config.optimisation.epochs
+        last = self.feed.sampler.epoch >= self.config.optimization.epochs
         return (last or given_up) and not self.epoch_complete
 
     @property
@@ -193,7 +193,7 @@ class Trainer:
         return self.feed.sampler.epoch > self.progress.validated_epoch
 
     def train_step(self) -> None:
-        """One optimiser step over all ranks and micro-batches."""
+        """One optimizer step over all ranks and micro-batches."""
         self.take_next_batch()
         if self.position in self.feed.skipped_batches:
             return
@@ -211,7 +211,7 @@ class Trainer:
 
     def seed_randomness(self) -> None:
         """Let a step's dropout follow from seed, step and rank, so that a resume repeats it."""
-        key = (self.config.optimisation.seed, self.progress.step, self.session.ranks.rank)
+        key = (self.config.optimization.seed, self.progress.step, self.session.ranks.rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
     def forward_and_backward(self) -> float:
@@ -232,9 +232,9 @@ class Trainer:
         return loss
 
     def update_weights(self) -> float:
-        """Take the optimiser's step, the moving average after it; return the gradient's norm."""
-        self.session.heartbeat.at(self.progress.step, "taking the optimiser's step")
-        norm = take_step(self.learner.engine, self.config.optimisation.gradient_clipping)
+        """Take the optimizer's step, the moving average after it; return the gradient's norm."""
+        self.session.heartbeat.at(self.progress.step, "taking the optimizer's step")
+        norm = take_step(self.learner.engine, self.config.optimization.gradient_clipping)
         self.progress.step += 1
         self.learner.scored.after_step(self.progress.step)
         return norm
@@ -314,12 +314,12 @@ class Trainer:
 
     def score_epoch(self, epoch: int) -> tuple[dict[str, float], bool]:
         """Return the scores of an epoch, and whether its model is the best so far."""
-        optimisation = self.config.optimisation
+        optimization = self.config.optimization
         scores = {"train/loss_epoch": self.progress.mean_loss}
-        if epoch % optimisation.validate_every and epoch != optimisation.epochs:
+        if epoch % optimization.validate_every and epoch != optimization.epochs:
             return scores, False
         validation = self.validate()
-        is_best = self.progress.note_score(validation, optimisation.start_margin)
+        is_best = self.progress.note_score(validation, optimization.min_improvement_se)
         return scores | validation.means, is_best
 
     def report_epoch(self, epoch: int, scores: dict[str, float]) -> None:

@@ -10,12 +10,12 @@ from eeg2fmri_dist.training.validation import ValidationScores, is_clear_gain
 
 @dataclass
 class Progress:
-    """Where a training stands, beside weights, optimiser and sampler.
+    """Where a training stands, beside weights, optimizer and sampler.
 
     Attributes
     ----------
     step : int
-        Optimiser steps done.
+        Optimizer steps done.
     validated_epoch : int
         Epochs whose end was validated.
     best_score : float

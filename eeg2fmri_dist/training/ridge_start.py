@@ -32,7 +32,7 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
     Parameters
     ----------
     model : TransformerCNN
-        Its tokens have been standardised; its head and skip are changed.
+        Its tokens have been standardized; its head and skip are changed.
     ridge : RidgeRegression
         Fitted, on the same device.
     data : WindowData
@@ -47,7 +47,7 @@ def start_at_ridge(model: TransformerCNN, ridge: RidgeRegression, data: WindowDa
     assert network.config.linear_skip
     check_context(network.context, data.store.recordings[0].tr_s)
 
-    if isinstance(model.tokeniser, PrincipalComponents):
+    if isinstance(model.tokenizer, PrincipalComponents):
         coefficients, intercept = _encoded_weights(model, ridge)
     else:
         coefficients, intercept = _fitted_weights(model, ridge, data)

@@ -78,4 +78,4 @@ def _targets(model: RidgeRegression, data: WindowData, number: int) -> Iterator[
 
 def _trend_order(config: DataConfig) -> int:
     """Degree of the polynomial that targets have been freed from."""
-    return config.detrend_order if config.normalise == "voxelwise" else 0
+    return config.detrend_order if config.normalize == "voxelwise" else 0

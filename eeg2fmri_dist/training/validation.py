@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from eeg2fmri_dist.config.train import OptimisationConfig
-from eeg2fmri_dist.data.controls import shuffled_eeg
+from eeg2fmri_dist.config.train import OptimizationConfig
+from eeg2fmri_dist.data.controls import shifted_eeg
 from eeg2fmri_dist.data.normalization import to_volumes
 from eeg2fmri_dist.data.splits import Segment
 from eeg2fmri_dist.data.windows import WindowData
@@ -104,7 +104,7 @@ class Validator:
         The first training segment is scored too, so that curves can be compared.
     regions : Regions
         For the temporal correlation of regional means.
-    optimisation : OptimisationConfig
+    optimization : OptimizationConfig
         Which score selects; how many windows are scored.
     session : Session
         Ranks, the model's device; the heartbeat is told of every recording.
@@ -115,11 +115,11 @@ class Validator:
         train: WindowData,
         validation: WindowData,
         regions: Regions,
-        optimisation: OptimisationConfig,
+        optimization: OptimizationConfig,
         session: Session,
     ):
         self._parts = {"train": (train, [0]), "validation": (validation, None)}
-        self._regions, self._optimisation = regions, optimisation
+        self._regions, self._optimization = regions, optimization
         self._ranks, self._device = session.ranks, session.device
         self._stop, self._heartbeat = session.stop, session.heartbeat
         self._true_series: dict[Segment, np.ndarray] = {}
@@ -155,7 +155,7 @@ class Validator:
         return ValidationScores(means, selection, selection_by_subject)
 
     def _selection(self, scores: Mapping[str, float], prefix: str = "") -> float:
-        by_loss = self._optimisation.select_by == "loss"
+        by_loss = self._optimization.checkpoint_metric == "loss"
         return -scores[f"{prefix}loss"] if by_loss else scores[f"{prefix}r_region"]
 
     def _by_subject(self, part: str, rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -187,9 +187,9 @@ class Validator:
     def _score_segment(
         self, objective: Objective, data: WindowData, segment: int
     ) -> dict[str, float]:
-        windows = data.tiling_windows(segment)[: self._optimisation.validation_windows]
+        windows = data.tiling_windows(segment)[: self._optimization.validation_windows]
         predicted = predict_windows(objective, data, windows, self._device)
-        normalised = data.segment_bold(segment, 0, len(predicted))
+        normalized = data.segment_bold(segment, 0, len(predicted))
         measured = self._measured_series(data, segment, len(predicted))
         series = self._series(data, predicted)
         first = data.segments[segment].start
@@ -200,17 +200,17 @@ class Validator:
             *(measured, series, self._regions.names),
             data.store.recordings[data.segments[segment].recording].tr_s,
         )
-        scores = {"loss": self._error(objective, predicted, normalised)}
+        scores = {"loss": self._error(objective, predicted, normalized)}
         scores |= self._image_scores(data, first, predicted)
         scores["r_region"] = regional_correlation(series, measured)
         scores["std_ratio"] = temporal_std_ratio(series, measured)
         if "eeg" in objective.predicts_from:
-            scores["shuffled_gap"] = scores["r_region"] - self._r_shuffled(
+            scores["shift_gap"] = scores["r_region"] - self._r_shifted(
                 objective, data, segment, measured
             )
         if isinstance(objective, TokenGeneration):
             forced = predict_teacher_forced(objective, data, windows, self._device)
-            scores["teacher_forced_loss"] = self._error(objective, forced, normalised)
+            scores["teacher_forced_loss"] = self._error(objective, forced, normalized)
         return scores
 
     def _error(self, objective: Objective, predicted: np.ndarray, true: np.ndarray) -> float:
@@ -235,19 +235,19 @@ class Validator:
             bold_mean=data.scaling.bold_mean,
             bold_std=data.scaling.bold_std,
         ).means
-        return {"psnr_db": scores["psnr_paper_db"], "ssim": scores["ssim2d_paper"]}
+        return {"psnr_db": scores["psnr_zscore_db"], "ssim": scores["ssim2d_zscore"]}
 
-    def _r_shuffled(
+    def _r_shifted(
         self, objective: Objective, data: WindowData, segment: int, measured: np.ndarray
     ) -> float:
         """Temporal r with EEG from half a recording away; a model that ignores the EEG keeps it."""
-        false = data.false_eeg(segment, shuffled_eeg)
-        windows = false.tiling_windows()[: self._optimisation.validation_windows]
+        false = data.false_eeg(segment, shifted_eeg)
+        windows = false.tiling_windows()[: self._optimization.validation_windows]
         predicted = predict_windows(objective, false, windows, self._device)
         return regional_correlation(self._series(data, predicted), measured)
 
     def _series(self, data: WindowData, predicted: np.ndarray) -> np.ndarray:
-        """Regional series (volume, region), in stored units, of normalised volumes."""
+        """Regional series (volume, region), in stored units, of normalized volumes."""
         blocks = (
             to_volumes(predicted[block], data.config, data.scaling)
             for block in _blocks(0, len(predicted))

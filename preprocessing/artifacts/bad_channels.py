@@ -37,9 +37,9 @@ def find_bad_channels(signal: np.ndarray, sfreq_hz: float, names: Sequence[str])
     quartiles = np.quantile(signal[used], (0.25, 0.75), axis=1)
     amplitude = 0.7413 * (quartiles[1] - quartiles[0])  # s.d. of a normal distribution
     z = _robust_z(amplitude)
-    lonely = _uncorrelated_share(signal[used], round(sfreq_hz))
+    uncorrelated = _uncorrelated_share(signal[used], round(sfreq_hz))
     bad = {}
-    for channel, uv, score, share in zip(used, amplitude, z, lonely, strict=True):
+    for channel, uv, score, share in zip(used, amplitude, z, uncorrelated, strict=True):
         if abs(score) > MAX_ROBUST_Z:
             what = "noisy" if score > 0 else "nearly flat"
             bad[names[channel]] = f"{what}: {uv:.1f} uV, robust z {score:+.1f}"
@@ -57,10 +57,10 @@ def _robust_z(values: np.ndarray) -> np.ndarray:
 def _uncorrelated_share(signal: np.ndarray, length: int) -> np.ndarray:
     """Share of windows in which a channel correlates with no other."""
     windows = signal[:, : signal.shape[1] // length * length].reshape(len(signal), -1, length)
-    lonely = np.zeros(len(signal))
+    uncorrelated = np.zeros(len(signal))
     for window in range(windows.shape[1]):
         with np.errstate(invalid="ignore", divide="ignore"):
             correlation = np.abs(np.corrcoef(windows[:, window]))
         np.fill_diagonal(correlation, 0)
-        lonely += np.nan_to_num(correlation).max(axis=1) < MIN_CORRELATION
-    return lonely / max(windows.shape[1], 1)
+        uncorrelated += np.nan_to_num(correlation).max(axis=1) < MIN_CORRELATION
+    return uncorrelated / max(windows.shape[1], 1)

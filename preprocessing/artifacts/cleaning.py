@@ -38,8 +38,8 @@ class Cleaning:
         Volume markers that the gradient artifact was averaged by; 0 = it was not removed.
     n_heartbeats : int
         Beats by which the pulse artifact was removed; 0 = it was not.
-    reference : str
-        Setting ``eeg.reference``: what each channel is compared with.
+    reference, spatial_filter : str
+        Settings ``eeg.reference`` and ``eeg.spatial_filter``.
     residual_db : dict of str to (float, float)
         By band, power after correction against that of the artifact-free truth in dB: median and
         worst channel. Empty where the truth is not known.
@@ -54,6 +54,7 @@ class Cleaning:
     n_volumes: int = 0
     n_heartbeats: int = 0
     reference: str = "recorded"
+    spatial_filter: str = "none"
     residual_db: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -71,7 +72,8 @@ class Plan:
         Channel that shows the heartbeats; None = leave the pulse artifact.
     bad_channels : bool
         Look for bad channels and interpolate them.
-    reference : "recorded", "average" or "laplacian"
+    reference : "recorded" or "average"
+    spatial_filter : "none" or "csd"
     """
 
     gradient: bool
@@ -79,12 +81,13 @@ class Plan:
     ecg: int | None
     bad_channels: bool
     reference: str
+    spatial_filter: str
 
     @property
     def anything(self) -> bool:
         """Whether the signal is changed at all."""
         changed = self.gradient or self.ecg is not None or self.bad_channels
-        return changed or self.reference != "recorded"
+        return changed or self.reference != "recorded" or self.spatial_filter != "none"
 
 
 @dataclass(frozen=True)
@@ -147,22 +150,22 @@ def clean(
         beats = find_heartbeats(average.without(signal[-1:])[0], sfreq_hz, where)
         scalp = scalp - _pulse(scalp, sfreq_hz, beats, average, config.pulse_artifact)
     cleaned = average.without(scalp)
-    matrix = _remix(names, bad, plan.reference, where)
+    matrix = _remix(names, bad, plan, where)
     return Cleaned(cleaned if matrix is None else matrix @ cleaned, bad, len(beats))
 
 
 @dataclass(frozen=True)
 class _Average:
-    """Volumes and the number of neighbours that their gradient artifact is averaged from."""
+    """Volumes and the number of neighbors that their gradient artifact is averaged from."""
 
     onsets: np.ndarray
-    n_neighbours: int
+    n_neighbors: int
 
     def without(self, signal: np.ndarray) -> np.ndarray:
         """A copy of the signal without gradient artifact, if it is to be removed."""
         signal = signal.copy()
-        if self.n_neighbours:
-            subtract_average(signal, self.onsets, self.n_neighbours)
+        if self.n_neighbors:
+            subtract_average(signal, self.onsets, self.n_neighbors)
         return signal
 
 
@@ -186,15 +189,15 @@ def _pulse(
 
 
 def _remix(
-    names: tuple[str, ...], bad: dict[str, str], reference: str, where: Path
+    names: tuple[str, ...], bad: dict[str, str], plan: Plan, where: Path
 ) -> np.ndarray | None:
-    """Matrix of interpolation and re-referencing; None = channels stay as they are."""
-    if not bad and reference == "recorded":
+    """Matrix of interpolation, spatial filter or reference; None = channels stay as they are."""
+    if not bad and plan.reference == "recorded" and plan.spatial_filter == "none":
         return None
     matrix = interpolation(names, list(bad), where) if bad else np.eye(len(names), dtype=np.float32)
-    if reference == "average":
-        return matrix - matrix.mean(axis=0)
-    return surface_laplacian(names, where) @ matrix if reference == "laplacian" else matrix
+    if plan.spatial_filter == "csd":
+        return surface_laplacian(names, where) @ matrix
+    return matrix - matrix.mean(axis=0) if plan.reference == "average" else matrix
 
 
 def _check_enough_left(
@@ -263,6 +266,7 @@ def plan_cleaning(
         ecg=ecg if remove_pulse else None,
         bad_channels=config.bad_channels == "interpolate",
         reference=config.reference,
+        spatial_filter=config.spatial_filter,
     )
 
 

@@ -2,7 +2,7 @@
 
 Average artifact subtraction (Allen, Josephs and Turner 2000, NeuroImage 12:230-239), as in
 `mne.preprocessing.remove_fmri_gradient_artifact`: from each volume's EEG the mean of its
-neighbours is subtracted. It is applied to the band-passed, decimated signal, not to the recorded
+neighbors is subtracted. It is applied to the band-passed, decimated signal, not to the recorded
 one. Filter and average are linear, so their order does not matter to what is left in the pass-band;
 this one is a fraction of the work, needs no detrending, and leaves no steps between volumes.
 """
@@ -66,18 +66,18 @@ def even_onsets(onsets: np.ndarray, sfreq_hz: float, where: Path) -> np.ndarray:
     return line
 
 
-def check_enough_volumes(n_volumes: int, n_neighbours: int, where: Path) -> None:
+def check_enough_volumes(n_volumes: int, n_neighbors: int, where: Path) -> None:
     """Refuse a recording that is too short for the average.
 
     Raises
     ------
     DataError
-        If there are fewer than `n_neighbours` volumes beside each.
+        If there are fewer than `n_neighbors` volumes beside each.
     """
-    if n_volumes <= n_neighbours:
+    if n_volumes <= n_neighbors:
         raise DataError(
             f"{n_volumes} volumes are too few to average the gradient artifact over "
-            f"{n_neighbours} neighbours of each",
+            f"{n_neighbors} neighbors of each",
             where=where,
             remedy=f"set eeg.gradient_artifact.volumes to at most {(n_volumes - 1) // 2 * 2}, or "
             "eeg.gradient_artifact.remove: false for EEG that is corrected already",
@@ -107,19 +107,19 @@ def locked_share(signal: np.ndarray, onsets: np.ndarray, length: int) -> float:
     return float(np.median(np.mean(volumes.mean(axis=0) ** 2, axis=1) / total))
 
 
-def neighbour_weights(n_volumes: int, n_neighbours: int) -> np.ndarray:
-    """Weights with which neighbouring volumes make up the artifact of each.
+def neighbor_weights(n_volumes: int, n_neighbors: int) -> np.ndarray:
+    """Weights with which neighboring volumes make up the artifact of each.
 
-    Away from the ends the plain mean over half the neighbours before and half behind, which is
-    MNE's. Towards the ends, where MNE subtracts nothing, the neighbours are those that there are,
+    Away from the ends the plain mean over half the neighbors before and half behind, which is
+    MNE's. Toward the ends, where MNE subtracts nothing, the neighbors are those that there are,
     and a straight line through them takes the place of their mean: a slowly changing artifact is
-    met at the volume itself, not in the middle of its neighbours.
+    met at the volume itself, not in the middle of its neighbors.
 
     Parameters
     ----------
     n_volumes : int
-        More than `n_neighbours`.
-    n_neighbours : int
+        More than `n_neighbors`.
+    n_neighbors : int
         Even.
 
     Returns
@@ -129,17 +129,17 @@ def neighbour_weights(n_volumes: int, n_neighbours: int) -> np.ndarray:
     """
     weights = np.zeros((n_volumes, n_volumes))
     for volume in range(n_volumes):
-        first = np.clip(volume - n_neighbours // 2, 0, n_volumes - 1 - n_neighbours)
-        others = np.arange(first, first + n_neighbours + 1)
+        first = np.clip(volume - n_neighbors // 2, 0, n_volumes - 1 - n_neighbors)
+        others = np.arange(first, first + n_neighbors + 1)
         others = others[others != volume]
         offset = others - others.mean()
         slope = (volume - others.mean()) / np.sum(offset**2)
-        weights[volume, others] = 1 / n_neighbours + slope * offset
+        weights[volume, others] = 1 / n_neighbors + slope * offset
     return weights.astype(np.float32)
 
 
-def subtract_average(signal: np.ndarray, onsets: np.ndarray, n_neighbours: int) -> None:
-    """Subtract from each volume the average of its neighbours, in place.
+def subtract_average(signal: np.ndarray, onsets: np.ndarray, n_neighbors: int) -> None:
+    """Subtract from each volume the average of its neighbors, in place.
 
     Where volumes begin between samples, the average is taken and subtracted at their true phase (by
     spline interpolation; the signal is band-limited).
@@ -150,11 +150,11 @@ def subtract_average(signal: np.ndarray, onsets: np.ndarray, n_neighbours: int) 
         Band-passed far below its Nyquist rate. All volumes lie in it whole.
     onsets : array (volume,) of float64
         Even onsets, in samples.
-    n_neighbours : int
+    n_neighbors : int
         Volumes in the average.
     """
     length = int(np.ceil(np.diff(onsets).mean() - 1e-3))
-    weights = neighbour_weights(len(onsets), n_neighbours)
+    weights = neighbor_weights(len(onsets), n_neighbors)
     starts = np.ceil(onsets - 1e-6).astype(int)
     fractions = starts - onsets
     # A volume ends where the next begins.

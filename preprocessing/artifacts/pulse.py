@@ -6,7 +6,7 @@ Two methods describe the EEG around each heartbeat and subtract that description
   each of the mean beat's main topographies and time courses, and their timing. These differences
   have few values per beat, not some per channel, which leaves little room for EEG to be fitted and
   lost; they are removed down to the power that EEG has along them between the beats. All this
-  happens on whitened channels: strengths are then generalised least-squares estimates, to which
+  happens on whitened channels: strengths are then generalized least-squares estimates, to which
   the EEG's own topographies contribute least. Unwhitened, the EEG of strong channels leaks into the
   estimates and by them into channels with a weak EEG of their own.
 - ``channel``: optimal basis sets (Niazy et al. 2005, NeuroImage 28:720-737) as in
@@ -120,11 +120,11 @@ def pulse_by_channel(
     raw = mne.io.RawArray(
         signal.astype(np.float64), mne.create_info(len(signal), sfreq_hz, "eeg"), verbose="error"
     )
-    centres_s = beats / sfreq_hz + DELAY_S
+    centers_s = beats / sfreq_hz + DELAY_S
     mne.preprocessing.apply_pca_obs(
         raw,
         picks=raw.ch_names,
-        qrs_times=centres_s[centres_s < raw.times[-1]],
+        qrs_times=centers_s[centers_s < raw.times[-1]],
         n_components=n_components,
         copy=False,
         verbose="error",
@@ -160,10 +160,10 @@ def pulse_of_head(
     -------
     array (channel, sample) of float32
     """
-    centres = beats + round(DELAY_S * sfreq_hz)
+    centers = beats + round(DELAY_S * sfreq_hz)
     half = int(np.ceil(0.55 * np.quantile(np.diff(beats), 0.9)))
     whiten, unwhiten = _whitening(background)
-    epochs = _epochs(whiten @ signal, centres, half)
+    epochs = _epochs(whiten @ signal, centers, half)
     mean = epochs.mean(axis=0)
     patterns = _differences(mean, n_components)
     amplitudes = (epochs - mean).reshape(len(epochs), -1) @ patterns
@@ -171,16 +171,16 @@ def pulse_of_head(
     patterns, amplitudes = patterns @ turn, amplitudes @ turn
     interval = np.median(np.diff(beats))
     eeg = whiten @ background
-    between = [_epochs(eeg, centres + round(p * interval), half) for p in _BETWEEN_BEATS]
+    between = [_epochs(eeg, centers + round(p * interval), half) for p in _BETWEEN_BEATS]
     eeg_power = np.mean(
         (np.concatenate(between).reshape(-1, len(patterns)) @ patterns) ** 2, axis=0
     )
     # With more patterns than beats some have no power, but for a rounding error.
     amplitudes *= 1 - np.sqrt(np.minimum(eeg_power / np.maximum(power, 1e-6 * power[-1]), 1))
-    artifact = np.broadcast_to(mean, (len(centres), *mean.shape)).copy()
-    artifact[_whole(signal, centres, half)] += (amplitudes @ patterns.T).reshape(epochs.shape)
+    artifact = np.broadcast_to(mean, (len(centers), *mean.shape)).copy()
+    artifact[_whole(signal, centers, half)] += (amplitudes @ patterns.T).reshape(epochs.shape)
     return unwhiten @ _joined(
-        artifact, centres, half, round(_CROSSFADE_S * sfreq_hz), signal.shape[1]
+        artifact, centers, half, round(_CROSSFADE_S * sfreq_hz), signal.shape[1]
     )
 
 
@@ -194,14 +194,14 @@ def _whitening(eeg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return whiten.astype(np.float32), unwhiten.astype(np.float32)
 
 
-def _whole(signal: np.ndarray, centres: np.ndarray, half: int) -> np.ndarray:
+def _whole(signal: np.ndarray, centers: np.ndarray, half: int) -> np.ndarray:
     """Which beats lie within the signal."""
-    return (centres >= half) & (centres + half < signal.shape[1])
+    return (centers >= half) & (centers + half < signal.shape[1])
 
 
-def _epochs(signal: np.ndarray, centres: np.ndarray, half: int) -> np.ndarray:
-    """Signal around those centres that lie within it, (beat, channel, sample)."""
-    whole = centres[_whole(signal, centres, half)]
+def _epochs(signal: np.ndarray, centers: np.ndarray, half: int) -> np.ndarray:
+    """Signal around those centers that lie within it, (beat, channel, sample)."""
+    whole = centers[_whole(signal, centers, half)]
     return signal[:, whole[:, None] + np.arange(-half, half + 1)].transpose(1, 0, 2)
 
 
@@ -218,16 +218,16 @@ def _differences(mean: np.ndarray, n_components: int) -> np.ndarray:
 
 
 def _joined(
-    artifact: np.ndarray, centres: np.ndarray, half: int, fade: int, n_samples: int
+    artifact: np.ndarray, centers: np.ndarray, half: int, fade: int, n_samples: int
 ) -> np.ndarray:
-    """One course of the beats' artifacts, each up to half way to its neighbours, then faded."""
+    """One course of the beats' artifacts, each up to half way to its neighbors, then faded."""
     window = np.arange(-half, half + 1)
-    middles = (centres[1:] + centres[:-1]) / 2
+    middles = (centers[1:] + centers[:-1]) / 2
     befores = np.concatenate([[-np.inf], middles])
     afters = np.concatenate([middles, [np.inf]])
     joined = np.zeros((artifact.shape[1], n_samples), dtype=np.float32)
-    for beat, centre, before, after in zip(artifact, centres, befores, afters, strict=True):
-        at = centre + window
+    for beat, center, before, after in zip(artifact, centers, befores, afters, strict=True):
+        at = center + window
         rise = np.clip((at - before) / fade + 0.5, 0, 1)
         fall = np.clip((after - at) / fade + 0.5, 0, 1)
         inside = (at >= 0) & (at < n_samples)

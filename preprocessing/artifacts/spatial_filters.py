@@ -48,7 +48,7 @@ def interpolation(names: Sequence[str], bad: Sequence[str], where: Path) -> np.n
 
 
 def surface_laplacian(names: Sequence[str], where: Path) -> np.ndarray:
-    """Matrix that turns potentials into what each channel sees beyond its neighbours.
+    """Matrix that turns potentials into what each channel sees beyond its neighbors.
 
     `mne.preprocessing.compute_current_source_density` with its defaults (Perrin et al. 1989;
     Kayser and Tenke 2006), which removes most of what volume conduction spreads over the head, and
@@ -73,7 +73,7 @@ def surface_laplacian(names: Sequence[str], where: Path) -> np.ndarray:
     """
     from mne.preprocessing import compute_current_source_density
 
-    unit = _unit_vectors(names, "there is no surface Laplacian (eeg.reference)", where)
+    unit = _unit_vectors(names, "there is no surface Laplacian (eeg.spatial_filter)", where)
     matrix = compute_current_source_density(unit, verbose="error").data
     return (matrix / np.diag(matrix).mean()).astype(np.float32)
 
@@ -89,7 +89,7 @@ def _unit_vectors(names: Sequence[str], problem: str, where: Path) -> mne.Evoked
         raise DataError(
             f"{problem}: the places of {', '.join(unknown)} are not in the 10-05 system",
             where=where,
-            remedy="add the channels to eeg.exclude",
+            remedy="add the channels to eeg.drop_channels",
         )
     info = mne.create_info(list(names), 1000.0, "eeg")
     info.set_montage(mne.channels.make_dig_montage(found, coord_frame="head"), verbose="error")

@@ -38,13 +38,13 @@ def load_t1(path: Path) -> nib.Nifti1Image:
         raise DataError(
             f"the T1 cannot be read ({error})",
             where=path,
-            remedy="copy the file again, or set bold.route to direct",
+            remedy="copy the file again, or set bold.spatial_normalization to direct_epi",
         ) from None
     if values.ndim != 3 or not np.isfinite(values).all() or np.ptp(values) == 0:
         raise DataError(
             f"not a usable T1: shape {values.shape}, constant or with values that are not finite",
             where=path,
-            remedy="give a whole-head T1, or set bold.route to direct",
+            remedy="give a whole-head T1, or set bold.spatial_normalization to direct_epi",
         )
     return nib.Nifti1Image(*_averaged(values, image.affine))
 

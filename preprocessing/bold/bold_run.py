@@ -130,7 +130,7 @@ class BoldRun:
         )
 
 
-def open_bold(path: Path, tr_s: float | None = None, drop_volumes: int = 0) -> BoldRun:
+def open_bold(path: Path, tr_s: float | None = None, dummy_scans: int = 0) -> BoldRun:
     """Open a BOLD run and check its header.
 
     Parameters
@@ -139,7 +139,7 @@ def open_bold(path: Path, tr_s: float | None = None, drop_volumes: int = 0) -> B
         4-D NIfTI (``.nii`` or ``.nii.gz``).
     tr_s : float or None
         Repetition time that wins over the header's (config or sidecar).
-    drop_volumes : int
+    dummy_scans : int
         First volumes that will be dropped.
 
     Raises
@@ -156,11 +156,11 @@ def open_bold(path: Path, tr_s: float | None = None, drop_volumes: int = 0) -> B
             remedy="give the functional run, not a single volume or an anatomical image",
         )
     _check_affine(image.affine, path)
-    if image.shape[3] <= drop_volumes:
+    if image.shape[3] <= dummy_scans:
         raise DataError(
-            f"{image.shape[3]} volumes, of which the first {drop_volumes} are dropped",
+            f"{image.shape[3]} volumes, of which the first {dummy_scans} are dropped",
             where=path,
-            remedy="lower drop_volumes or leave the recording out",
+            remedy="lower dummy_scans or leave the recording out",
         )
     header_tr_s = _header_tr_s(image)
     if not (tr_s or header_tr_s > 0):
@@ -219,4 +219,4 @@ def _check_affine(affine: np.ndarray, path: Path) -> None:
 
 def open_run(recording: Recording, config: PreprocessConfig) -> BoldRun:
     """Open the BOLD run of a recording; only its header is read."""
-    return open_bold(recording.bold_path, recording.tr_s, config.drop_volumes)
+    return open_bold(recording.bold_path, recording.tr_s, config.dummy_scans)

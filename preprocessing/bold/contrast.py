@@ -10,7 +10,7 @@ from preprocessing.template.mni import load_brain_mask
 
 # Value of `local_contrast` outside the mask.
 BACKGROUND = -4.0
-# Contrast is compared with that of the neighbourhood: coil sensitivity and dropout do not count.
+# Contrast is compared with that of the neighborhood: coil sensitivity and dropout do not count.
 _NEIGHBOURHOOD_MM = 12.0
 _LARGEST_CONTRAST = 3.0
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -27,7 +27,7 @@ def without_holes(mask: np.ndarray) -> np.ndarray:
 
 
 def local_contrast(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Deviation from the mean of the neighbourhood in its standard deviations, inside the mask."""
+    """Deviation from the mean of the neighborhood in its standard deviations, inside the mask."""
     from scipy.ndimage import gaussian_filter
 
     sigma = _NEIGHBOURHOOD_MM / np.linalg.norm(affine[:3, :3], axis=0)

@@ -6,7 +6,7 @@ import numpy as np
 
 # Names of the columns of what `RigidAligner.align` returns.
 PARAMETERS = ("trans_x_mm", "trans_y_mm", "trans_z_mm", "rot_x_rad", "rot_y_rad", "rot_z_rad")
-# Distance from the centre of the head to the cortex (Power et al. 2012).
+# Distance from the center of the head to the cortex (Power et al. 2012).
 HEAD_RADIUS_MM = 50.0
 
 _SMOOTHING_MM = 3.0  # s.d., 7 mm FWHM: measured to be the most exact on heads that move by 1 mm
@@ -37,8 +37,8 @@ class RigidAligner:
 
     Attributes
     ----------
-    centre_mm : ndarray of shape (3,)
-        Centre of the brain, about which rotations turn.
+    center_mm : ndarray of shape (3,)
+        Center of the brain, about which rotations turn.
     """
 
     def __init__(self, reference: np.ndarray, affine: np.ndarray, mask: np.ndarray):
@@ -47,14 +47,14 @@ class RigidAligner:
         index = _points(mask)
         at = tuple(index.T)
         points_mm = index @ affine[:3, :3].T + affine[:3, 3]
-        self.centre_mm = (np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]).mean(axis=0)
-        self._offsets_mm = points_mm - self.centre_mm
+        self.center_mm = (np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]).mean(axis=0)
+        self._offsets_mm = points_mm - self.center_mm
         smoothed = self._smoothed(reference)
         slopes = np.stack([part[at] for part in np.gradient(smoothed)], axis=1)
         slopes_mm = slopes @ self._to_index[:3, :3]
         turns = np.cross(self._offsets_mm, slopes_mm)
         brightness = smoothed[at]
-        # The unknowns are millimetres on the head's surface, so that they are of one size.
+        # The unknowns are millimeters on the head's surface, so that they are of one size.
         derivatives = np.column_stack([slopes_mm, turns / HEAD_RADIUS_MM, -brightness])
         self._solve = np.linalg.pinv(derivatives).astype(np.float32)
 
@@ -72,7 +72,7 @@ class RigidAligner:
         -------
         ndarray of shape (volume, 6), float64
             As `PARAMETERS` names them: a point x of the reference lies at
-            ``R (x - centre) + centre + t`` in the volume; R is the rotation vector's matrix.
+            ``R (x - center) + center + t`` in the volume; R is the rotation vector's matrix.
         """
         parameters = np.zeros((volumes.shape[3], 6))
         pose = np.zeros(6) if start is None else start
@@ -83,7 +83,7 @@ class RigidAligner:
 
     def displaced_mm(self, points_mm: np.ndarray, parameters: np.ndarray) -> np.ndarray:
         """Return where points (n, 3) of the reference lie in a volume with this motion (6,)."""
-        return _move(points_mm - self.centre_mm, parameters) + self.centre_mm
+        return _move(points_mm - self.center_mm, parameters) + self.center_mm
 
     def _smoothed(self, volume: np.ndarray) -> np.ndarray:
         from scipy.ndimage import gaussian_filter
@@ -98,7 +98,7 @@ class RigidAligner:
         coefficients = spline_filter(smoothed, _SPLINE, np.float32, mode="nearest")
         pose = start
         for _ in range(_MOST_ITERATIONS):
-            points_mm = _move(self._offsets_mm, pose) + self.centre_mm
+            points_mm = _move(self._offsets_mm, pose) + self.center_mm
             index = points_mm @ self._to_index[:3, :3].T + self._to_index[:3, 3]
             values = map_coordinates(
                 coefficients, index.T, order=_SPLINE, mode="nearest", prefilter=False
@@ -170,7 +170,7 @@ def _points(mask: np.ndarray) -> np.ndarray:
 
 
 def _move(offsets_mm: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Turn offsets (n, 3) from the centre and shift them."""
+    """Turn offsets (n, 3) from the center and shift them."""
     from scipy.spatial.transform import Rotation
 
     turned: np.ndarray = Rotation.from_rotvec(parameters[3:]).apply(offsets_mm)

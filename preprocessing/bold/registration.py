@@ -53,7 +53,7 @@ class Registration:
     mean_epi, epi_mask : ndarray of shape (x, y, z), float32 and bool
         What was registered, on the grid of the run: mean volume and the brain found in it.
     warped_epi, warped_mask : ndarray of shape (91, 109, 91), float32 and bool
-        The same on the template, for a person to look at; the EPI is NaN outside its field of view.
+        The same on the template, to be looked at; the EPI is NaN outside its field of view.
     """
 
     native_mm: np.ndarray
@@ -226,7 +226,7 @@ def _affine(ants: Any, images: _Images, folder: str) -> _Candidate:
         coarse(ants, images.fixed, _AFFINE_VOXEL_MM),
         images.moving,
         type_of_transform="Affine",
-        # Sharp images have local optima some millimetres apart on real EPI: only the last, short
+        # Sharp images have local optima some millimeters apart on real EPI: only the last, short
         # level sees them.
         aff_shrink_factors=(4, 4, 3, 2, 2, 1),
         aff_smoothing_sigmas=(6, 4, 3, 2, 1, 0),

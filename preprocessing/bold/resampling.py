@@ -59,7 +59,7 @@ def preprocess_bold(
     run: BoldRun,
     registration: Registration,
     config: BoldConfig,
-    drop_volumes: int,
+    dummy_scans: int,
     slice_times_s: np.ndarray | None = None,
 ) -> BoldVolumes:
     """Bring the volumes of a run onto the grid, and measure how the head moved.
@@ -72,7 +72,7 @@ def preprocess_bold(
         Of this run.
     config : BoldConfig
         Grid; whether motion is corrected.
-    drop_volumes : int
+    dummy_scans : int
         First volumes left out.
     slice_times_s : ndarray of shape (z,), optional
         Slices are shifted to the middle of their TR; without it they stay as acquired. The whole
@@ -81,10 +81,10 @@ def preprocess_bold(
     mask = grid_mask(config.grid)
     aligner = RigidAligner(registration.mean_epi, run.affine, registration.epi_mask)
     sample = _sampler(run, registration, config, aligner)
-    volumes = np.zeros((run.n_volumes - drop_volumes, *config.grid), np.float32)
+    volumes = np.zeros((run.n_volumes - dummy_scans, *config.grid), np.float32)
     motion = np.zeros((len(volumes), 6))
     done = 0
-    for acquired, wanted in _blocks(run, drop_volumes, slice_times_s):
+    for acquired, wanted in _blocks(run, dummy_scans, slice_times_s):
         now = slice(done, done + wanted.shape[3])
         # Slices that were shifted in time are smoother than the head's movement.
         motion[now] = aligner.align(acquired, motion[done - 1] if done else None)
@@ -95,14 +95,14 @@ def preprocess_bold(
 
 
 def _blocks(
-    run: BoldRun, drop_volumes: int, slice_times_s: np.ndarray | None
+    run: BoldRun, dummy_scans: int, slice_times_s: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Volumes (x, y, z, volume) as acquired, and the same with slices shifted where asked for."""
     if slice_times_s is None:
-        for block in run.blocks(drop_volumes):
+        for block in run.blocks(dummy_scans):
             yield block, block
         return
-    acquired = np.concatenate(list(run.blocks(drop_volumes)), axis=3)
+    acquired = np.concatenate(list(run.blocks(dummy_scans)), axis=3)
     yield acquired, shift_to_mid_tr(acquired, slice_times_s, run.tr_s)
 
 
@@ -194,7 +194,7 @@ def sampling_operator(
 def trilinear_operator(index: np.ndarray, shape: tuple[int, int, int]) -> sparse.csr_array:
     """Return the matrix that interpolates a volume linearly at points.
 
-    As ITK does it: points up to half a voxel outside the outermost centres take the value at the
+    As ITK does it: points up to half a voxel outside the outermost centers take the value at the
     border, points further out are zero.
 
     Parameters
@@ -242,7 +242,7 @@ def _in_view(index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.
 
 @lru_cache(maxsize=1)
 def _resize_operator(grid: tuple[int, int, int]) -> sparse.csr_array:
-    """Linear interpolation of the 2 mm template at the centres of the grid."""
+    """Linear interpolation of the 2 mm template at the centers of the grid."""
     template = load_brain_mask()
     to_template = np.linalg.inv(template.affine) @ grid_affine(grid)
     voxels = np.indices(grid).reshape(3, -1).T

@@ -1,4 +1,4 @@
-"""A scan on a model's grid: where a prediction for this person starts from."""
+"""A scan on a model's grid: where a prediction for this subject starts from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from preprocessing.bold.registration import register
 from preprocessing.bold.resampling import preprocess_bold
 
 
-def scan_volumes(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: int) -> np.ndarray:
+def scan_volumes(path: Path, tr_s: float, settings: BoldConfig, dummy_scans: int) -> np.ndarray:
     """Register a BOLD run as the training data were, and resample it.
 
     Parameters
@@ -23,7 +23,7 @@ def scan_volumes(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: in
         Repetition time in s; the header's does not matter here.
     settings : BoldConfig
         Those of the training data; no T1 is used.
-    drop_volumes : int
+    dummy_scans : int
         First volumes that are left out, brighter for want of T1 saturation.
 
     Returns
@@ -36,7 +36,7 @@ def scan_volumes(path: Path, tr_s: float, settings: BoldConfig, drop_volumes: in
     DataError
         If the file is no BOLD run, too short, or its registration fails.
     """
-    settings = settings.model_copy(update={"route": "direct"})
-    run = open_bold(path, tr_s, drop_volumes)
-    registered = register(run.mean(drop_volumes), run.affine, settings)
-    return preprocess_bold(run, registered, settings, drop_volumes).volumes
+    settings = settings.model_copy(update={"spatial_normalization": "direct_epi"})
+    run = open_bold(path, tr_s, dummy_scans)
+    registered = register(run.mean(dummy_scans), run.affine, settings)
+    return preprocess_bold(run, registered, settings, dummy_scans).volumes

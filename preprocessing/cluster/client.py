@@ -156,19 +156,19 @@ def open_cluster(config: ClusterConfig, folder: Path) -> Iterator[Cluster]:
         If a package is missing, the processes do not find each other, or this is no such job.
     """
     with contextlib.ExitStack() as closing:
-        if config.kind == "local":
+        if config.name == "local":
             yield Cluster(lambda n_steps: closing.enter_context(_local_client(config, n_steps)))
             return
         closing.enter_context(_dask_settings())
         os.environ.update(WORKER_ENVIRONMENT)
-        if config.kind == "slurm-jobs":
+        if config.name == "slurm-jobs":
             yield Cluster(
                 lambda n_steps: closing.enter_context(
                     client_of_jobs(config, folder, n_steps, WORKER_ENVIRONMENT, _WORKER_SETTINGS)
                 )
             )
         else:
-            task = slurm_task(config) if config.kind == "slurm" else mpi_task(config)
+            task = slurm_task(config) if config.name == "slurm" else mpi_task(config)
             client = closing.enter_context(client_of_tasks(task, config, folder))
             yield Cluster(lambda _: client, task.meeting_place(folder))
 

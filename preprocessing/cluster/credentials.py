@@ -37,7 +37,7 @@ def make_credentials(path: Path) -> None:
     except FileNotFoundError:
         raise LaunchError(
             "the program openssl, which makes the keys of the Dask job, is not there",
-            remedy="load or install OpenSSL, or set cluster.kind to local",
+            remedy="load or install OpenSSL, or set cluster.name to local",
         ) from None
     except subprocess.SubprocessError as error:
         raise LaunchError(f"openssl made no keys for the Dask job: {error}") from error

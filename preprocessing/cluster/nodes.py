@@ -81,7 +81,7 @@ def slurm_task(config: ClusterConfig) -> Task:
         job = "-".join(os.environ[f"SLURM_{name}"] for name in ("JOB_ID", "STEP_ID"))
     except (KeyError, ValueError):
         raise LaunchError(
-            "cluster.kind is slurm, but this is no task of Slurm",
+            "cluster.name is slurm, but this is no task of Slurm",
             remedy="use `sbatch slurm/preprocess.sbatch CONFIG`, or `srun` in your own batch file",
         ) from None
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")
@@ -259,14 +259,14 @@ def import_optional(module: str, *, kind: str, package: str, extra: str) -> Modu
         return importlib.import_module(module)
     except ImportError as error:
         raise LaunchError(
-            f"cluster.kind is {kind}, which needs {package} ({error})",
-            remedy=f"pip install 'eeg2fmri_dist[{extra}]', or set cluster.kind to local",
+            f"cluster.name is {kind}, which needs {package} ({error})",
+            remedy=f"pip install 'eeg2fmri_dist[{extra}]', or set cluster.name to local",
         ) from error
     except RuntimeError as error:
         raise LaunchError(
-            f"cluster.kind is {kind}: {str(error).partition(chr(10))[0]}",
+            f"cluster.name is {kind}: {str(error).partition(chr(10))[0]}",
             remedy="make an MPI library available (such as `module load openmpi`, or "
-            "`pip install mpich`), or set cluster.kind to local",
+            "`pip install mpich`), or set cluster.name to local",
         ) from error
 
 

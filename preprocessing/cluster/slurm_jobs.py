@@ -121,8 +121,8 @@ def _check_submission(script: str, sbatch: list[str]) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LaunchError(
-            f"cluster.kind is slurm-jobs, but sbatch does not answer ({error})",
-            remedy="start it where jobs are submitted, or set cluster.kind to local",
+            f"cluster.name is slurm-jobs, but sbatch does not answer ({error})",
+            remedy="start it where jobs are submitted, or set cluster.name to local",
         ) from None
     if tried.returncode != 0:
         raise LaunchError(

@@ -102,11 +102,11 @@ class Bandpass:
     def _compute_response(self, n_fft: int) -> np.ndarray:
         """Zero-phase response on the bins that survive decimation."""
         half = len(self._taps) // 2
-        centred = np.zeros(n_fft)
-        centred[: half + 1] = self._taps[half:]
-        centred[n_fft - half :] = self._taps[:half]
+        centered = np.zeros(n_fft)
+        centered[: half + 1] = self._taps[half:]
+        centered[n_fft - half :] = self._taps[:half]
         n_bins = n_fft // self._factor // 2 + 1
-        return (fft.rfft(centred)[:n_bins].real / self._factor).astype(np.float32)
+        return (fft.rfft(centered)[:n_bins].real / self._factor).astype(np.float32)
 
     def _read_reflected(self, start: int, stop: int) -> np.ndarray:
         """Samples of a range that may reach beyond the recording."""

@@ -19,7 +19,7 @@ def scalp_channels(eeg: ContinuousEeg, config: EegConfig) -> np.ndarray:
     eeg : ContinuousEeg
         The recording.
     config : EegConfig
-        ``exclude`` and ``min_channels``.
+        ``drop_channels`` and ``min_channels``.
 
     Returns
     -------
@@ -33,7 +33,8 @@ def scalp_channels(eeg: ContinuousEeg, config: EegConfig) -> np.ndarray:
     """
     # "O1" must not take "O10" with it.
     beginnings = [
-        re.escape(name) + (r"(?!\d)" if name[-1:].isdigit() else "") for name in config.exclude
+        re.escape(name) + (r"(?!\d)" if name[-1:].isdigit() else "")
+        for name in config.drop_channels
     ]
     excluded = re.compile("|".join(beginnings) or "(?!)", re.IGNORECASE)
     channels = [
@@ -47,7 +48,7 @@ def scalp_channels(eeg: ContinuousEeg, config: EegConfig) -> np.ndarray:
             f"eeg.min_channels asks for {config.min_channels}; the recording has "
             + ", ".join(eeg.channel_names),
             where=eeg.header_path,
-            remedy="check eeg.exclude, or lower eeg.min_channels",
+            remedy="check eeg.drop_channels, or lower eeg.min_channels",
         )
     return np.array(channels)
 

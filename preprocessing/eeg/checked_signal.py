@@ -62,8 +62,9 @@ class WatchedSignal:
             raise DataError(
                 "; ".join(faults),
                 where=self._eeg.header_path,
-                remedy="set eeg.bad_channels: interpolate, add the channels to eeg.exclude (all "
-                "recordings then do without them), or leave the recording out (source.exclude)",
+                remedy="set eeg.bad_channels: interpolate, add the channels to eeg.drop_channels "
+                "(all recordings then do without them), or leave the recording out "
+                "(source.exclude)",
             )
 
     def faults(self) -> dict[str, str]:

@@ -38,7 +38,7 @@ class EegFeatures:
     channel_names : tuple of str
         In the order of the file.
     frequencies_hz : array (frequency,) of float64
-        Centres of the bins or bands in Hz.
+        Centers of the bins or bands in Hz.
     unit : str
         Unit of the power.
     sfreq_hz : float
@@ -80,7 +80,7 @@ class _Scan:
     onsets: np.ndarray
     tr_s: float
     config: EegConfig
-    drop_volumes: int
+    dummy_scans: int
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def eeg_features(
     n_volumes: int | None,
     tr_s: float,
     config: EegConfig,
-    drop_volumes: int,
+    dummy_scans: int,
 ) -> EegFeatures:
     """Spectral power of the EEG of each BOLD volume.
 
@@ -123,7 +123,7 @@ def eeg_features(
         Repetition time in s.
     config : EegConfig
         Settings.
-    drop_volumes : int
+    dummy_scans : int
         First volumes to leave out.
 
     Returns
@@ -139,7 +139,7 @@ def eeg_features(
         If the window is longer than a volume or no frequency is left.
     """
     eeg = open_eeg(recording.eeg_path, config.marker)
-    return features_of(eeg, n_volumes, tr_s, config, drop_volumes)
+    return features_of(eeg, n_volumes, tr_s, config, dummy_scans)
 
 
 def features_of(
@@ -147,10 +147,10 @@ def features_of(
     n_volumes: int | None,
     tr_s: float,
     config: EegConfig,
-    drop_volumes: int,
+    dummy_scans: int,
 ) -> EegFeatures:
     """Spectral power of an opened recording; see `eeg_features`."""
-    scan = _open_scan(eeg, n_volumes, tr_s, config, drop_volumes)
+    scan = _open_scan(eeg, n_volumes, tr_s, config, dummy_scans)
     bins_hz = bin_frequencies(config)
     plan = _plan(scan)
     measured = (_measure_corrected if plan.anything else _measure)(scan, bins_hz, plan)
@@ -174,7 +174,7 @@ def _open_scan(
     n_volumes: int | None,
     tr_s: float,
     config: EegConfig,
-    drop_volumes: int,
+    dummy_scans: int,
 ) -> _Scan:
     """Find the channels and volumes of a recording."""
     _check_window(config, tr_s)
@@ -183,9 +183,9 @@ def _open_scan(
     onsets = volume_onsets(eeg, n_volumes, tr_s, config)
     if n_volumes is not None:
         # Cut EEG begins later than the run, and has less to drop.
-        drop_volumes -= config.first_volume or 0
-    _check_volumes_left(eeg, len(onsets), drop_volumes)
-    return _Scan(eeg, channels, onsets, tr_s, config, drop_volumes)
+        dummy_scans -= config.first_volume or 0
+    _check_volumes_left(eeg, len(onsets), dummy_scans)
+    return _Scan(eeg, channels, onsets, tr_s, config, dummy_scans)
 
 
 def _plan(scan: _Scan) -> Plan:
@@ -253,6 +253,7 @@ def _measure_corrected(scan: _Scan, bins_hz: np.ndarray, plan: Plan) -> _Measure
         n_volumes=len(even) if plan.gradient else 0,
         n_heartbeats=cleaned.n_heartbeats,
         reference=config.reference,
+        spatial_filter=config.spatial_filter,
     )
     return _Measured(power, peak_to_peak_uv, eeg.sfreq_hz / factor, cleaning)
 
@@ -314,13 +315,13 @@ def _check_rate(eeg: ContinuousEeg, config: EegConfig) -> None:
         )
 
 
-def _check_volumes_left(eeg: ContinuousEeg, n_volumes: int, drop_volumes: int) -> None:
+def _check_volumes_left(eeg: ContinuousEeg, n_volumes: int, dummy_scans: int) -> None:
     """Refuse a recording of which nothing is left."""
-    if n_volumes <= drop_volumes:
+    if n_volumes <= dummy_scans:
         raise DataError(
-            f"the EEG covers {n_volumes} volumes and the first {drop_volumes} are dropped",
+            f"the EEG covers {n_volumes} volumes and the first {dummy_scans} are dropped",
             where=eeg.header_path,
-            remedy="check that the recording is whole, or lower drop_volumes",
+            remedy="check that the recording is whole, or lower dummy_scans",
         )
 
 
@@ -349,7 +350,7 @@ def _power(
     """Mean power (volume, channel, bin) and peak-to-peak amplitude (channel,)."""
     config = scan.config
     spectrum = PowerSpectrum(bins_hz, config.window_s, scan.eeg.sfreq_hz / factor)
-    starts = _window_starts(scan, factor, spectrum.length)[scan.drop_volumes :]
+    starts = _window_starts(scan, factor, spectrum.length)[scan.dummy_scans :]
     block_volumes = max(1, round(BLOCK_S / scan.tr_s))
     power, lowest, highest = [], [], []
     for block, block_starts in _blocks(signal, spectrum.length, starts, block_volumes):

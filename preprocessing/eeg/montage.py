@@ -201,5 +201,5 @@ def _too_few(
         where=eeg.header_path,
         remedy=f"use a recording with this montage (up to {max_interpolated:.0%} of the channels "
         "are interpolated: interpolate=...); if it has other names for it, give the channels the "
-        "model's names in the header; or train on the channels that both have (eeg.exclude)",
+        "model's names in the header; or train on the channels that both have (eeg.drop_channels)",
     )

@@ -26,7 +26,6 @@ _ENTITIES = ("sub", "ses", "task", "acq", "run")
 _REFERENCES = {
     "recorded": "as recorded; the model knows that of its training data alone",
     "average": "average of the model's channels",
-    "laplacian": "none: surface Laplacian",
 }
 
 
@@ -148,7 +147,7 @@ def model_eeg(
     channels: Sequence[str],
     tr_s: float,
     settings: EegConfig,
-    drop_volumes: int,
+    dummy_scans: int,
     marker: str | None,
     max_interpolated: float,
 ) -> ModelEeg:
@@ -164,7 +163,7 @@ def model_eeg(
         Repetition time of its training data in s.
     settings : EegConfig
         Those of its training data.
-    drop_volumes : int
+    dummy_scans : int
         First volumes that are left out where the recording comes from a scanner.
     marker : str or None
         Regular expression of the volume marker; None = volumes follow each other from the first
@@ -188,18 +187,18 @@ def model_eeg(
         marker = settings.marker if _has_marker(eeg, settings.marker) else None
     in_scanner = marker is not None or settings.marker is None
     if not in_scanner:
-        settings, drop_volumes = _outside_scanner(settings), 0
+        settings, dummy_scans = _outside_scanner(settings), 0
     settings = settings.model_copy(update={"marker": marker})
     if match.renamed:
         logger.info("%s: channels taken by another spelling: %s", path, _pairs(match.renamed))
     if match.interpolated:
         logger.warning("%s: channels interpolated: %s", path, ", ".join(match.interpolated))
-    features = features_of(remount(eeg, match), None, tr_s, settings, drop_volumes)
+    features = features_of(remount(eeg, match), None, tr_s, settings, dummy_scans)
     return ModelEeg(
         features=features,
         match=match,
         marked=marker is not None,
-        start_s=features.quality["scan_start_s"] + drop_volumes * tr_s,
+        start_s=features.quality["scan_start_s"] + dummy_scans * tr_s,
         sfreq_hz=eeg.sfreq_hz,
         duration_s=eeg.duration_s,
     )
@@ -235,10 +234,15 @@ def describe_eeg(eeg: ModelEeg, settings: EegConfig) -> dict[str, str]:
         "Recording": f"{eeg.duration_s / 60:.1f} min at {eeg.sfreq_hz:g} Hz",
         "Channels": "; ".join(channels),
         "Signal": f"{low_hz:g} to {high_hz:g} Hz, taken at {features.sfreq_hz:g} Hz",
-        "Reference": _REFERENCES[settings.reference],
+        "Reference": _reference(settings),
         "Artifacts": _corrections(features),
         "Volumes": volumes,
     }
+
+
+def _reference(settings: EegConfig) -> str:
+    is_csd = settings.spatial_filter == "csd"
+    return "none: surface Laplacian" if is_csd else _REFERENCES[settings.reference]
 
 
 def _pairs(renamed: dict[str, str]) -> str:

@@ -79,9 +79,9 @@ class PowerSpectrum:
     """Power of windows in chosen Fourier bins.
 
     Windows are tapered with a periodic Hann window. Power is one-sided density times bin width
-    (Welch's normalisation, the ``scaling="density"`` of `scipy.signal`), so that its sum over all
+    (Welch's normalization, the ``scaling="density"`` of `scipy.signal`), so that its sum over all
     bins is the variance: a sine of amplitude A adds A^2 / 2, two thirds of it in its own bin and
-    a sixth in each neighbour where it lies on a bin. Only the bins asked for are computed, as one
+    a sixth in each neighbor where it lies on a bin. Only the bins asked for are computed, as one
     matrix product.
 
     Parameters

@@ -40,7 +40,7 @@ def plan(config: PreprocessConfig) -> list[str]:
     n_wanted = len(runs) + len(selection.refused)
     cells = _cells(selection, shards, problems)
     lines = [
-        f"{len(cells)} {config.source.kind} recordings in {config.source.path}",
+        f"{len(cells)} {config.source.name} recordings in {config.source.path}",
         *table(("recording", "", "EEG", "BOLD", "volumes", "TR (s)", "why"), cells),
     ]
     if len(problems) == n_wanted:

@@ -18,7 +18,7 @@ from preprocessing.quality.accepted_ranges import Level
 from preprocessing.quality.page import (
     INDEX_NAME,
     IndexRow,
-    Neighbours,
+    Neighbors,
     failure_name,
     page_inputs,
     page_name,
@@ -42,7 +42,7 @@ class PagePlace:
     evidence: Path
     page: Path
     cost: Path
-    neighbours: Neighbours
+    neighbors: Neighbors
 
 
 def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig) -> Path:
@@ -87,7 +87,7 @@ def update_pages(cluster: Cluster, rows: Sequence[Row], config: PreprocessConfig
 def draw_page(place: PagePlace) -> None:
     """Draw one page and record what it took; runs on a worker."""
     meter = Meter()
-    write_page(place.evidence, place.page, place.neighbours)
+    write_page(place.evidence, place.page, place.neighbors)
     write_json(place.cost, asdict(meter.cost()))
 
 
@@ -100,7 +100,7 @@ def _places(keys: Sequence[str], config: PreprocessConfig) -> list[PagePlace]:
             evidence_path(shard),
             quality_folder(config.output) / pages[number],
             page_cost_path(shard),
-            Neighbours(pages[number - 1], pages[number + 1]),
+            Neighbors(pages[number - 1], pages[number + 1]),
         )
         for number, (key, shard) in enumerate(zip(keys, shards, strict=True), start=1)
     ]
@@ -109,7 +109,7 @@ def _places(keys: Sequence[str], config: PreprocessConfig) -> list[PagePlace]:
 def _is_stale(place: PagePlace) -> bool:
     if not place.evidence.is_file():
         return False
-    reason = why_draw(place.page, page_inputs(place.evidence, place.neighbours))
+    reason = why_draw(place.page, page_inputs(place.evidence, place.neighbors))
     if reason is not None:
         logger.debug("%s: quality page: %s", place.key, reason)
     return reason is not None

@@ -68,5 +68,5 @@ def _with_header(recording: Recording, config: PreprocessConfig) -> SelectedRun:
         run = open_run(recording, config)
     except DataError as error:
         return SelectedRun(recording, None, error.what)
-    n_kept = run.n_volumes - config.drop_volumes
+    n_kept = run.n_volumes - config.dummy_scans
     return SelectedRun(recording, RunHeader(run.n_volumes, n_kept, run.tr_s))

@@ -11,19 +11,14 @@ from eeg2fmri_dist.config.preprocess import PreprocessConfig
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.files.made_from import differences, read_record
 from preprocessing.job.selected_runs import RunHeader
-from preprocessing.job.shard_record import (
-    ShardFile,
-    ShardRecord,
-    read_shard_record,
-    record_path,
-)
+from preprocessing.job.shard_record import ShardFile, ShardRecord, read_shard_record, record_path
 from preprocessing.job.source_files import FileState, file_state, source_states
 from preprocessing.job.summary import Row
 from preprocessing.quality.page_evidence import has_evidence
 from preprocessing.recordings import Recording
 
 # Raise it when a change of the code changes what shards contain: all are then computed again.
-METHOD_VERSION = 7
+METHOD_VERSION = 8
 
 
 @dataclass(frozen=True)
@@ -208,7 +203,7 @@ def _changed_method(record: dict[str, Any], shard: Shard) -> Iterator[str]:
 def _sources(shard: Shard) -> list[FileState]:
     """Files that decide what the shard contains."""
     t1 = shard.recording.t1_path
-    used = shard.settings.get("bold", {}).get("route") == "t1" and t1 is not None
+    used = shard.settings.get("bold", {}).get("spatial_normalization") == "t1w" and t1 is not None
     return source_states(shard.recording) + ([file_state(t1)] if used and t1 else [])
 
 

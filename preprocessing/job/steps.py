@@ -35,7 +35,7 @@ def register(recording: Recording, config: PreprocessConfig) -> tuple[Registrati
 
     meter = Meter()
     run = open_run(recording, config)
-    mean = run.mean(config.drop_volumes)
+    mean = run.mean(config.dummy_scans)
     try:
         registered = registration.register(mean, run.affine, config.bold, _t1(recording, config))
     except registration.GateError as error:
@@ -52,8 +52,8 @@ def eeg(recording: Recording, config: PreprocessConfig) -> tuple[EegFeatures, Co
 
     meter = Meter()
     run = open_run(recording, config)
-    features = eeg_features(recording, run.n_volumes, run.tr_s, config.eeg, config.drop_volumes)
-    features = with_residual(features, recording, run.tr_s, config.eeg, config.drop_volumes)
+    features = eeg_features(recording, run.n_volumes, run.tr_s, config.eeg, config.dummy_scans)
+    features = with_residual(features, recording, run.tr_s, config.eeg, config.dummy_scans)
     return features, meter.cost()
 
 
@@ -72,7 +72,7 @@ def make_shard(
     recording = shard.recording
     run = open_run(recording, config)
     # Cut EEG may end before the run does.
-    covered = replace(run, n_volumes=config.drop_volumes + len(features[0].power))
+    covered = replace(run, n_volumes=config.dummy_scans + len(features[0].power))
     bold = _bold(recording, covered, registered[0], config)
     shard = replace(shard, sources=tuple(source.hashed() for source in shard.sources))
     confounds = confounds_of(bold)
@@ -117,7 +117,7 @@ def _draw_failure(
 def _t1(recording: Recording, config: PreprocessConfig) -> nib.Nifti1Image | None:
     from preprocessing.bold.anatomical import load_t1
 
-    if config.bold.route == "direct" or recording.t1_path is None:
+    if config.bold.spatial_normalization == "direct" or recording.t1_path is None:
         return None
     return load_t1(recording.t1_path)
 
@@ -130,7 +130,7 @@ def _bold(
 
     order = config.bold.slice_timing
     times_s = None if order == "off" else slice_times_s(recording, run, order)
-    return preprocess_bold(run, registered, config.bold, config.drop_volumes, times_s)
+    return preprocess_bold(run, registered, config.bold, config.dummy_scans, times_s)
 
 
 def _layout(settings: dict[str, Any], features: EegFeatures, bold: BoldVolumes) -> Layout:

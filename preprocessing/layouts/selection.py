@@ -99,12 +99,12 @@ def select_recordings(source: SourceConfig) -> Selection:
         If the folder holds no recordings, if a filter or an exclusion fits none of them (what there
         is is named), if all are excluded, or if two have the same name.
     """
-    found = sorted(_LAYOUTS[source.kind](source), key=lambda recording: recording.key)
+    found = sorted(_LAYOUTS[source.name](source), key=lambda recording: recording.key)
     if not found:
         raise DataError(
-            f"no {source.kind} recordings found",
+            f"no {source.name} recordings found",
             where=source.path,
-            remedy="check source.path and source.kind in the config",
+            remedy="check source.path and source.name in the config",
         )
     _check_filters(found, source)
     reasons = _reasons(found, source)

@@ -40,7 +40,7 @@ class Range:
     digits : int
         After the decimal point.
     accepted, tolerated : tuple of float
-        Smallest and largest value that is accepted, and that is left to a person; beyond: reject.
+        Smallest and largest value that is accepted, and that is left to a subject; beyond: reject.
     meaning : str
         What a value outside says, and where the limits come from.
     """
@@ -137,7 +137,7 @@ RANGES = (
     Range("tsnr_median", "temporal signal-to-noise ratio, median", "", 1, (30.0, _ANY),
           (12.0, _ANY), "Mean over standard deviation; usual runs of 3 mm have 40 to 100."),
     Range("eeg_marker_spacing_max_deviation_s", "largest deviation of a volume marker", "s", 5,
-          (-_ANY, 0.002), (-_ANY, _ANY), "Trigger jitter or lost synchronisation of the clocks."),
+          (-_ANY, 0.002), (-_ANY, _ANY), "Trigger jitter or lost synchronization of the clocks."),
     Range("eeg_end_missing_s", "EEG missing at the end", "s", 2, (-_ANY, 0.0), (-_ANY, _ANY),
           "The last volume has less EEG than the others."),
     Range("eeg_peak_to_peak_uv_median", "EEG range, median channel", "µV", 0, (10.0, 600.0),
@@ -148,27 +148,27 @@ RANGES = (
     Range("eeg_outlier_share", "volumes with outlying EEG power", "", 3, (-_ANY, 0.05),
           (-_ANY, 0.25), "Power more than 4 robust standard deviations from the median."),
     Range("eeg_slice_peak_db", "peak at slices per second", "dB", 1, (-_ANY, 3.0), (-_ANY, 10.0),
-          "Above the neighbouring frequencies: gradient artifact is left."),
+          "Above the neighboring frequencies: gradient artifact is left."),
     Range("eeg_bad_channel_share", "bad EEG channels", "", 3, (-_ANY, 0.1), (-_ANY, 0.3),
-          "Found flat, noisy or saturated and interpolated from their neighbours."),
+          "Found flat, noisy or saturated and interpolated from their neighbors."),
     Range("eeg_residual_db", "artifact left in the worst band, median channel", "dB", 2,
           (-_ANY, 1.0), (-_ANY, 3.0), "Power after removal against the simulator's artifact-free "
           "EEG; known for simulated data alone."),
 )  # fmt: skip
 
 
-def judge(quality: Quality, drop_volumes: int) -> Verdict:
+def judge(quality: Quality, dummy_scans: int) -> Verdict:
     """Judge the numbers of a recording.
 
     Parameters
     ----------
     quality : mapping
         Its row of the store's quality column.
-    drop_volumes : int
+    dummy_scans : int
         First volumes that were left out.
     """
     checks = []
-    for limits in (*RANGES, _saturation(drop_volumes)):
+    for limits in (*RANGES, _saturation(dummy_scans)):
         value = quality.get(limits.name)
         if isinstance(value, int | float) and not isinstance(value, bool):
             checks.append(Check(limits, float(value), limits.level(float(value))))
@@ -180,9 +180,9 @@ def judge(quality: Quality, drop_volumes: int) -> Verdict:
     return Verdict(level, tuple(reasons), tuple(checks))
 
 
-def _saturation(drop_volumes: int) -> Range:
+def _saturation(dummy_scans: int) -> Range:
     return Range(
         "saturated_volumes", "first volumes brighter than the rest", "", 0,
-        (-_ANY, float(drop_volumes)), (-_ANY, _ANY),
-        "T1 saturation: drop_volumes should be at least this.",
+        (-_ANY, float(dummy_scans)), (-_ANY, _ANY),
+        "T1 saturation: dummy_scans should be at least this.",
     )  # fmt: skip

@@ -6,9 +6,9 @@ import numpy as np
 
 from preprocessing.template.mni import grid_affine, load_template
 
-# Intensities of the template between CSF, grey and white matter.
+# Intensities of the template between CSF, gray and white matter.
 _TISSUE_EDGES = (4300.0, 7000.0)
-TISSUES = ("CSF", "grey matter", "white matter")
+TISSUES = ("CSF", "gray matter", "white matter")
 CARPET_ROWS = 480
 _ROBUST_VOXELS = 6000
 
@@ -61,9 +61,9 @@ def std_dvars(series: np.ndarray) -> np.ndarray:
         dvars[volume] = np.sqrt(np.mean(difference**2, dtype=np.float64))
     some = series[:, :: max(1, series.shape[1] // _ROBUST_VOXELS)].astype(np.float64)
     low, high = np.percentile(some, [25, 75], axis=0)
-    centred = some - some.mean(axis=0)
-    power = (centred**2).sum(axis=0)
-    lagged = (centred[1:] * centred[:-1]).sum(axis=0)
+    centered = some - some.mean(axis=0)
+    power = (centered**2).sum(axis=0)
+    lagged = (centered[1:] * centered[:-1]).sum(axis=0)
     correlation = np.divide(lagged, power, out=np.zeros_like(power), where=power > 0)
     expected = np.mean((high - low) / 1.349 * np.sqrt(2 * (1 - correlation)))
     return dvars / expected if expected > 0 else np.zeros(len(series))
@@ -73,9 +73,9 @@ def without_trend(series: np.ndarray) -> np.ndarray:
     """Return the series (volume, voxel) without mean and linear trend."""
     time = np.linspace(-1, 1, len(series), dtype=np.float32)
     time -= time.mean()
-    centred = series - series.mean(axis=0)
-    slope = time @ centred / max(float(time @ time), 1e-12)
-    detrended: np.ndarray = centred - np.outer(time, slope)
+    centered = series - series.mean(axis=0)
+    slope = time @ centered / max(float(time @ time), 1e-12)
+    detrended: np.ndarray = centered - np.outer(time, slope)
     return detrended
 
 
@@ -101,7 +101,7 @@ def carpet(
     """Return the time courses of all voxels as a picture (Power 2017, NeuroImage 154:150).
 
     Grey matter on top, then white matter and CSF, each from the top of the head to its bottom.
-    Rows are means of neighbours in that order, without linear trend, in their standard deviations.
+    Rows are means of neighbors in that order, without linear trend, in their standard deviations.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def carpet(
     picture : ndarray of int8, (row, volume)
         32 = one standard deviation.
     rows : list of int
-        Rows of grey matter, white matter and CSF.
+        Rows of gray matter, white matter and CSF.
     """
     detrended = without_trend(series)
     x, y, z = np.nonzero(mask)

@@ -22,7 +22,7 @@ _SLICES_MM = {
 }
 _PLANES = {2: "z", 1: "y", 0: "x"}
 _LIMITS_MM = ((-78, 78), (-112, 80), (-66, 86))
-# Template brightness between CSF and grey matter, and between grey and white matter.
+# Template brightness between CSF and gray matter, and between gray and white matter.
 _TEMPLATE_LEVELS = (4300.0, 7000.0)
 
 
@@ -151,11 +151,11 @@ def _row(volume: np.ndarray, plane: int) -> np.ndarray:
 
 
 def _contours(
-    axes: Axes, picture: np.ndarray, levels: tuple[float, ...], colour: str, width: float
+    axes: Axes, picture: np.ndarray, levels: tuple[float, ...], color: str, width: float
 ) -> None:
     within = [level for level in levels if np.nanmin(picture) < level < np.nanmax(picture)]
     if within:
-        axes.contour(picture, levels=within, colors=colour, linewidths=width)
+        axes.contour(picture, levels=within, colors=color, linewidths=width)
 
 
 def _slice(volume: np.ndarray, plane: int, mm: float) -> np.ndarray:

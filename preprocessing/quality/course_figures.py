@@ -8,11 +8,11 @@ from matplotlib.ticker import MaxNLocator
 
 from eeg2fmri_dist.pages.drawing import drawing, svg
 from eeg2fmri_dist.pages.figure import Figure
-from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, RED
+from eeg2fmri_dist.pages.style import BLUE, GRAY, GREEN, INK, MUTED, ORANGE, RED
 from preprocessing.quality.page_evidence import Evidence
 
 _AXES = (("x", BLUE), ("y", ORANGE), ("z", GREEN))
-_CARPET_TISSUES = ("grey", "white", "CSF")
+_CARPET_TISSUES = ("gray", "white", "CSF")
 FD_THRESHOLD_MM = 0.5
 DVARS_THRESHOLD = 1.5
 
@@ -51,7 +51,7 @@ def time_courses(evidence: Evidence) -> Figure:
         "all frequencies against each channel's median. A stripe in BOLD and EEG at the same time "
         "is motion.",
         f"Time courses of the run. Mean framewise displacement {quality['fd_mean_mm']:.2f} mm, "
-        f"largest {quality['fd_max_mm']:.2f} mm; largest standardised DVARS "
+        f"largest {quality['fd_max_mm']:.2f} mm; largest standardized DVARS "
         f"{quality['std_dvars_max']:.2f}.",
         data,
         "image/svg+xml",
@@ -63,21 +63,21 @@ def time_courses(evidence: Evidence) -> Figure:
 def first_volumes(evidence: Evidence) -> Figure:
     """Brightness of the brain until T1 relaxation has come to rest."""
     course = evidence.brightness[:20]
-    dropped = int(evidence.facts["drop_volumes"])
+    dropped = int(evidence.facts["dummy_scans"])
     saturated = int(evidence.quality["saturated_volumes"])
     with drawing(4.6, 2.6) as canvas:
         axes = canvas.subplots()
         numbers = np.arange(len(course))
         if dropped:
-            axes.axvspan(-0.5, min(dropped, len(course)) - 0.5, color=GREY, alpha=0.18, linewidth=0)
+            axes.axvspan(-0.5, min(dropped, len(course)) - 0.5, color=GRAY, alpha=0.18, linewidth=0)
             axes.text(
                 min(dropped, len(course)) - 0.7, 0.97, "dropped", ha="right", va="top", fontsize=8,
                 transform=axes.get_xaxis_transform(), color=MUTED,
             )  # fmt: skip
-        axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.plot(numbers, course, color=GREY, linewidth=0.8)
-        colours = [ORANGE if number < saturated else BLUE for number in numbers]
-        axes.scatter(numbers, course, s=16, c=colours, zorder=3)
+        axes.axhline(0, color=GRAY, linewidth=0.8)
+        axes.plot(numbers, course, color=GRAY, linewidth=0.8)
+        colors = [ORANGE if number < saturated else BLUE for number in numbers]
+        axes.scatter(numbers, course, s=16, c=colors, zorder=3)
         axes.set_xlim(-0.5, len(course) - 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("volume")
@@ -98,7 +98,7 @@ def first_volumes(evidence: Evidence) -> Figure:
 def _minutes(evidence: Evidence) -> np.ndarray:
     """Middle of each volume in the store, in minutes of the run."""
     facts = evidence.facts
-    numbers = facts["drop_volumes"] + np.arange(len(evidence.confounds)) + 0.5
+    numbers = facts["dummy_scans"] + np.arange(len(evidence.confounds)) + 0.5
     minutes: np.ndarray = numbers * facts["tr_s"] / 60
     return minutes
 
@@ -107,8 +107,8 @@ def _draw_parameters(
     axes: Axes, minutes: np.ndarray, evidence: Evidence, name: str, scale: float, label: str
 ) -> None:
     courses = [scale * evidence.confound(name.format(axis)) for axis, _ in _AXES]
-    for course, (axis, colour) in zip(courses, _AXES, strict=True):
-        axes.plot(minutes, course, color=colour, label=axis, linewidth=0.9)
+    for course, (axis, color) in zip(courses, _AXES, strict=True):
+        axes.plot(minutes, course, color=color, label=axis, linewidth=0.9)
     # A head that lies still is shown as still.
     reach = max(0.25, 1.1 * max(float(np.abs(course).max()) for course in courses))
     axes.set_ylim(-reach, reach)

@@ -7,13 +7,13 @@ import numpy as np
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
 from eeg2fmri_dist.pages.drawing import drawing, svg
 from eeg2fmri_dist.pages.figure import Figure
-from eeg2fmri_dist.pages.style import BLUE, GREEN, GREY, ORANGE
+from eeg2fmri_dist.pages.style import BLUE, GRAY, GREEN, ORANGE
 from preprocessing.eeg.features import EegFeatures
 from preprocessing.quality.electrode_figures import spectra, topographies
 from preprocessing.quality.gather_evidence import cleaning_facts, spectra_around_cleaning
 from preprocessing.quality.page_evidence import Evidence
 
-_COLOURS = dict(zip(BANDS_HZ, (GREY, GREEN, BLUE, ORANGE), strict=True))
+_COLOURS = dict(zip(BANDS_HZ, (GRAY, GREEN, BLUE, ORANGE), strict=True))
 
 
 def eeg_figures(features: EegFeatures, tr_s: float) -> list[Figure]:
@@ -46,7 +46,7 @@ def band_courses(features: EegFeatures, tr_s: float) -> Figure:
             power = features.power[:, :, inside].mean(axis=(1, 2), dtype=np.float64)
             decibel = 10 * np.log10(np.maximum(power, 1e-12))
             axes.plot(minutes, decibel - np.median(decibel), color=_COLOURS[name], linewidth=1)
-            axes.axhline(0, color=GREY, linewidth=0.6)
+            axes.axhline(0, color=GRAY, linewidth=0.6)
             axes.set_ylabel(name)
             axes.margins(x=0)
         grid[-1].set_xlabel("time (min)")

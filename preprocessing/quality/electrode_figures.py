@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from eeg2fmri_dist.config.preprocess import BANDS_HZ
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, svg, webp
 from eeg2fmri_dist.pages.figure import Figure
-from eeg2fmri_dist.pages.style import BLUE, GREY, INK, ORANGE
+from eeg2fmri_dist.pages.style import BLUE, GRAY, INK, ORANGE
 from preprocessing.quality.page_evidence import Evidence
 
 _FEWEST_ELECTRODES = 8
@@ -40,7 +40,7 @@ def spectra(evidence: Evidence) -> Figure:
     return Figure(
         "EEG spectra",
         f"{lead}; line: median channel, band: 10 to 90 % of the channels. Expect a fall from "
-        "1 Hz on and, in most people, a hump near 10 Hz; narrow peaks at slices per second and "
+        "1 Hz on and, in most subjects, a hump near 10 Hz; narrow peaks at slices per second and "
         "multiples are left over from the scanner.",
         f"EEG spectra from {frequencies[0]:.0f} to {frequencies[-1]:.0f} Hz.",
         data,
@@ -56,7 +56,7 @@ def _changes(facts: Mapping[str, Any]) -> list[str]:
         "pulse artifact removal": facts["cleaning"]["heartbeats"],
         "interpolation of bad channels": facts["bad_channels"],
         "average reference": facts["cleaning"].get("reference") == "average",
-        "surface Laplacian": facts["cleaning"].get("reference") == "laplacian",
+        "surface Laplacian": facts["cleaning"].get("spatial_filter") == "csd",
     }
     return [change for change, done in changes.items() if done] or ["cleaning"]
 
@@ -107,7 +107,7 @@ def marker_spacing(evidence: Evidence) -> Figure:
     stray_ms = 1000 * (evidence.marker_spacing_s - tr_s)
     with drawing(4.6, 2.6) as canvas:
         axes = canvas.subplots()
-        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.axhline(0, color=GRAY, linewidth=0.8)
         axes.plot(stray_ms, color=INK, linewidth=0, marker=".", markersize=3)
         reach = max(1.0, 1.2 * float(np.abs(stray_ms).max(initial=0.0)))
         axes.set_ylim(-reach, reach)
@@ -128,11 +128,11 @@ def marker_spacing(evidence: Evidence) -> Figure:
 
 
 def _draw_spread(
-    axes: Axes, frequencies: np.ndarray, spectrum_db: np.ndarray, colour: str, label: str
+    axes: Axes, frequencies: np.ndarray, spectrum_db: np.ndarray, color: str, label: str
 ) -> None:
     low, middle, high = np.percentile(spectrum_db, [10, 50, 90], axis=0)
-    axes.fill_between(frequencies, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(frequencies, middle, color=colour, linewidth=1.2, label=label)
+    axes.fill_between(frequencies, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.plot(frequencies, middle, color=color, linewidth=1.2, label=label)
 
 
 def _mark_bands(axes: Axes, first_hz: float, last_hz: float) -> None:
@@ -141,10 +141,10 @@ def _mark_bands(axes: Axes, first_hz: float, last_hz: float) -> None:
         left, right = max(low, first_hz), min(high, last_hz)
         if right <= left:
             continue
-        axes.axvline(right, color=GREY, linewidth=0.6, linestyle=":")
+        axes.axvline(right, color=GRAY, linewidth=0.6, linestyle=":")
         axes.text(
             (left + right) / 2, 1.0, name, transform=axes.get_xaxis_transform(), fontsize=7,
-            color=GREY, ha="center", va="bottom",
+            color=GRAY, ha="center", va="bottom",
         )  # fmt: skip
 
 

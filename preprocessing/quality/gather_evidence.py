@@ -123,7 +123,7 @@ def _facts(
         "key": preprocessed.recording.key,
         "tr_s": preprocessed.run.tr_s,
         "n_volumes": len(preprocessed.bold.volumes),
-        "drop_volumes": config.drop_volumes,
+        "dummy_scans": config.dummy_scans,
         "origin": config.source.origin,
         "motion": config.bold.motion,
         "slice_timing": config.bold.slice_timing,
@@ -142,6 +142,7 @@ def cleaning_facts(cleaning: Cleaning) -> dict[str, Any]:
             "gradient_volumes": cleaning.n_volumes,
             "heartbeats": cleaning.n_heartbeats,
             "reference": cleaning.reference,
+            "spatial_filter": cleaning.spatial_filter,
             "residual_db": [[band, *left] for band, left in cleaning.residual_db.items()],
         },
     }

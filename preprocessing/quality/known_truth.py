@@ -24,7 +24,7 @@ def with_residual(
     recording: Recording,
     tr_s: float,
     config: EegConfig,
-    drop_volumes: int,
+    dummy_scans: int,
 ) -> EegFeatures:
     """Features whose `cleaning` knows what the correction left of the scanner artifacts.
 
@@ -38,7 +38,7 @@ def with_residual(
         Repetition time in s.
     config : EegConfig
         Settings of the features.
-    drop_volumes : int
+    dummy_scans : int
         First volumes that were left out.
 
     Returns
@@ -61,9 +61,9 @@ def with_residual(
         config.model_dump()
         | {"gradient_artifact": {"remove": False}, "pulse_artifact": {"remove": False}}
     )
-    n_volumes = len(features.power) + drop_volumes
+    n_volumes = len(features.power) + dummy_scans
     clean = eeg_features(
-        replace(recording, eeg_path=clean_path), n_volumes, tr_s, as_it_is, drop_volumes
+        replace(recording, eeg_path=clean_path), n_volumes, tr_s, as_it_is, dummy_scans
     )
     left = residual_db(features.power, clean.power, features.frequencies_hz)
     return replace(features, cleaning=replace(cleaning, residual_db=left))

@@ -51,7 +51,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """Pages before and after one in the order of the store; empty where there is none."""
 
     before: str = ""
@@ -88,7 +88,7 @@ class IndexRow:
     @classmethod
     def judged(cls, page: str, facts: dict[str, Any], quality: dict[str, Any]) -> IndexRow:
         """Return the row of a recording that has a page."""
-        verdict = judge(quality, int(facts["drop_volumes"]))
+        verdict = judge(quality, int(facts["dummy_scans"]))
         return cls(facts["key"], page, verdict, quality, facts["n_volumes"], facts["tr_s"])
 
 
@@ -97,13 +97,13 @@ def page_name(key: str) -> str:
     return f"{key}.html"
 
 
-def page_inputs(evidence: Path, neighbours: Neighbours) -> dict[str, Any]:
+def page_inputs(evidence: Path, neighbors: Neighbors) -> dict[str, Any]:
     """Return everything that a page is made from."""
     return describe(
         evidence=hashlib.sha256(evidence.read_bytes()).hexdigest(),
         page=PAGE_VERSION,
         version=eeg2fmri_dist.__version__,
-        neighbours=asdict(neighbours),
+        neighbors=asdict(neighbors),
     )
 
 
@@ -123,7 +123,7 @@ def why_draw(page: Path, inputs: Mapping[str, Any]) -> str | None:
     return why_stale(recorded, inputs)
 
 
-def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
+def write_page(evidence_file: Path, page: Path, neighbors: Neighbors) -> None:
     """Draw the page of a recording; it appears whole or not at all.
 
     Parameters
@@ -132,7 +132,7 @@ def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
         As written beside the recording's shard.
     page : Path
         HTML file to write.
-    neighbours : Neighbours
+    neighbors : Neighbors
         Pages that it links to.
 
     Raises
@@ -141,16 +141,16 @@ def write_page(evidence_file: Path, page: Path, neighbours: Neighbours) -> None:
         If the evidence is missing or damaged.
     """
     evidence = load_evidence(evidence_file)
-    verdict = judge(evidence.quality, int(evidence.facts["drop_volumes"]))
+    verdict = judge(evidence.quality, int(evidence.facts["dummy_scans"]))
     text = _render(
         "page.html.j2",
-        made_from=json.dumps(page_inputs(evidence_file, neighbours)),
+        made_from=json.dumps(page_inputs(evidence_file, neighbors)),
         facts=evidence.facts,
         quality=evidence.quality,
         origin=_ORIGINS.get(evidence.facts["origin"], evidence.facts["origin"]),
         verdict=verdict,
         headline=_HEADLINES[verdict.level],
-        neighbours=neighbours,
+        neighbors=neighbors,
         others=_others(evidence, verdict),
         **_figures(evidence),
     )

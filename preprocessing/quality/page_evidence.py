@@ -25,11 +25,11 @@ class Evidence:
     Attributes
     ----------
     facts : dict
-        JSON: ``key``, ``tr_s``, ``n_volumes`` (in the store), ``drop_volumes``, ``channel_names``,
-        ``eeg_unit``, ``origin``, ``confound_names``, ``carpet_rows`` (of grey matter, white matter
+        JSON: ``key``, ``tr_s``, ``n_volumes`` (in the store), ``dummy_scans``, ``channel_names``,
+        ``eeg_unit``, ``origin``, ``confound_names``, ``carpet_rows`` (of gray matter, white matter
         and CSF), ``motion`` and ``slice_timing`` (settings), ``bad_channels`` (name -> reason) and
-        ``cleaning`` (``gradient_volumes``, ``heartbeats``, ``reference``, ``residual_db``: list of
-        band, median and worst channel).
+        ``cleaning`` (``gradient_volumes``, ``heartbeats``, ``reference``, ``spatial_filter``,
+        ``residual_db``: list of band, median and worst channel).
     quality : dict
         The numbers that lie in the store's quality column.
     epi : ndarray of uint8, (91, 109, 91)

@@ -38,10 +38,10 @@ README = """\
 Real BOLD, simulated EEG
 ========================
 
-BOLD and T1 are real: one run of the visual localiser and the anatomy of one person, from the
+BOLD and T1 are real: one run of the visual localizer and the anatomy of one subject, from the
 studyforrest data set (Sengupta et al. 2016, Scientific Data 3:160093; PDDL 1.0, see LICENSE).
 The {n_subjects} "subjects" are consecutive pieces of {n_volumes} volumes of that one run. They
-exercise software and say nothing about differences between people.
+exercise software and say nothing about differences between subjects.
 
 The EEG is simulated, with no relation to the BOLD: whatever a model predicts from it does not
 come from the EEG.
@@ -121,7 +121,7 @@ def _check_pieces(available: int, n_subjects: int, n_volumes: int | None) -> int
 
 
 def _describe(folder: Path, realdata: Path, n_subjects: int, n_volumes: int) -> None:
-    """Write what applies to all subjects: description, licence, sidecars."""
+    """Write what applies to all subjects: description, license, sidecars."""
     write_json(
         folder / "dataset_description.json",
         {

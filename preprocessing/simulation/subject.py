@@ -213,7 +213,7 @@ def _known_regions(config: SimulateConfig) -> dict[str, np.ndarray]:
     return {
         "region_names": np.array([region.name for region in REGIONS]),
         "region_networks": np.array([region.network.name for region in REGIONS]),
-        "region_mni_mm": np.stack([region.centre_mm for region in REGIONS]),
+        "region_mni_mm": np.stack([region.center_mm for region in REGIONS]),
         "bands": np.array(BANDS),
         "population_weights": bold_measurement.population_weights(
             generator(config.seed, "coupling")

@@ -13,7 +13,7 @@ from eeg2fmri_dist.files.atomic import replacing, write_text
 KEYS = {
     "region_names": ("(region,)", "name of each region, `left ...` or `right ...`"),
     "region_networks": ("(region,)", "network of each region"),
-    "region_mni_mm": ("(region, 3)", "centre of each region in MNI mm"),
+    "region_mni_mm": ("(region, 3)", "center of each region in MNI mm"),
     "bands": ("(band,)", "delta, theta, alpha, beta"),
     "weights": (
         "(region, band)",

@@ -233,10 +233,10 @@ def _parcels(grid: tuple[int, int, int], mask: np.ndarray) -> Atlas:
     mm = voxels @ affine[:3, :3].T + affine[:3, 3]
     is_left = mm[:, 0] < 0
     folded = np.column_stack([np.abs(mm[:, 0]), mm[:, 1:]])
-    centres, _ = kmeans2(folded[is_left], _PARCELS_PER_HEMISPHERE, minit="++", seed=0)
-    centres = centres[np.lexsort(centres.T)]
-    parcel, _ = vq(folded, centres)
+    centers, _ = kmeans2(folded[is_left], _PARCELS_PER_HEMISPHERE, minit="++", seed=0)
+    centers = centers[np.lexsort(centers.T)]
+    parcel, _ = vq(folded, centers)
     labels = np.zeros(grid, np.int16)
-    labels[tuple(voxels.T)] = 1 + parcel + np.where(is_left, 0, len(centres))
-    names = [f"Parcel {side} {k + 1:02d}" for side in "LR" for k in range(len(centres))]
+    labels[tuple(voxels.T)] = 1 + parcel + np.where(is_left, 0, len(centers))
+    names = [f"Parcel {side} {k + 1:02d}" for side in "LR" for k in range(len(centers))]
     return Atlas(labels, ("Background", *names), "parcels cut from the brain mask")

@@ -1,4 +1,4 @@
-"""Get the Harvard-Oxford atlas, which may not come with this package, under its licence."""
+"""Get the Harvard-Oxford atlas, which may not come with this package, under its license."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from eeg2fmri_dist.errors import ConfigError, LaunchError, SuiteError
 from eeg2fmri_dist.files.atomic import replacing
 from preprocessing.template.atlas import FILES, atlas_folders, read_labels
 
-LICENCE = """\
+LICENSE = """\
 Harvard-Oxford cortical and subcortical structural atlases, (c) the Harvard Center for Morphometric
-Analysis and the FMRIB Centre, University of Oxford; distributed with FSL under the FSL licence:
+Analysis and the FMRIB Center, University of Oxford; distributed with FSL under the FSL license:
 free for NON-COMMERCIAL use only, without warranty. The whole text:
 https://fsl.fmrib.ox.ac.uk/fsl/docs/#/license"""
 
@@ -59,15 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``python -m preprocessing.template fetch``; return the exit code."""
     options = _parser().parse_args(arguments)
     folder = options.folder or atlas_folders()[-1]
-    print(LICENCE)
+    print(LICENSE)
     if options.dry_run:
         print(f"\nwould put {', '.join(FILES.values())} into {folder}")
         return 0
     try:
-        if not options.accept_licence:
+        if not options.accept_license:
             raise ConfigError(
-                "the licence was not accepted",
-                remedy="read it, then run the same command with --accept-licence",
+                "the license was not accepted",
+                remedy="read it, then run the same command with --accept-license",
             )
         written = fetch_atlas(folder, options.source)
     except SuiteError as error:
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m preprocessing.template",
         description="Files of the standard space that do not come with the package.",
-        epilog="exit codes: 0 done, 2 licence or --from, 3 not the atlas, 4 no network or no space",
+        epilog="exit codes: 0 done, 2 license or --from, 3 not the atlas, 4 no network or no space",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     meaning = "get the Harvard-Oxford atlas (free for non-commercial use)"
@@ -97,7 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         help="default: nilearn's data folder, where it is looked for",
     )
-    fetch.add_argument("--accept-licence", action="store_true", help="you have read and accept it")
+    fetch.add_argument(
+        "--accept-license",
+        "--accept-license",
+        action="store_true",
+        help="you have read and accept it",
+    )
     fetch.add_argument(
         "--from", dest="source", type=Path, help="copy from this folder instead of downloading"
     )

@@ -34,7 +34,7 @@ CHOICES = (
     Choice("CAE three times as wide (24-48-96)", cae=("model.widths=[24,48,96]",)),
     Choice("CAE token a quarter (16 numbers)", cae=("model.d_token=16",)),
     Choice("CAE with a smaller patch (2x2x2)", cae=("model.patch=[2,2,2]",)),
-    Choice("volume loss in place of latent loss", transformer=("optimisation.loss=volume",)),
+    Choice("volume loss in place of latent loss", transformer=("optimization.loss=volume",)),
 )
 
 
@@ -74,9 +74,9 @@ def _train(choice: Choice, folder: Path) -> Outcome:
     runs = []
     for seed in SEEDS:
         cae = _run("cae", folder / f"cae-{CHOICES.index(choice)}-{seed}", seed, *choice.cae)
-        tokeniser = f"tokeniser={cae}"
+        tokenizer = f"tokenizer={cae}"
         output = folder / f"transformer-{CHOICES.index(choice)}-{seed}"
-        transformer = _run("transformer", output, seed, tokeniser, *choice.transformer)
+        transformer = _run("transformer", output, seed, tokenizer, *choice.transformer)
         runs.append((_best_r(transformer), _speed(cae, 1), _speed(transformer, 32)))
     return Outcome(*(fmean(values) for values in zip(*runs, strict=True)))
 
@@ -84,7 +84,7 @@ def _train(choice: Choice, folder: Path) -> Outcome:
 def _run(model: str, output: Path, seed: int, *overrides: str) -> Path:
     command = [
         *(sys.executable, "launch/train.py", f"configs/train/demo/{model}.yaml"),
-        *(f"output={output}", f"optimisation.seed={seed}", "threads=1", SPLIT, *overrides),
+        *(f"output={output}", f"optimization.seed={seed}", "threads=1", SPLIT, *overrides),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return output

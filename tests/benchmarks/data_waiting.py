@@ -19,7 +19,7 @@ def from_ram() -> Measurement:
 
 
 def from_mapped_store() -> Measurement:
-    """CAE on volumes that are normalised from the mapped store when read."""
+    """CAE on volumes that are normalized from the mapped store when read."""
     return _fraction("mapped", "<= 0.05")
 
 
@@ -32,8 +32,8 @@ def _fraction(cache: str, target: str) -> Measurement:
             "configs/train/cae.yaml",
             f"store={folder / 'store.h5'}",
             f"output={folder / 'run'}",
-            "optimisation.epochs=3",
-            "optimisation.validate_every=100",
+            "optimization.epochs=3",
+            "optimization.validate_every=100",
             f"data.cache={cache}",
         ]
         run_ranks(["launch/train.py", *arguments], 1)

@@ -68,7 +68,7 @@ def _share_of_layers(model: str, windows: int, overrides: list[str]) -> Measurem
     ranked = sorted(layers, key=lambda layer: -layer.time_s)
     notes = [
         f"step {whole * 1e3:.0f} ms, its layers alone {alone * 1e3:.0f} ms; the rest is "
-        "normalisation, activations, attention, copies and the loss",
+        "normalization, activations, attention, copies and the loss",
         f"{'layer':<34} {'calls':>5} {'GFLOP':>7} {'ms':>7} {'GFLOP/s':>8}",
     ]
     notes += [

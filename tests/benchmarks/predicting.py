@@ -94,12 +94,12 @@ def _write_model(path: Path) -> None:
     model = make_noddi_objective(config).model
     mask = brain_mask().numpy()
     shape = (NUM_CHANNELS, NUM_FREQUENCIES)
-    source = {"kind": "noddi", "path": "unused"}
+    source = {"name": "noddi", "path": "unused"}
     preprocessing = PreprocessConfig.model_validate({"source": source, "output": "unused"})
     card = ModelCard(
         recipe=config.recipe,
         model=config.model.model_dump(mode="json"),
-        tokeniser=default_cae().model_dump(mode="json"),
+        tokenizer=default_cae().model_dump(mode="json"),
         data=config.data.model_dump(mode="json"),
         preprocessing=preprocessing.model_dump(mode="json"),
         channel_names=[name for name in CHANNELS if name != "ECG"],

@@ -88,7 +88,7 @@ def scheduler(n_recordings: int = 10_000) -> Measurement:
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         config = PreprocessConfig.model_validate(
             {
-                "source": {"kind": "noddi", "path": name},
+                "source": {"name": "noddi", "path": name},
                 "output": Path(name) / "store.h5",
                 "cluster": {"workers": 1},
             }

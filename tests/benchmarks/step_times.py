@@ -27,7 +27,7 @@ def engine_step(config, ranks, batch):
         loss = engine(batch, 1.0)
         engine.backward(loss)
         loss.item()
-        take_step(engine, config.optimisation.gradient_clipping)
+        take_step(engine, config.optimization.gradient_clipping)
 
     return step
 
@@ -37,24 +37,24 @@ def plain_step(config, ranks, batch, device):
     objective = make_noddi_objective(config).to(device)
     parameters = [p for p in objective.parameters() if p.requires_grad]
     model = DistributedDataParallel(objective) if ranks.world_size > 1 else objective
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         parameters,
-        lr=config.optimisation.learning_rate,
-        weight_decay=config.optimisation.weight_decay,
+        lr=config.optimization.learning_rate,
+        weight_decay=config.optimization.weight_decay,
         fused=ranks.world_size == 1,
     )
     autocast = effective_precision(config.engine) == "bf16"
-    clipping = config.optimisation.gradient_clipping
+    clipping = config.optimization.gradient_clipping
 
     def step():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             loss = model(batch, 1.0)
         loss.backward()
         if clipping:
             torch.nn.utils.clip_grad_norm_(parameters, clipping)
         loss.item()
-        optimiser.step()
+        optimizer.step()
 
     return step
 

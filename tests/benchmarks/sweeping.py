@@ -19,8 +19,8 @@ RATES = [1e-4, 3e-4, 1e-3, 3e-3]
 TINY = {
     "model.widths": [8, 16],
     "model.d_token": 8,
-    "optimisation.epochs": 3,
-    "optimisation.batch_size": 40,
+    "optimization.epochs": 3,
+    "optimization.batch_size": 40,
     "threads": 1,
 }
 
@@ -52,7 +52,7 @@ def _training(folder: Path, rate: float) -> list[str]:
         "configs/train/cae.yaml",
         f"store={folder / 'store.h5'}",
         f"output={folder / 'by-hand' / str(rate)}",
-        f"optimisation.learning_rate={rate}",
+        f"optimization.learning_rate={rate}",
         *(f"{key}={value}" for key, value in TINY.items()),
     ]
 
@@ -64,7 +64,7 @@ def _sweep(folder: Path, parallel: int) -> tuple[float, float]:
         "output": str(output),
         "base": "configs/train/cae.yaml",
         "overrides": TINY | {"store": str(folder / "store.h5")},
-        "search": {"optimisation.learning_rate": {"choices": RATES}},
+        "search": {"optimization.learning_rate": {"choices": RATES}},
         "sampler": {"name": "grid"},
         "budget": {"trials": len(RATES), "parallel": parallel},
         "cluster": "local",

@@ -27,7 +27,7 @@ def transformer_volume_loss() -> Measurement:
         "transformer",
         windows=2,
         target=">= 100",
-        overrides=["optimisation.loss=volume", "optimisation.loss_volumes=8"],
+        overrides=["optimization.loss=volume", "optimization.loss_volumes=8"],
     )
 
 
@@ -48,15 +48,15 @@ def _train(model: str, windows: int, target: str, overrides: list[str]) -> Measu
     objective = make_noddi_objective(config)
     batch = random_batch(objective, config, windows)
     parameters = [p for p in objective.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=1e-4, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
     autocast = effective_precision(config.engine) == "bf16"
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = objective(batch, 1.0)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     step()
     times = [seconds(step) for _ in range(ROUNDS)]

@@ -27,8 +27,8 @@ def make_noddi_objective(config: TrainConfig, seed: int = 0) -> Objective:
     """Return the untrained model of a config with its loss, at NODDI's sizes."""
     torch.manual_seed(seed)
     sizes = DataSizes(GRID, NUM_CHANNELS, NUM_FREQUENCIES, config.data.context, TR_S)
-    tokeniser = default_cae() if config.model.name == "transformer" else None
-    model = build_model(config.model, tokeniser, sizes)
+    tokenizer = default_cae() if config.model.name == "transformer" else None
+    model = build_model(config.model, tokenizer, sizes)
     return training_objective(config, model, brain_mask().numpy())
 
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from eeg2fmri_dist.config.model import CaeConfig
-from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
+from eeg2fmri_dist.config.train import EngineConfig, OptimizationConfig, TrainConfig
 from eeg2fmri_dist.models.cae import ConvolutionalAutoencoder
 from eeg2fmri_dist.training.averaging import ScoredModel
 from eeg2fmri_dist.training.distributed.engine import (
@@ -30,15 +30,15 @@ STEPS = 20
 BATCH = 4
 
 
-def make_config(engine, **optimisation):
+def make_config(engine, **optimization):
     return TrainConfig(
         store="unused",
         output="unused",
         model=CaeConfig(d_token=8, widths=(8, 16)),
-        optimisation=OptimisationConfig(
+        optimization=OptimizationConfig(
             batch_size=BATCH,
             learning_rate=1e-3,
-            **optimisation,
+            **optimization,
         ),
         engine=EngineConfig(**engine),
     )
@@ -60,22 +60,22 @@ def batches(rank, world_size):
 def train_plain(config, ranks, device):
     objective = fresh_objective(config).to(device)
     model = DistributedDataParallel(objective)
-    optimiser = torch.optim.Adam(objective.parameters(), lr=config.optimisation.learning_rate)
-    schedule = make_schedule(optimiser, config.optimisation, STEPS)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=config.optimization.learning_rate)
+    schedule = make_schedule(optimizer, config.optimization, STEPS)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.engine.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     for batch in batches(ranks.rank, ranks.world_size):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         for micro in micro_batches(batch, config, device):
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 loss = model(micro, 1.0) / config.engine.gradient_accumulation
             scaler.scale(loss).backward()
-        if config.optimisation.gradient_clipping:
-            scaler.unscale_(optimiser)
+        if config.optimization.gradient_clipping:
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(
-                objective.parameters(), config.optimisation.gradient_clipping
+                objective.parameters(), config.optimization.gradient_clipping
             )
-        scaler.step(optimiser)
+        scaler.step(optimizer)
         scaler.update()
         schedule.step()
     return objective
@@ -91,7 +91,7 @@ def train_engine(config, ranks, device):
             engine.backward(engine(micro, 1.0))
             engine.step()
         engine.backward(engine(last, 1.0))
-        take_step(engine, config.optimisation.gradient_clipping)
+        take_step(engine, config.optimization.gradient_clipping)
     return ScoredModel(engine, plain, None).current()
 
 
@@ -108,7 +108,7 @@ def difference(one, other):
 
 
 def cases():
-    """Yield (name, engine section, optimisation section)."""
+    """Yield (name, engine section, optimization section)."""
     for stage in (3, 0, 1, 2):  # first: stage 3 changes torch only the first time
         for precision in ("fp32", "bf16"):
             yield f"{stage}-{precision}", {"precision": precision}, {}
@@ -130,9 +130,9 @@ def main():
     device = start_process_group(ranks)
     found = {}
     chosen = sys.argv[1:]
-    for name, engine, optimisation in cases():
+    for name, engine, optimization in cases():
         if not chosen or name in chosen:
-            config = make_config(engine | {"zero_stage": int(name[0])}, **optimisation)
+            config = make_config(engine | {"zero_stage": int(name[0])}, **optimization)
             found[name] = difference(
                 train_plain(config, ranks, device), train_engine(config, ranks, device)
             )

@@ -28,12 +28,12 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ensemble")
     make_store(folder / "store.h5", n_subjects=12, n_volumes=60)
     run_ranks(train(folder, "ridge", "ridge"), 1)
-    tokens = "tokeniser={name: principal_components, d_token: 16}"
+    tokens = "tokenizer={name: principal_components, d_token: 16}"
     small = "model.d_model=16", "model.layers=1", tokens, "data.context=12", "data.stride=8"
-    fast = "optimisation.learning_rate=0.01", "optimisation.epochs=10"
+    fast = "optimization.learning_rate=0.01", "optimization.epochs=10"
     for seed in (0, 1):
         command = train(folder, "transformer", f"seed-{seed}")
-        run_ranks([*command, *small, *fast, f"optimisation.seed={seed}"], 1)
+        run_ranks([*command, *small, *fast, f"optimization.seed={seed}"], 1)
     run_ranks(ensemble(folder, "both"), 1)
     return folder
 
@@ -78,9 +78,9 @@ def test_it_is_a_run_like_any_other(folder, tmp_path):
     fewer = config.model_copy(update={"runs": [folder / "both"]})
     assert "seed-0 changed from" in why_evaluate(fewer)
     runs = json.loads((tmp_path / "metrics.json").read_text())["runs"]
-    r = [run["variants"]["free"]["scores"]["r_region"]["mean"] for run in runs]
+    r = [run["variants"]["eeg_only"]["scores"]["r_region"]["mean"] for run in runs]
     assert r[0] == pytest.approx(r[1], abs=0.1)
-    assert runs[0]["variants"]["shuffled"]["scores"]["r_region"]["mean"] < 0.3
+    assert runs[0]["variants"]["shifted"]["scores"]["r_region"]["mean"] < 0.3
     text = (tmp_path / "report.html").read_text()
     assert "Ensemble" in text
     assert "seed-0, seed-1" in text
@@ -144,7 +144,7 @@ def test_a_dry_run_names_the_members(folder):
         (["data.window=16"], ("seed-0", "seed-1"), 3, "its data.window is 32, here it is 16"),
         (["split.seed=3"], ("seed-0", "seed-1"), 3, "its training subjects is"),
         (["split.fractions=[0.5,0.1,0.4]"], ("seed-0", "seed-1"), 3, "chosen on 08, 09, who are"),
-        (["recipe=paper"], ("seed-0", "seed-1"), 3, "its recipe is own, here it is paper"),
+        (["recipe=paper"], ("seed-0", "seed-1"), 3, "its recipe is default, here it is paper"),
         (["data.eeg_scale=power"], ("seed-0", "seed-1"), 3, "its data.eeg_scale is log"),
         ([], ("seed-0",), 2, "at least 2 items"),
         ([], ("seed-0", "nowhere"), 3, "no such run folder"),

@@ -103,7 +103,7 @@ def test_a_rank_that_stands_still_is_named_and_all_end(folder, fault):
 
 def test_what_lies_in_the_padding_of_parts_does_not_matter(folder):
     """Three ranks cut no parameter of the model without a rest."""
-    zero_3 = ["engine.zero_stage=3", "optimisation.epochs=2"]
+    zero_3 = ["engine.zero_stage=3", "optimization.epochs=2"]
     dirty = broken("dirty_memory", folder, "dirty", CAE, *zero_3)
     run_ranks(dirty, 3)
     run_ranks(command(folder, "clean", CAE, *zero_3), 3)

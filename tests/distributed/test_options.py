@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from eeg2fmri_dist.config.train import OptimisationConfig
+from eeg2fmri_dist.config.train import OptimizationConfig
 from eeg2fmri_dist.training.distributed.engine import make_schedule
 from tests.helpers.rank_processes import run_ranks
 from tests.helpers.stores import make_store
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 
 def test_early_stopping_ends_a_run_whose_score_does_not_rise(folder):
-    options = ["optimisation.early_stopping=2", "optimisation.learning_rate=1e-12"]
+    options = ["optimization.patience=2", "optimization.learning_rate=1e-12"]
     run_ranks(command(folder, "early", CAE, *options), 1)
     assert len(losses(folder / "early")) < 12
     best = (folder / "early" / "checkpoints" / "best").read_text()
@@ -32,11 +32,11 @@ def test_early_stopping_ends_a_run_whose_score_does_not_rise(folder):
 
 
 def test_the_moving_average_is_saved_and_follows_the_trained_weights(folder):
-    """Each checkpoint's model is the average before it, moved towards its trained weights."""
+    """Each checkpoint's model is the average before it, moved toward its trained weights."""
     decay = 0.3
     options = [
-        f"optimisation.ema_decay={decay}",
-        "optimisation.epochs=3",
+        f"optimization.ema_decay={decay}",
+        "optimization.epochs=3",
         "checkpoints.every_steps=1",
         "checkpoints.keep=50",
     ]
@@ -54,7 +54,7 @@ def test_the_moving_average_is_saved_and_follows_the_trained_weights(folder):
 @pytest.mark.parametrize("stage", [1, pytest.param(3, marks=pytest.mark.faults)])
 def test_a_loss_scale_that_overflows_at_the_start_is_lowered(folder, stage):
     """The scale of fp16 starts far too high; more than 5 skipped steps would end the run."""
-    options = ["engine.precision=fp16", f"engine.zero_stage={stage}", "optimisation.epochs=4"]
+    options = ["engine.precision=fp16", f"engine.zero_stage={stage}", "optimization.epochs=4"]
     run_ranks(command(folder, f"scaled-{stage}", TRANSFORMER, *options), 2)
     curve = losses(folder / f"scaled-{stage}")
     assert curve[-1][2] < curve[0][2]
@@ -80,8 +80,8 @@ def test_channels_last_recomputation_and_fused_adam_change_nothing_but_rounding(
         "data.cache=device",
     ]
     names = f"plain-{model[0]}", f"tuned-{model[0]}"
-    run_ranks(command(folder, names[0], model, "optimisation.epochs=3"), 1)
-    run_ranks(command(folder, names[1], model, "optimisation.epochs=3", *options), 1)
+    run_ranks(command(folder, names[0], model, "optimization.epochs=3"), 1)
+    run_ranks(command(folder, names[1], model, "optimization.epochs=3", *options), 1)
     for ours, theirs in zip(losses(folder / names[0]), losses(folder / names[1]), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -91,15 +91,15 @@ def test_channels_last_recomputation_and_fused_adam_change_nothing_but_rounding(
     [("constant", 1.0, 1.0), ("linear", 0.55, 0.1), ("cosine", 0.55, 0.1)],
 )
 def test_learning_rates_warm_up_and_go_down_as_asked_for(schedule, halfway, end):
-    config = OptimisationConfig(
+    config = OptimizationConfig(
         schedule=schedule, warmup_fraction=0.1, final_fraction=0.1, learning_rate=1.0
     )
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler = make_schedule(optimiser, config, total_steps=100)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = make_schedule(optimizer, config, total_steps=100)
     rates = []
     for _ in range(101):
         rates.append(scheduler.get_last_lr()[0])
-        optimiser.step()
+        optimizer.step()
         scheduler.step()
     assert rates[55] == pytest.approx(halfway)
     assert rates[100] == pytest.approx(end)

@@ -15,13 +15,13 @@ from tests.helpers.stores import make_store
 CAE = {
     "model": {"name": "cae", "d_token": 8, "widths": [64], "patch": [2, 2, 2]},
     "data": {"window": 1, "stride": 1, "context": 0},
-    "optimisation": {"epochs": 1, "batch_size": 16, "select_by": "loss"},
+    "optimization": {"epochs": 1, "batch_size": 16, "checkpoint_metric": "loss"},
 }
 TRANSFORMER = {
     "model": {"name": "transformer", "d_model": 8, "num_heads": 2, "layers": 1},
-    "tokeniser": {"name": "principal_components", "d_token": 8},
+    "tokenizer": {"name": "principal_components", "d_token": 8},
     "data": {"window": 16, "stride": 2, "context": 4},
-    "optimisation": {"epochs": 1, "batch_size": 5},
+    "optimization": {"epochs": 1, "batch_size": 5},
 }
 LARGE = {
     "cae": CAE | {"model": CAE["model"] | {"d_token": 2048}},
@@ -82,10 +82,10 @@ def test_plan_tells_sizes_and_time_and_writes_nothing(store, tmp_path, kind):
     assert sorted(Path(store).parent.iterdir()) == before
 
 
-def test_plan_refuses_a_tokeniser_that_is_no_cae(store, tmp_path):
+def test_plan_refuses_a_tokenizer_that_is_no_cae(store, tmp_path):
     unet = {"store": str(store), "output": str(tmp_path / "unet"), "model": {"name": "unet"}}
     claim_run(TrainConfig.model_validate(unet), {})
-    config = unet | {"model": {"name": "transformer"}, "tokeniser": str(tmp_path / "unet")}
+    config = unet | {"model": {"name": "transformer"}, "tokenizer": str(tmp_path / "unet")}
     with pytest.raises(CheckpointError, match="its model is unet, here it is cae"):
         TrainingPlan(TrainConfig.model_validate(config))
 

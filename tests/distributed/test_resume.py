@@ -94,10 +94,10 @@ def test_a_damaged_checkpoint_is_passed_over(folder, undisturbed_cae):
 
 
 def test_another_config_on_the_same_folder_is_refused(folder, undisturbed_cae):
-    wrong = command(folder, undisturbed_cae.name, CAE, "optimisation.learning_rate=0.5")
+    wrong = command(folder, undisturbed_cae.name, CAE, "optimization.learning_rate=0.5")
     codes, output = finish(start_ranks(wrong, 1))
     assert codes == [2]
-    assert "optimisation.learning_rate: 0.003 there, 0.5 now" in output
+    assert "optimization.learning_rate: 0.003 there, 0.5 now" in output
     assert "Traceback" not in output
 
 
@@ -110,7 +110,7 @@ def test_another_store_is_refused(folder, undisturbed_cae):
 
 
 def test_a_store_that_changed_under_its_path_is_refused(folder):
-    once = ("optimisation.epochs=1", f"store={folder / 'changing.h5'}")
+    once = ("optimization.epochs=1", f"store={folder / 'changing.h5'}")
     train = command(folder, "changing", CAE, *once)
     make_store(folder / "changing.h5", n_subjects=4, n_volumes=40)
     run_ranks(train, 1)
@@ -135,7 +135,7 @@ def test_checkpoints_of_a_model_of_another_shape_are_refused(folder, undisturbed
 
 
 def test_a_training_that_cannot_start_leaves_its_folder_free(folder):
-    once = command(folder, "mistaken", CAE, "optimisation.epochs=1")
+    once = command(folder, "mistaken", CAE, "optimization.epochs=1")
     for mapping, told in (
         ("{zero_optimization: {stage: much}}", "DeepSpeed cannot use its config"),
         ("{prescale_gradient: true}", "no setting 'prescale_gradient'; did you mean prescale_gr"),
@@ -154,7 +154,7 @@ def stop_after(processes, run, epochs):
     assert codes == [75] * len(processes), output
 
 
-MOVING = ["optimisation.ema_decay=0.9", "checkpoints.asynchronous=true"]
+MOVING = ["optimization.ema_decay=0.9", "checkpoints.asynchronous=true"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_world_smaller_than_asked_for_is_refused(folder):
 
 
 def test_divergence_is_exit_code_5_and_leaves_no_checkpoint_of_it(folder):
-    wrong = command(folder, "diverged", CAE, "optimisation.learning_rate=1e25")
+    wrong = command(folder, "diverged", CAE, "optimization.learning_rate=1e25")
     codes, output = finish(start_ranks(wrong, 1))
     assert codes == [5], output
     assert "learning_rate" in output

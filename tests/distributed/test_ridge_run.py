@@ -108,12 +108,12 @@ def assert_quick_scores_are_those_of(metrics, run):
     found = json.loads((run / regional.NAME).read_text())
     variants = metrics["runs"][0]["variants"]
     for name, row, score in (
-        ("r_region", "free", "r_region"),
-        ("r_region_shuffled", "shuffled", "r_region"),
-        ("r_specific", "free", "r_specific"),
-        ("r_specific_shuffled", "shuffled", "r_specific"),
-        ("std_ratio", "free", "std_ratio"),
-        ("psnr_paper_db", "free", "psnr_paper_db"),
+        ("r_region", "eeg_only", "r_region"),
+        ("r_region_shifted", "shifted", "r_region"),
+        ("r_region_gsr", "eeg_only", "r_region_gsr"),
+        ("r_region_gsr_shifted", "shifted", "r_region_gsr"),
+        ("std_ratio", "eeg_only", "std_ratio"),
+        ("psnr_zscore_db", "eeg_only", "psnr_zscore_db"),
     ):
         assert found[name] == pytest.approx(variants[row]["scores"][score]["subjects"], rel=1e-4)
     assert "r_driven" not in found
@@ -132,9 +132,9 @@ def test_it_is_evaluated_and_predicts_like_any_other_model(folder, run, tmp_path
     assert "Ridge regression" in text
     assert "does not beat ridge regression" not in text
     (section,) = metrics["runs"]
-    free = section["variants"]["free"]["scores"]["r_region"]["mean"]
+    free = section["variants"]["eeg_only"]["scores"]["r_region"]["mean"]
     assert free > 0.6
-    assert abs(section["variants"]["shuffled"]["scores"]["r_region"]["mean"]) < 0.3
+    assert abs(section["variants"]["shifted"]["scores"]["r_region"]["mean"]) < 0.3
     if targets == "voxels":  # the baseline is the same fit
         baseline = metrics["baselines"]["ridge"]["scores"]["r_region"]["mean"]
         assert free == pytest.approx(baseline, abs=1e-5)
@@ -152,12 +152,12 @@ def test_a_dry_run_says_what_would_be_fitted(folder):
 
 
 def start_at_ridge(folder, run, name, *overrides):
-    tokens = "tokeniser={name: principal_components, d_token: 16}"
+    tokens = "tokenizer={name: principal_components, d_token: 16}"
     return [
         *("launch/train.py", "configs/train/transformer.yaml", f"store={folder / 'store.h5'}"),
         *(f"output={folder / name}", tokens, "model.d_model=16", "model.layers=1"),
         *("data.context=12", "data.stride=16"),
-        *(f"model.skip_from={run}", "optimisation.epochs=2", *overrides),
+        *(f"model.skip_from={run}", "optimization.epochs=2", *overrides),
     ]
 
 
@@ -169,21 +169,21 @@ def scores_by_epoch(run):
 
 def test_a_transformer_starts_at_the_score_of_ridge_and_is_left_only_for_a_better_one(folder, run):
     ridge = json.loads((run / "log.jsonl").read_text())["validation/r_region"]
-    run_ranks(start_at_ridge(folder, run, "high", "optimisation.learning_rate=0.3"), 1)
+    run_ranks(start_at_ridge(folder, run, "high", "optimization.learning_rate=0.3"), 1)
     scores = scores_by_epoch(folder / "high")
     assert scores[0] == pytest.approx(ridge, abs=0.01)  # 16 components of 600 voxels
     assert max(scores[1:]) < scores[0]
     kept = load_model(resolve_weights(folder / "high", "best"))
     assert kept.card.step == 0
     assert "up to date" in run_ranks(
-        start_at_ridge(folder, run, "high", "optimisation.learning_rate=0.3"), 1
+        start_at_ridge(folder, run, "high", "optimization.learning_rate=0.3"), 1
     )
 
 
 @pytest.mark.parametrize(("margin", "leaves"), [(0, True), (1e6, False)])
 def test_a_start_is_left_for_a_gain_above_the_margin(folder, run, margin, leaves):
     name = f"margin-{margin:g}"
-    run_ranks(start_at_ridge(folder, run, name, f"optimisation.start_margin={margin}"), 1)
+    run_ranks(start_at_ridge(folder, run, name, f"optimization.min_improvement_se={margin}"), 1)
     scores = scores_by_epoch(folder / name)
     assert max(scores) > scores[0]
     chosen = load_model(resolve_weights(folder / name, "best")).card.epoch
@@ -207,15 +207,15 @@ def test_products_of_bands_are_fitted_and_started_at(folder):
     products = folder / "products"
     output = run_ranks(command(folder, "products", "model.products=true"), 1)
     assert "products x " in output
-    start = start_at_ridge(folder, products, "with_products", "model.skip_products=true")
+    start = start_at_ridge(folder, products, "with_quadratic", "model.skip_quadratic=true")
     run_ranks(start, 1)
     record = json.loads((products / "log.jsonl").read_text())
-    first = scores_by_epoch(folder / "with_products")[0]
+    first = scores_by_epoch(folder / "with_quadratic")[0]
     assert first == pytest.approx(record["validation/r_region"], abs=0.01)
     codes, output = finish(start_ranks(start_at_ridge(folder, products, "without"), 1))
     assert codes == [3]
-    assert "fitted with products of bands, the skip is without them" in output
-    assert "set model.skip_products=true" in output
+    assert "fitted with quadratic features, the skip is without them" in output
+    assert "set model.skip_quadratic=true" in output
 
 
 def test_ridge_of_other_subjects_is_refused(folder, run):

@@ -51,8 +51,8 @@ def job(tmp_path_factory):
 
 
 def commands(folder):
-    train = (f"store={folder / 'store.h5'}", "optimisation.epochs=1")
-    tokens = "tokeniser={name: principal_components, d_token: 3}"
+    train = (f"store={folder / 'store.h5'}", "optimization.epochs=1")
+    tokens = "tokenizer={name: principal_components, d_token: 3}"
     return [
         (
             "simulate",
@@ -151,13 +151,13 @@ def test_scores_are_those_of_nilearn_and_scikit_image_on_the_exported_files(job,
     )
     r = [np.corrcoef(pair)[0, 1] for pair in zip(predicted.T, true.T, strict=True)]
     metrics = json.loads((job / "evaluation" / "metrics.json").read_text())
-    free = metrics["runs"][0]["variants"]["free"]
+    free = metrics["runs"][0]["variants"]["eeg_only"]
     assert name in metrics["data"]["atlas"]
     assert free["scores"]["r_region"]["subjects"]["43"] == pytest.approx(np.mean(r), abs=2e-3)
     np.testing.assert_allclose(free["regions"]["subjects"]["43"], r, atol=0.02)
     predicted, true = (nib.load(path).get_fdata() for path in (job / "predicted.nii.gz", true_path))
     psnr = peak_signal_noise_ratio(true, predicted, data_range=np.ptp(true))
-    assert free["scores"]["psnr_paper_db"]["subjects"]["43"] == pytest.approx(psnr, abs=1e-3)
+    assert free["scores"]["psnr_zscore_db"]["subjects"]["43"] == pytest.approx(psnr, abs=1e-3)
     ssim = []
     for volumes in zip(
         np.moveaxis(predicted, -1, 0)[::5], np.moveaxis(true, -1, 0)[::5], strict=True
@@ -167,7 +167,7 @@ def test_scores_are_those_of_nilearn_and_scikit_image_on_the_exported_files(job,
         options["use_sample_covariance"] = False
         slices = zip(*(np.moveaxis(v, 2, 0) for v in scaled), strict=True)
         ssim.append(np.mean([structural_similarity(*pair, **options) for pair in slices]))
-    found = free["scores"]["ssim2d_peer"]["subjects"]["43"]
+    found = free["scores"]["ssim2d_minmax"]["subjects"]["43"]
     assert found == pytest.approx(np.mean(ssim), abs=1e-3)
 
 
@@ -180,7 +180,7 @@ def test_the_report_calls_simulated_data_simulated(job):
     transformer = next(run for run in metrics["runs"] if run["model"] == "transformer")
     # One test subject cannot show it.
     assert transformer["verdict"]["answer"] != "Yes"
-    assert {"free", "shuffled", "zero", "teacher_forced"} <= transformer["variants"].keys()
+    assert {"eeg_only", "shifted", "zero", "teacher_forced"} <= transformer["variants"].keys()
     assert {"training_mean", "ridge", "last_volume"} <= metrics["baselines"].keys()
 
 
@@ -380,17 +380,17 @@ def test_a_run_of_another_store_is_not_evaluated(job, tmp_path):
     assert "another store" in output
 
 
-def test_a_tokeniser_of_another_normalisation_is_refused(job, tmp_path):
+def test_a_tokenizer_of_another_normalization_is_refused(job, tmp_path):
     output = verb(
         "train",
         "configs/train/paper/transformer.yaml",
         f"store={job / 'store.h5'}",
-        f"tokeniser={job / 'cae'}",
+        f"tokenizer={job / 'cae'}",
         f"output={tmp_path / 'run'}",
         "data.window=8",
         expect=3,
     )
-    assert "tokeniser does not fit: its data.normalise is voxelwise" in output
+    assert "tokenizer does not fit: its data.normalize is voxelwise" in output
 
 
 def test_preprocessing_without_recordings_is_refused(tmp_path):

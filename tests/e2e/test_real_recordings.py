@@ -85,13 +85,13 @@ def store(preprocessed):
 def trained(store, folder):
     """Run folders of a small CAE and of a small Transformer on its tokens."""
     cae, transformer = folder / "cae", folder / "transformer"
-    common = [f"store={store.path}", SPLIT, "optimisation.epochs=2", "threads=1"]
+    common = [f"store={store.path}", SPLIT, "optimization.epochs=2", "threads=1"]
     run("launch/train.py", "configs/train/cae.yaml", f"output={cae}", f"model={SMALL}", *common)
     run(
         "launch/train.py",
         "configs/train/transformer.yaml",
         f"output={transformer}",
-        f"tokeniser={cae}",
+        f"tokenizer={cae}",
         f"model={SMALL_TRANSFORMER}",
         "data.window=8",
         "data.context=4",
@@ -120,7 +120,7 @@ def test_real_bold_lands_in_the_template(store):
 
 
 def test_same_brain_lands_in_the_same_place(store):
-    """The pieces are one person's: registered one by one, their mean images must agree."""
+    """The pieces are one subject's: registered one by one, their mean images must agree."""
     means = [store.bold_mean(index)[store.layout.mask] for index in range(N_SUBJECTS)]
     # In the scanner they correlate by 0.9998; a few mm of displacement cost more than 0.1.
     assert np.corrcoef(means).min() > 0.85

@@ -92,8 +92,8 @@ def test_each_model_stage_and_precision_stops_and_goes_on(folder, name, precisio
     extra = [
         f"engine.zero_stage={stage}",
         f"engine.precision={precision}",
-        "optimisation.epochs=4",
-        "optimisation.ema_decay=0.9",
+        "optimization.epochs=4",
+        "optimization.ema_decay=0.9",
     ]
     straight, stopped = (f"{way}-{name}-{precision}-{stage}" for way in ("straight", "stopped"))
     run_ranks(command(folder, straight, KINDS[name], *extra), 2)

@@ -73,8 +73,8 @@ def test_no_way_is_worse_than_affine_alone(errors):
 
 def test_a_t1_of_another_head_is_not_used():
     epi, affine, *_ = head("32")
-    shuffled = np.random.default_rng(0).normal(500, 100, (88, 120, 120)).astype(np.float32)
-    noise = nib.Nifti1Image(shuffled, np.diag([2.0, 2.0, 2.0, 1.0]))
+    shifted = np.random.default_rng(0).normal(500, 100, (88, 120, 120)).astype(np.float32)
+    noise = nib.Nifti1Image(shifted, np.diag([2.0, 2.0, 2.0, 1.0]))
     found = register(epi, affine, BoldConfig(transform="affine"), noise)
     assert found.quality["transform"] == "affine"
     assert found.quality["t1_rejected"]

@@ -34,7 +34,7 @@ def write_config(folder, data, **cluster):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "preprocess.yaml"
     values = {
-        "source": {"kind": "noddi", "path": str(data), "origin": "simulated"},
+        "source": {"name": "noddi", "path": str(data), "origin": "simulated"},
         "output": str(folder / "store.h5"),
         "bold": {"transform": "affine", "grid": [32, 32, 15]},
         "cluster": {"memory_gib": 1.0, **cluster},

@@ -40,7 +40,7 @@ def with_regions(scored):
 
 def run(*rows, **options):
     """A Transformer's section."""
-    return RunSection("transformer", "own", "transformer", 1234567, rows, **options)
+    return RunSection("transformer", "default", "transformer", 1234567, rows, **options)
 
 
 @functools.cache
@@ -60,8 +60,8 @@ def _figure_groups():
 def make_report(**changes):
     """Return a report of a Transformer and a CAE; `changes` are of `DataFacts`."""
     rows = (
-        with_regions(row("free", 0.4, 1e-4, psnr_peer_db=np.inf, ssim2d_peer=np.nan)),
-        with_regions(row("shuffled", 0.0)),
+        with_regions(row("eeg_only", 0.4, 1e-4, psnr_minmax_db=np.inf, ssim2d_minmax=np.nan)),
+        with_regions(row("shifted", 0.0)),
     )
     section = run(
         *rows,
@@ -94,6 +94,6 @@ def make_report(**changes):
         "region_names": ["Cuneus", "Insula"],
         **changes,
     }
-    autoencoder = RunSection("cae", "own", "cae", 10, [row("reconstruction", 0.9)])
+    autoencoder = RunSection("cae", "default", "cae", 10, [row("reconstruction", 0.9)])
     baselines = [row("training_mean", 0.0, 1.0, 0.0)]
     return ReportInput("Demo", DataFacts(**facts), [section, autoencoder], baselines)

@@ -69,7 +69,7 @@ def make_layout(grid: tuple[int, int, int] = GRID) -> Layout:
         mask=mask,
         affine=np.diag([3.0, 3.0, 4.0, 1.0]),
         atlases={"quadrants": Atlas(labels, names, "made for tests")},
-        preprocessing={"drop_volumes": 5},
+        preprocessing={"dummy_scans": 5},
         versions={},
         space="MNI152NLin6Asym",
     )

@@ -8,20 +8,20 @@ from safetensors.torch import load_file
 from eeg2fmri_dist.inference.weights import resolve_weights
 
 EPOCHS = 12
-CAE = ("cae", "model.widths=[8,16]", "model.d_token=8", "optimisation.batch_size=40")
-TRANSFORMER = ("transformer", "model.d_model=16", "data.window=16", "optimisation.batch_size=6")
+CAE = ("cae", "model.widths=[8,16]", "model.d_token=8", "optimization.batch_size=40")
+TRANSFORMER = ("transformer", "model.d_model=16", "data.window=16", "optimization.batch_size=6")
 UNET = ("unet", "model.widths=[8,16]", "model.d_eeg=8", "data.window=16", "data.context=4")
 
 
 def arguments(folder, name, kind, *overrides):
     """Return launch/train.py's arguments for a training of one of the kinds above."""
     model, *model_overrides = kind
-    tokens = "tokeniser={name: principal_components, d_token: 4}"
+    tokens = "tokenizer={name: principal_components, d_token: 4}"
     return [
         f"configs/train/{model}.yaml",
         f"store={folder / 'store.h5'}",
         f"output={folder / name}",
-        f"optimisation.epochs={EPOCHS}",
+        f"optimization.epochs={EPOCHS}",
         *model_overrides,
         *([tokens] if model == "transformer" else []),
         *overrides,

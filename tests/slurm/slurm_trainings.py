@@ -19,11 +19,11 @@ def training(folder, name, *overrides):
         "configs/train/transformer.yaml",
         f"store={folder / 'store.h5'}",
         f"output={folder / name}",
-        "tokeniser={name: principal_components, d_token: 4}",
+        "tokenizer={name: principal_components, d_token: 4}",
         "model.d_model=16",
         "data.window=16",
-        "optimisation.batch_size=6",
-        f"optimisation.epochs={EPOCHS}",
+        "optimization.batch_size=6",
+        f"optimization.epochs={EPOCHS}",
         *overrides,
     ]
 

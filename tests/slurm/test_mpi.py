@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 
 def short(folder, name):
-    return training(folder, name, "optimisation.epochs=3", "threads=1", "world_size=2")
+    return training(folder, name, "optimization.epochs=3", "threads=1", "world_size=2")
 
 
 @pytest.fixture(scope="module")

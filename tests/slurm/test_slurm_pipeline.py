@@ -32,7 +32,7 @@ def write_configs(folder):
     store, base = str(folder / "store.h5"), str(ROOT / "configs")
     training = {
         "store": store,
-        "optimisation": {"epochs": 1},
+        "optimization": {"epochs": 1},
         "data": {"window": 8, "stride": 4},
         "threads": 1,
     }
@@ -48,7 +48,7 @@ def write_configs(folder):
         | {
             "extends": f"{base}/train/transformer.yaml",
             "output": str(folder / "transformer"),
-            "tokeniser": str(folder / "cae"),
+            "tokenizer": str(folder / "cae"),
             "model": {"d_model": 16},
         },
         "cae": training
@@ -133,7 +133,7 @@ def test_a_training_waits_for_those_whose_run_folders_it_names(slurm, tmp_path):
             "extends": f"{shipped}/transformer_from_ridge.yaml",
             "model": {"skip_from": runs["ridge"]},
         },
-        "ridge": {"extends": f"{shipped}/ridge_products.yaml"},
+        "ridge": {"extends": f"{shipped}/ridge_quadratic.yaml"},
         "unet": {"extends": f"{shipped}/unet.yaml"},
     }
     configs = []

@@ -16,7 +16,7 @@ def folder(tmp_path_factory):
 
 def train_from(slurm, folder, name, scratch, **settings):
     settings |= {"NODE_SCRATCH": str(scratch)}
-    wanted = training(folder, name, "optimisation.epochs=1")
+    wanted = training(folder, name, "optimization.epochs=1")
     job = slurm.wait_for_end(submit(slurm, folder, *wanted, environment=settings))
     output = slurm.tail(job)
     assert job["JobState"] == "COMPLETED", output

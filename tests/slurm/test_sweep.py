@@ -58,8 +58,8 @@ def config_path(tmp_path):
     values = {
         "output": str(tmp_path / "sweep"),
         "base": "configs/train/cae.yaml",
-        "overrides": {"optimisation": {"epochs": EPOCHS}},
-        "search": {"optimisation.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}},
+        "overrides": {"optimization": {"epochs": EPOCHS}},
+        "search": {"optimization.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}},
         "sampler": {"name": "random", "seed": 1},
         "budget": {"trials": TRIALS, "parallel": 4},
         "cluster": "auto",
@@ -125,7 +125,7 @@ def best_of_a_sequential_search(config):
     for number in range(TRIALS):
         study.sampler = make_sampler(config.sampler, number)
         trial = study.ask()
-        rate = trial.suggest_float("optimisation.learning_rate", 1e-5, 1e-2, log=True)
+        rate = trial.suggest_float("optimization.learning_rate", 1e-5, 1e-2, log=True)
         study.tell(trial, -((math.log10(rate) + 3) ** 2))
     return study.best_params
 
@@ -134,7 +134,7 @@ def test_a_pruned_trial_leaves_the_queue(slurm, config_path):
     values = yaml.safe_load(config_path.read_text())
     values |= {
         "pruning": {"min_epochs": 1, "reduction": 4},
-        "overrides": {"optimisation.epochs": 20},
+        "overrides": {"optimization.epochs": 20},
     }
     values["budget"] = {"trials": 4, "parallel": 4}
     config_path.write_text(yaml.safe_dump(values))
@@ -200,7 +200,7 @@ def test_a_trial_of_two_nodes_trains_as_one(slurm, config_path, tmp_path):
     values["overrides"] = {
         "store": str(tmp_path / "store.h5"),
         "threads": 1,
-        "optimisation": {"epochs": 2},
+        "optimization": {"epochs": 2},
         "model": {"widths": [8, 16], "d_token": 8},
     }
     values["budget"] = {"trials": 1}

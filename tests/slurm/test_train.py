@@ -122,7 +122,7 @@ def test_a_training_that_is_cut_ends_as_if_it_had_not_been_cut(slurm, folder, un
 
 
 def test_a_signal_while_ranks_start_is_no_failure(slurm, folder):
-    job_id = submit(slurm, folder, *training(folder, "early", "optimisation.epochs=1"))
+    job_id = submit(slurm, folder, *training(folder, "early", "optimization.epochs=1"))
     slurm.wait(job_id, lambda _: len(task_processes(job_id)) == 2)
     signal_all_ranks(slurm, job_id)
     job = slurm.wait_for_end(job_id)
@@ -142,14 +142,14 @@ def test_a_cancelled_training_saves_and_does_not_come_back(slurm, folder):
 
 
 def test_a_failed_training_is_not_queued_again(slurm, folder):
-    wrong = training(folder, "diverged", "optimisation.learning_rate=1e25")
+    wrong = training(folder, "diverged", "optimization.learning_rate=1e25")
     job = slurm.wait_for_end(submit(slurm, folder, *wrong))
     assert (job["JobState"], job["Restarts"]) == ("FAILED", "0"), slurm.tail(job)
     assert job["ExitCode"] == "5:0", slurm.tail(job)
 
 
 def test_an_array_trains_each_config(slurm, folder):
-    numbered = training(folder, "array-%a", "optimisation.epochs=1", "model.d_model=8")
+    numbered = training(folder, "array-%a", "optimization.epochs=1", "model.d_model=8")
     config, *overrides = numbered
     one_node = ("--nodes=1", "--array=0-1")
     job_id = submit(slurm, folder, config, config, *overrides, options=one_node)

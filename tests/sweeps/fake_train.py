@@ -22,8 +22,8 @@ def note(run, event, **more):
 
 
 def score(config, epoch):
-    distance = math.log10(config.optimisation.learning_rate) + 3
-    return round(1 - distance**2 - 0.01 * config.optimisation.warmup_fraction - 0.5 / epoch, 9)
+    distance = math.log10(config.optimization.learning_rate) + 3
+    return round(1 - distance**2 - 0.01 * config.optimization.warmup_fraction - 0.5 / epoch, 9)
 
 
 def main():
@@ -38,13 +38,13 @@ def main():
     note(run, "start")
     log = run / "log.jsonl"
     done = len(log.read_text().splitlines()) if log.exists() else 0
-    for epoch in range(done + 1, config.optimisation.epochs + 1):
+    for epoch in range(done + 1, config.optimization.epochs + 1):
         time.sleep(EPOCH_S)
         record = {"epoch": epoch, "step": epoch, "validation/r_region": score(config, epoch)}
         with log.open("a") as file:
             file.write(json.dumps(record) + "\n")
         note(run, "epoch", epoch=epoch)
-        if config.optimisation.learning_rate > 0.05:
+        if config.optimization.learning_rate > 0.05:
             return 5
         if stopped:
             note(run, "stopped")

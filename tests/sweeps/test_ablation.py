@@ -25,7 +25,7 @@ def trials(*changes):
 def changed_parts(whole, other):
     """Keys that differ, a section that is replaced whole counting once."""
     keys = [key for key, *_ in differences(*(c.model_dump(mode="json") for c in (whole, other)))]
-    return {key.split(".")[0] if key.startswith(("tokeniser", "data")) else key for key in keys}
+    return {key.split(".")[0] if key.startswith(("tokenizer", "data")) else key for key in keys}
 
 
 def test_each_trial_changes_one_part_of_the_recipe_and_none_comes_twice():
@@ -36,7 +36,7 @@ def test_each_trial_changes_one_part_of_the_recipe_and_none_comes_twice():
         if changed & NEEDS_OTHER_START:
             assert "model.skip_from" in changed
             changed.remove("model.skip_from")
-        changed.discard("optimisation.loss_volumes")
+        changed.discard("optimization.loss_volumes")
         assert len(changed) == 1, changed
 
 

@@ -12,7 +12,7 @@ from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
-from eeg2fmri_dist.sweep.learning_curves.references import find_landmarks
+from eeg2fmri_dist.sweep.learning_curves.baselines import find_baselines
 from eeg2fmri_dist.sweep.learning_curves.task import LearningCurves
 from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.run import conclude
@@ -23,7 +23,7 @@ from tests.sweeps.fake_cluster import FakeCluster, run_of
 
 MODELS = {
     "own": {"config": "configs/train/transformer_from_ridge.yaml"},
-    "ridge": {"config": "configs/train/ridge_products.yaml"},
+    "ridge": {"config": "configs/train/ridge_quadratic.yaml"},
     "u-net": {"config": "configs/train/unet.yaml", "train_subjects": [2], "seeds": [1]},
 }
 TEST_SUBJECTS = ("05", "06", "07", "08")
@@ -57,7 +57,7 @@ def make_curves(stores, tmp_path):
                 "learning_curves": curves | changes,
                 "overrides": {
                     "split.fractions": [0.375, 0.125, 0.5],
-                    "optimisation.epochs": 1,
+                    "optimization.epochs": 1,
                 },
                 "budget": {"parallel": 2},
                 "retries": 0,
@@ -82,12 +82,12 @@ def leave_scores(job_folder, point):
         height = 0.0
     r = {who: height + 0.01 * rank - 0.015 for rank, who in enumerate(TEST_SUBJECTS)}
     nothing = dict.fromkeys(TEST_SUBJECTS, 0.0)
-    scores = dict.fromkeys(("r_region_shuffled", "r_specific_shuffled"), nothing)
+    scores = dict.fromkeys(("r_region_shifted", "r_region_gsr_shifted"), nothing)
     specific = nothing if point["model"] == "u-net" else r
     if point["model"] == "own" and point["train_subjects"] == 1:
         specific = {who: value - 0.11 for who, value in r.items()}  # that of ridge
-    scores |= {"r_region": r, "r_specific": specific}
-    scores |= dict.fromkeys(("std_ratio", "psnr_paper_db"), dict.fromkeys(TEST_SUBJECTS, 0.5))
+    scores |= {"r_region": r, "r_region_gsr": specific}
+    scores |= dict.fromkeys(("std_ratio", "psnr_zscore_db"), dict.fromkeys(TEST_SUBJECTS, 0.5))
     (run / "regional.json").write_text(json.dumps(scores))
 
 
@@ -130,9 +130,9 @@ def test_every_model_of_every_condition_runs_once_after_what_it_builds_on(make_c
     assert by_name["null", 2, "own"]["in_words"].startswith("r not different from 0")
     table = (folder.root / "learning_curves.md").read_text().splitlines()
     names = ("training-mean image | 0.00 |", "copy of last volume |")
-    landmarks = [f"| linear |  | {name}" for name in names]
-    assert len(table) == 2 + len(found) + 2 * len(landmarks)
-    assert all(line.startswith(mark) for line, mark in zip(table[2:], landmarks, strict=False))
+    baselines = [f"| linear |  | {name}" for name in names]
+    assert len(table) == 2 + len(found) + 2 * len(baselines)
+    assert all(line.startswith(mark) for line, mark in zip(table[2:], baselines, strict=False))
     assert {line.count("|") for line in table} == {13}
     (row,) = (line for line in table if line.startswith("| linear | 2 | own | 0.51 ("))
     assert row.endswith("| +0.110 (+0.110 to +0.110) |")
@@ -156,11 +156,11 @@ def test_a_store_that_was_made_anew_does_not_go_on_with_old_trials(make_curves, 
     require_same_stores(folder, task.stores())
 
 
-def test_landmarks_are_what_numpy_finds_in_the_store(make_curves, stores):
+def test_baselines_are_what_numpy_finds_in_the_store(make_curves, stores):
     config, folder, task = make_curves()
-    found = find_landmarks(config.learning_curves, task, folder)
+    found = find_baselines(config.learning_curves, task, folder)
     assert list(found) == ["linear", "null"]
-    assert find_landmarks(config.learning_curves, task, folder) == found  # read again
+    assert find_baselines(config.learning_curves, task, folder) == found  # read again
     store = Store(stores["linear"])
     labels = store_regions(store).labels
     segment = next(r for r in store.recordings if r.subject == TEST_SUBJECTS[0])
@@ -181,7 +181,9 @@ def test_landmarks_are_what_numpy_finds_in_the_store(make_curves, stores):
     assert set(scores["training_mean"]["r_region"].values()) == {0.0}
     error = np.mean((bold[1:].astype(float) - bold[:-1]) ** 2) * (len(bold) - 1) / len(bold)
     psnr = 10 * np.log10(float(np.ptp(bold)) ** 2 / error)
-    assert scores["last_volume"]["psnr_paper_db"][TEST_SUBJECTS[0]] == pytest.approx(psnr, rel=1e-4)
+    assert scores["last_volume"]["psnr_zscore_db"][TEST_SUBJECTS[0]] == pytest.approx(
+        psnr, rel=1e-4
+    )
     assert set(scores) == {"training_mean", "last_volume"}  # no truth, no ceiling
 
 
@@ -190,7 +192,7 @@ def test_a_trial_has_its_conditions_store_its_subjects_and_its_own_parent(make_c
     for number, point in enumerate(task.points):
         trained = task.training(number, point).config()
         assert trained.store == stores[point["condition"]]
-        assert trained.optimisation.seed == point["seed"]
+        assert trained.optimization.seed == point["seed"]
         recordings = Store(trained.store).recordings
         split = make_split(recordings, trained.split)
         assert len(split.train) == point["train_subjects"]

@@ -24,8 +24,8 @@ def make_config(tmp_path):
         values = {
             "output": tmp_path / "sweep",
             "base": "configs/train/cae.yaml",
-            "overrides": {"optimisation.epochs": EPOCHS},
-            "search": {"optimisation.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}},
+            "overrides": {"optimization.epochs": EPOCHS},
+            "search": {"optimization.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}},
             "sampler": {"name": "random"},
             "pruning": {"min_epochs": 1, "reduction": 2},
             "budget": {"trials": 4, "parallel": 2},
@@ -127,9 +127,9 @@ def test_values_that_do_not_fit_together_are_refused_before_they_queue(make_conf
 
 
 def test_a_misspelt_key_is_refused_at_once(make_config):
-    search = {"optimisation.learning_rat": {"low": 1e-5, "high": 1e-2}}
+    search = {"optimization.learning_rat": {"low": 1e-5, "high": 1e-2}}
     config = make_config(search=search)
-    with pytest.raises(ConfigError, match=r"did you mean 'optimisation\.learning_rate'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'optimization\.learning_rate'"):
         open_driver(config, FakeCluster())
 
 

@@ -1,4 +1,4 @@
-"""Cross-validation as a sweep: its order, its tokenisers, its table; and the memory check."""
+"""Cross-validation as a sweep: its order, its tokenizers, its table; and the memory check."""
 
 import json
 
@@ -9,6 +9,7 @@ from eeg2fmri_dist.config.sweep import ResourcesConfig, SweepConfig
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.errors import ConfigError
+from eeg2fmri_dist.evaluation.metrics_file import FORMAT, FORMAT_VERSION
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.driver import Driver
 from eeg2fmri_dist.sweep.folder import SweepFolder
@@ -35,7 +36,7 @@ def make_folds(store, tmp_path):
             {
                 "output": tmp_path / "folds",
                 "folds": folds,
-                "overrides": {"store": str(store), "optimisation.epochs": 1},
+                "overrides": {"store": str(store), "optimization.epochs": 1},
                 "budget": {"parallel": 3},
                 "retries": 0,
             }
@@ -53,7 +54,8 @@ def leave_scores(job_folder, value):
     (run / "finished.json").write_text("{}")
     subjects = {f"{int(job_folder.name) % 4 + 1:02d}": value}
     scores = {"scores": {"r_region": {"subjects": subjects}}}
-    metrics = {"runs": [{"variants": {"free": scores, "shuffled": scores}}], "baselines": {}}
+    runs = [{"variants": {"eeg_only": scores, "shifted": scores}}]
+    metrics = {"format": FORMAT, "version": FORMAT_VERSION, "runs": runs, "baselines": {}}
     (run / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -79,13 +81,13 @@ def test_each_subject_is_left_out_once_and_the_transformer_waits_for_its_cae(mak
         (left_out,) = make_split(recordings, trained.split).test
         assert recordings[left_out.recording].subject == f"{number % 4 + 1:02d}"
         if trained.model.name == "transformer":
-            assert trained.tokeniser == folder.run(number - 4)
+            assert trained.tokenizer == folder.run(number - 4)
     table = folds_table(task)
     assert list(table) == [
         "cae",
         "transformer",
         "unet",
-        *(f"{model}, shuffled EEG" for model in ("cae", "transformer", "unet")),
+        *(f"{model}, circularly shifted EEG" for model in ("cae", "transformer", "unet")),
     ]
     cell = table["transformer"]["r_region"]
     assert cell["subjects"] == {"01": 0.4, "02": 0.5, "03": 0.6, "04": 0.7}
@@ -93,7 +95,7 @@ def test_each_subject_is_left_out_once_and_the_transformer_waits_for_its_cae(mak
     assert cell["low"] < 0.55 < cell["high"]
     write_page(folder, config, study, table)
     page = folder.page.read_text()
-    assert "transformer, shuffled EEG" in page
+    assert "transformer, circularly shifted EEG" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
@@ -116,7 +118,7 @@ def test_a_transformer_whose_cae_failed_is_not_started(make_folds):
 
 
 def test_k_folds_are_numbered(make_folds):
-    config, folder, task = make_folds(kind="k_fold", folds=2, models={"cae": MODELS["cae"]})
+    config, folder, task = make_folds(name="k_fold", folds=2, models={"cae": MODELS["cae"]})
     folder.claim(config, task.bases())
     assert task.points == [{"model": "cae", "fold": 0}, {"model": "cae", "fold": 1}]
     assert task.training(1, task.points[1]).config().split.fold == 1
@@ -133,7 +135,7 @@ def test_an_ensemble_among_folds_is_refused(make_folds):
 
 
 def test_a_transformer_takes_the_ridge_of_its_own_fold(make_folds):
-    models = {"ridge": "configs/train/ridge_products.yaml"}
+    models = {"ridge": "configs/train/ridge_quadratic.yaml"}
     models["own"] = "configs/train/transformer_from_ridge.yaml"
     _, folder, task = make_folds(models=dict(reversed(models.items())))
     folder.claim(_, task.bases())
@@ -151,11 +153,11 @@ def training(store, *overrides):
 
 def test_a_training_that_cannot_fit_is_refused_with_both_numbers(store):
     small, large = training(store), training(store, "model.d_token=1000000")
-    resources = ResourcesConfig(memory_gb=1)
+    resources = ResourcesConfig(memory_gib=1)
     assert find_shortage(small, resources) is None
     problem = find_shortage(large, resources)
     assert problem is not None
-    assert "resources.memory_gb is 1" in problem
+    assert "resources.memory_gib is 1" in problem
     assert find_shortage(large, ResourcesConfig()) is None
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a study."""
+"""What the user sees of a study."""
 
 import io
 
@@ -10,7 +10,7 @@ from eeg2fmri_dist.config.sweep import SweepConfig
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.monitoring.hparams import write_hparams
 from eeg2fmri_dist.sweep.monitoring.page import write_page
-from eeg2fmri_dist.sweep.monitoring.status import render, summarise
+from eeg2fmri_dist.sweep.monitoring.status import render, summarize
 from eeg2fmri_dist.sweep.optuna_study import Study
 from eeg2fmri_dist.sweep.space import first_values
 
@@ -22,7 +22,7 @@ def opened(tmp_path):
             "output": tmp_path / "sweep",
             "base": "base.yaml",
             "search": {
-                "optimisation.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
+                "optimization.learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
                 "model.widths": {"choices": [[8], [8, 16]]},
                 "model.layers": {"low": 1, "high": 3, "when": {"model.widths": [[8]]}},
             },
@@ -37,7 +37,7 @@ def opened(tmp_path):
 def fill(study, count):
     for number in range(count):
         trial = study.optuna.ask()
-        rate = trial.suggest_float("optimisation.learning_rate", 1e-5, 1e-2, log=True)
+        rate = trial.suggest_float("optimization.learning_rate", 1e-5, 1e-2, log=True)
         if trial.suggest_categorical("model.widths", ["[8]", "[8, 16]"]) == "[8]":
             trial.suggest_int("model.layers", 1, 3)
         study.report(number, 1, rate)
@@ -99,6 +99,6 @@ def test_the_table_says_how_each_trial_ended(opened):
     assert "pruned after epoch 1" in shown
     assert "0*" in shown
     assert (
-        summarise(study.trials(), 9) == "4 of 9 trials: 1 complete, 1 pruned, 1 failed, 1 running"
+        summarize(study.trials(), 9) == "4 of 9 trials: 1 complete, 1 pruned, 1 failed, 1 running"
     )
     assert optuna.trial.TrialState.RUNNING in {t.state for t in study.trials()}

@@ -33,14 +33,14 @@ def config_file(tmp_path):
         values = {
             "output": str(tmp_path / "sweep"),
             "base": "configs/train/cae.yaml",
-            "overrides": {"optimisation": {"epochs": EPOCHS}},
+            "overrides": {"optimization": {"epochs": EPOCHS}},
             "search": {
-                "optimisation.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True},
-                "optimisation.schedule": {"choices": ["constant", "cosine"]},
-                "optimisation.warmup_fraction": {
+                "optimization.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True},
+                "optimization.schedule": {"choices": ["constant", "cosine"]},
+                "optimization.warmup_fraction": {
                     "low": 0.0,
                     "high": 0.5,
-                    "when": {"optimisation.schedule": "cosine"},
+                    "when": {"optimization.schedule": "cosine"},
                 },
             },
             "sampler": {"startup_trials": 3},
@@ -107,10 +107,10 @@ def sequential_search(config):
     for number in range(config.budget.trials):
         study.sampler = make_sampler(config.sampler, number)
         trial = study.ask()
-        rate = trial.suggest_float("optimisation.learning_rate", 1e-5, 1e-1, log=True)
+        rate = trial.suggest_float("optimization.learning_rate", 1e-5, 1e-1, log=True)
         warmup = 0.05
-        if trial.suggest_categorical("optimisation.schedule", ["constant", "cosine"]) == "cosine":
-            warmup = trial.suggest_float("optimisation.warmup_fraction", 0.0, 0.5)
+        if trial.suggest_categorical("optimization.schedule", ["constant", "cosine"]) == "cosine":
+            warmup = trial.suggest_float("optimization.warmup_fraction", 0.0, 0.5)
         state, value = TrialState.COMPLETE, None
         for epoch in range(1, EPOCHS + 1):
             value = round(1 - (math.log10(rate) + 3) ** 2 - 0.01 * warmup - 0.5 / epoch, 9)
@@ -291,7 +291,7 @@ def test_debug_runs_trials_in_the_process_itself(config_file):
 def test_another_search_on_the_same_folder_is_refused(config_file):
     path = config_file(budget={"trials": 1}, pruning=None, sampler={"seed": 0})
     finish(start(path))
-    process = start(path, "search.optimisation.learning_rate.low=1.0e-4", "budget.trials=3")
+    process = start(path, "search.optimization.learning_rate.low=1.0e-4", "budget.trials=3")
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert "learning_rate.low: 1e-05 there, 0.0001 now" in output

@@ -56,11 +56,11 @@ def swept(tmp_path_factory):
         "overrides": {
             "store": str(folder / "store.h5"),
             "threads": 1,
-            "optimisation": {"epochs": 30, "batch_size": 20},
+            "optimization": {"epochs": 30, "batch_size": 20},
             "model": {"d_token": 8},
         },
         "search": {
-            "optimisation.learning_rate": {"choices": [0.003, 1.0e-6]},
+            "optimization.learning_rate": {"choices": [0.003, 1.0e-6]},
             "model.widths": {"choices": [[8, 16], [8]]},
         },
         "sampler": {"name": "grid"},
@@ -92,7 +92,7 @@ def test_every_trial_ends_once_and_a_bad_one_is_pruned(swept):
     assert [t.number for t in trials] == [0, 1, 2]
     assert trials[0].state.name == "COMPLETE"
     assert trials[1].state.is_finished()
-    assert trials[2].params["optimisation.learning_rate"] == 1e-6
+    assert trials[2].params["optimization.learning_rate"] == 1e-6
     assert trials[2].state.name == "PRUNED"
     assert [len(t.user_attrs["attempts"]) for t in trials] == [2, 1, 1]
 
@@ -101,7 +101,7 @@ def test_a_trial_equals_the_training_done_by_hand(swept, tmp_path):
     config = load_config(SweepConfig, swept)
     folder = SweepFolder(config.output)
     by_hand = tmp_path / "by-hand"
-    values = ["optimisation.learning_rate=0.003", "model.widths=[8, 16]"]
+    values = ["optimization.learning_rate=0.003", "model.widths=[8, 16]"]
     finish(launch("train", folder.base("base"), *values, f"output={by_hand}"))
     assert losses(folder.run(0)) == losses(by_hand)
 
@@ -111,7 +111,7 @@ def test_best_is_a_config_that_launch_train_takes(swept, tmp_path):
     best = tmp_path / "best.yaml"
     best.write_text(finish(launch("sweep", swept, "--best")))
     trained = load_config(TrainConfig, best)
-    assert trained.optimisation.learning_rate == 0.003
+    assert trained.optimization.learning_rate == 0.003
     assert trained.output == config.output / "best"
     assert "cae" in finish(launch("train", best, "--dry-run"))
 
@@ -129,7 +129,7 @@ def test_tensorboard_shows_every_trial_with_its_values(swept):
         data = plugin_data_pb2.HParamsPluginData.FromString(summaries.plugin_data.content)
         assert summaries.plugin_data.plugin_name == metadata.PLUGIN_NAME
         hparams = data.session_start_info.hparams
-        rates.append(hparams["optimisation.learning_rate"].number_value)
+        rates.append(hparams["optimization.learning_rate"].number_value)
         assert hparams["model.widths"].string_value in ("[8, 16]", "[8]")
         assert "sweep/validation_loss" in events.Tags()["scalars"]
     assert rates == [0.003, 0.003, 1e-6]
@@ -144,10 +144,10 @@ def test_debug_trains_one_trial_after_the_other_in_its_own_process(tmp_path):
         "overrides": {
             "store": str(tmp_path / "store.h5"),
             "threads": 1,
-            "optimisation": {"epochs": 1},
+            "optimization": {"epochs": 1},
             "model": {"d_token": 8, "widths": [8]},
         },
-        "search": {"optimisation.learning_rate": {"choices": [0.003, 0.001]}},
+        "search": {"optimization.learning_rate": {"choices": [0.003, 0.001]}},
         "sampler": {"name": "grid"},
         "cluster": "debug",
     }

@@ -9,33 +9,27 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from eeg2fmri_dist.data.controls import (
-    middle,
-    shuffled_eeg,
-    shuffled_second_half,
-    true_eeg,
-    zero_eeg,
-)
-from eeg2fmri_dist.data.normalization import normalise_eeg
+from eeg2fmri_dist.data.controls import middle, shifted_eeg, shifted_second_half, true_eeg, zero_eeg
+from eeg2fmri_dist.data.normalization import normalize_eeg
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
-from eeg2fmri_dist.evaluation.timing import future_share
+from eeg2fmri_dist.evaluation.scored_set import ScoredRecording, ScoredSet
+from eeg2fmri_dist.evaluation.timing import noncausal_fraction
 from eeg2fmri_dist.inference.model_file import TrainedModel
-from eeg2fmri_dist.inference.predict import predict_from_normalised
+from eeg2fmri_dist.inference.predict import predict_from_normalized
 from eeg2fmri_dist.scores.networks import regional_means
 
 ChangeEeg = Callable[[np.ndarray], np.ndarray]
-PredictWith = Callable[[TestRecording, ChangeEeg], np.ndarray]
+PredictWith = Callable[[ScoredRecording, ChangeEeg], np.ndarray]
 
 
 def free_running(
     trained: TrainedModel,
-    recording: TestRecording,
+    recording: ScoredRecording,
     change: ChangeEeg = true_eeg,
 ) -> np.ndarray:
-    """Predict a recording's volumes (volume, x, y, z) from its EEG, normalised, then changed."""
-    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
-    return predict_from_normalised(trained, change(eeg), best_device())
+    """Predict a recording's volumes (volume, x, y, z) from its EEG, normalized, then changed."""
+    eeg = normalize_eeg(recording.power, trained.data, trained.scaling)
+    return predict_from_normalized(trained, change(eeg), best_device())
 
 
 @functools.cache
@@ -44,42 +38,42 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def score_controls(predict: PredictWith, test_set: TestSet) -> list[ScoreRow]:
+def score_controls(predict: PredictWith, scored_set: ScoredSet) -> list[ScoreRow]:
     """Score a free-running model with true and false EEG.
 
     Parameters
     ----------
     predict : callable
-        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalised as
+        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalized as
         the model wants it and then passed through `change`.
-    test_set : TestSet
+    scored_set : ScoredSet
         What is scored.
 
     Returns
     -------
     list of ScoreRow
-        ``free``, ``shuffled``, ``zero``, and ``other_subject`` where there are two subjects.
-        ``free`` also holds ``future_share`` (see `timing.future_share`).
+        ``free``, ``shifted``, ``zero``, and ``other_subject`` where there are two subjects.
+        ``free`` also holds ``noncausal_fraction`` (see `timing.noncausal_fraction`).
     """
     kept: dict[tuple[str, int], np.ndarray] = {}
 
-    def keeping(name: str, change: ChangeEeg) -> Callable[[TestRecording], np.ndarray]:
-        def predict_and_keep(recording: TestRecording) -> np.ndarray:
+    def keeping(name: str, change: ChangeEeg) -> Callable[[ScoredRecording], np.ndarray]:
+        def predict_and_keep(recording: ScoredRecording) -> np.ndarray:
             volumes = predict(recording, change)
-            kept[name, recording.segment.start] = _means(volumes, test_set)
+            kept[name, recording.segment.start] = _means(volumes, scored_set)
             return volumes
 
         return predict_and_keep
 
-    free = test_set.row("free", keeping("free", true_eeg))
+    free = scored_set.row("eeg_only", keeping("eeg_only", true_eeg))
     rows = [
-        test_set.row("shuffled", keeping("shuffled", shuffled_eeg)),
-        test_set.row("zero", lambda recording: predict(recording, zero_eeg)),
+        scored_set.row("shifted", keeping("shifted", shifted_eeg)),
+        scored_set.row("zero", lambda recording: predict(recording, zero_eeg)),
     ]
-    others = _other_subjects(test_set)
+    others = _other_subjects(scored_set)
     if others:
         rows.append(
-            test_set.row(
+            scored_set.row(
                 "other_subject",
                 lambda recording: predict(others[recording.segment.start], true_eeg),
             )
@@ -88,29 +82,29 @@ def score_controls(predict: PredictWith, test_set: TestSet) -> list[ScoreRow]:
         (
             recording.subject,
             {
-                "future_share": future_share(
-                    kept["free", recording.segment.start],
-                    kept["shuffled", recording.segment.start],
-                    _means(predict(recording, shuffled_second_half), test_set),
+                "noncausal_fraction": noncausal_fraction(
+                    kept["eeg_only", recording.segment.start],
+                    kept["shifted", recording.segment.start],
+                    _means(predict(recording, shifted_second_half), scored_set),
                 )
             },
         )
-        for recording in test_set.recordings
+        for recording in scored_set.recordings
         if middle(len(recording.true)) > 1
     ]
     return [free.with_scores(shares), *rows]
 
 
-def _means(volumes: np.ndarray, test_set: TestSet) -> np.ndarray:
-    return regional_means(volumes, test_set.regions.labels, len(test_set.regions))
+def _means(volumes: np.ndarray, scored_set: ScoredSet) -> np.ndarray:
+    return regional_means(volumes, scored_set.regions.labels, len(scored_set.regions))
 
 
-def _other_subjects(test_set: TestSet) -> dict[int, TestRecording]:
+def _other_subjects(scored_set: ScoredSet) -> dict[int, ScoredRecording]:
     """Map the first sample of each recording to it, with the next subject's EEG in its place."""
-    subjects = list(dict.fromkeys(recording.subject for recording in test_set.recordings))
+    subjects = list(dict.fromkeys(recording.subject for recording in scored_set.recordings))
     if len(subjects) < 2:
         return {}
-    first = {recording.subject: recording for recording in reversed(test_set.recordings)}
+    first = {recording.subject: recording for recording in reversed(scored_set.recordings)}
     lenders = {
         subject: first[subjects[(at + 1) % len(subjects)]] for at, subject in enumerate(subjects)
     }
@@ -123,5 +117,5 @@ def _other_subjects(test_set: TestSet) -> dict[int, TestRecording]:
                 (len(recording.power), *recording.power.shape[1:]),
             ),
         )
-        for recording in test_set.recordings
+        for recording in scored_set.recordings
     }

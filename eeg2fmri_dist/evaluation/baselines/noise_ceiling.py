@@ -15,7 +15,7 @@ import numpy as np
 
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.scored_set import TestRecording
+from eeg2fmri_dist.evaluation.scored_set import ScoredRecording
 from eeg2fmri_dist.store import Layout
 
 _SMALLEST_CEILING = 0.05
@@ -40,7 +40,7 @@ class Ceiling:
     layout: Layout
     reference: np.ndarray
 
-    def __call__(self, recording: TestRecording) -> np.ndarray:
+    def __call__(self, recording: ScoredRecording) -> np.ndarray:
         """Return the volumes (volume, x, y, z) of a recording.
 
         Raises
@@ -50,7 +50,7 @@ class Ceiling:
         """
         path = self.folder / f"sub-{recording.subject}.npz"
         truth = read_truth(path)
-        first = int(self.layout.settings.get("drop_volumes", 0))
+        first = int(self.layout.settings.get("dummy_scans", 0))
         percent = truth["bold_driven"][first : first + len(recording.true)]
         if len(percent) < len(recording.true):
             raise DataError(
@@ -65,7 +65,7 @@ class Ceiling:
         return (self.reference * (1 + share * change[:, region])).astype(np.float32)
 
 
-def shared_noise(folder: Path, layout: Layout, recording: TestRecording) -> np.ndarray:
+def shared_noise(folder: Path, layout: Layout, recording: ScoredRecording) -> np.ndarray:
     """Return the noise that a simulated subject's BOLD and EEG share, (volume,), in percent.
 
     Zeros where there is none; see docs/simulations.md.
@@ -79,7 +79,7 @@ def shared_noise(folder: Path, layout: Layout, recording: TestRecording) -> np.n
     truth = read_truth(folder / f"sub-{recording.subject}.npz", (), ("bold_shared_noise",))
     if "bold_shared_noise" not in truth:
         return np.zeros(len(recording.true))
-    first = int(layout.settings.get("drop_volumes", 0))
+    first = int(layout.settings.get("dummy_scans", 0))
     return truth["bold_shared_noise"][first : first + len(recording.true)]
 
 
@@ -104,8 +104,8 @@ def regions_on_grid(
     from scipy.spatial import KDTree
 
     affine, mask = layout.affine, layout.mask.astype(bool)
-    centres = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
-    nearest = KDTree(truth["native_to_mni_mm"].reshape(-1, 3)).query(centres)[1]
+    centers = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    nearest = KDTree(truth["native_to_mni_mm"].reshape(-1, 3)).query(centers)[1]
     region, share = np.zeros(mask.shape, int), np.zeros(mask.shape)
     region[mask] = truth["labels_native"].reshape(-1)[nearest]
     share[mask] = truth["grey_matter_native"].reshape(-1)[nearest]
@@ -122,7 +122,14 @@ def with_explained(rows: Sequence[ScoreRow], ceiling: ScoreRow) -> list[ScoreRow
     return [
         row.with_scores(
             [
-                (subject, {"explained": 100 * float(np.sign(r)) * (r / highest[subject]) ** 2})
+                (
+                    subject,
+                    {
+                        "ceiling_normalized_r2": 100
+                        * float(np.sign(r))
+                        * (r / highest[subject]) ** 2
+                    },
+                )
                 for subject, r in row.values("r_region").items()
                 if highest.get(subject, 0.0) >= _SMALLEST_CEILING
             ]

@@ -10,9 +10,9 @@ import torch
 
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig
-from eeg2fmri_dist.data.normalization import Scaling, normalise_eeg, to_volumes
+from eeg2fmri_dist.data.normalization import Scaling, normalize_eeg, to_volumes
 from eeg2fmri_dist.data.windows import WindowData, with_context
-from eeg2fmri_dist.evaluation.scored_set import TestSet
+from eeg2fmri_dist.evaluation.scored_set import ScoredSet
 from eeg2fmri_dist.models.least_squares import solve_ridge
 from eeg2fmri_dist.models.ridge import RidgeRegression, response_trs
 from eeg2fmri_dist.training.fitting.eeg_scale import EEG_SCALES, EegScale
@@ -44,24 +44,24 @@ class RidgeControl:
     @torch.no_grad()
     def predict(self, power: np.ndarray) -> np.ndarray:
         """EEG features as stored (volume, channel, frequency) -> volumes (volume, x, y, z)."""
-        eeg = with_context(normalise_eeg(power, self.config, self.scaling), self.model.context)
+        eeg = with_context(normalize_eeg(power, self.config, self.scaling), self.model.context)
         predicted = self.model(torch.from_numpy(eeg)[None])[0].numpy()
         return to_volumes(predicted, self.config, self.scaling)
 
 
-def fit_ridge_control(test_set: TestSet) -> RidgeControl:
+def fit_ridge_control(scored_set: ScoredSet) -> RidgeControl:
     """Fit to each voxel on log power and on power; return what suits validation subjects better.
 
     The penalty is theirs to choose as well.
     """
-    fits = (_fit(test_set, scale) for scale in EEG_SCALES)
+    fits = (_fit(scored_set, scale) for scale in EEG_SCALES)
     best = min(fits, key=lambda control: control.error)
     logger.info("  ridge regression: EEG scale %s", best.config.eeg_scale)
     return best
 
 
-def _fit(test_set: TestSet, scale: EegScale) -> RidgeControl:
-    store, split = test_set.store, test_set.split
+def _fit(scored_set: ScoredSet, scale: EegScale) -> RidgeControl:
+    store, split = scored_set.store, scored_set.split
     config = DataConfig(
         eeg_scale=scale,
         window=1,
@@ -70,9 +70,9 @@ def _fit(test_set: TestSet, scale: EegScale) -> RidgeControl:
     )
     model = make_ridge(store, config.context, RidgeConfig())
     train, validation = (
-        sum_recordings(model, WindowData(store, segments, config, test_set.scaling))
+        sum_recordings(model, WindowData(store, segments, config, scored_set.scaling))
         for segments in (split.train, split.validation)
     )
     solution = solve_ridge(train, validation, model.weightings())
     model.take(solution)
-    return RidgeControl(model, config, test_set.scaling, float(solution.errors.min()))
+    return RidgeControl(model, config, scored_set.scaling, float(solution.errors.min()))

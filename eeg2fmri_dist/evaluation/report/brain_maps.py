@@ -8,10 +8,10 @@ import numpy as np
 
 from eeg2fmri_dist.data.controls import true_eeg
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import ChangeEeg, PredictWith
-from eeg2fmri_dist.evaluation.scored_set import TestRecording
+from eeg2fmri_dist.evaluation.scored_set import ScoredRecording
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png
 from eeg2fmri_dist.pages.figure import Figure
-from eeg2fmri_dist.pages.style import GREY
+from eeg2fmri_dist.pages.style import GRAY
 from eeg2fmri_dist.scores.metrics import voxelwise
 from eeg2fmri_dist.scores.temporal import DETREND_ORDER
 
@@ -36,7 +36,7 @@ class CorrelationMap:
     def watching(self, predict: PredictWith) -> PredictWith:
         """Return the same predictor, whose predictions from true EEG are looked at once each."""
 
-        def watched(recording: TestRecording, change: ChangeEeg = true_eeg) -> np.ndarray:
+        def watched(recording: ScoredRecording, change: ChangeEeg = true_eeg) -> np.ndarray:
             volumes = predict(recording, change)
             start = recording.segment.start
             if change is true_eeg and start not in self._found:
@@ -102,7 +102,7 @@ def correlation_figure(
                 vmax=top,
                 extent=box,
             )
-            line = {"colors": GREY, "linewidths": 1.0, "extent": box, "origin": "lower"}
+            line = {"colors": GRAY, "linewidths": 1.0, "extent": box, "origin": "lower"}
             axes.contour(outline.astype(float), [0.5], **line)
             axes.set_title(name)
             axes.axis("off")
@@ -115,5 +115,5 @@ def correlation_figure(
         "sight the value farthest from 0, which is never small: compare with the scale, and with "
         f"other models. r is above {_SMALLEST_SCALE} in {100 * share:.0f} % of the brain's voxels."
     )
-    alt = "Brain outline seen from the left, from behind and from above, coloured by r per voxel."
+    alt = "Brain outline seen from the left, from behind and from above, colored by r per voxel."
     return Figure("r of each voxel", caption, alt, data, "image/png", wide=True)

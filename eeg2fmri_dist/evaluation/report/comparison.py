@@ -17,7 +17,7 @@ from eeg2fmri_dist.evaluation.results import DataFacts
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain
 from eeg2fmri_dist.evaluation.significance import Interval
 
-PAIRED_SCORES = ("r_region", "r_voxel", "fc_similarity", "psnr_peer_db")
+PAIRED_SCORES = ("r_region", "r_voxel", "fc_similarity", "psnr_minmax_db")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Entry:
     @property
     def row(self) -> ScoreRow:
         """Its prediction from EEG alone; of a model without EEG, what it has."""
-        return self.model_scores.run.row("free") or self.model_scores.run.rows[0]
+        return self.model_scores.run.row("eeg_only") or self.model_scores.run.rows[0]
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -53,10 +53,10 @@ class Entry:
         return frozenset(self.row.subjects)
 
     @property
-    def gain_over_shuffled(self) -> Interval | None:
-        """Paired difference of r with true and with shuffled EEG."""
-        free, shuffled = (self.model_scores.run.row(name) for name in ("free", "shuffled"))
-        return gain(free, shuffled) if free and shuffled else None
+    def gain_over_shifted(self) -> Interval | None:
+        """Paired difference of r with true and with circularly shifted EEG."""
+        free, shifted = (self.model_scores.run.row(name) for name in ("eeg_only", "shifted"))
+        return gain(free, shifted) if free and shifted else None
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _scored_on(entry: Entry) -> tuple:
 
 
 def _takes_eeg(entry: Entry) -> bool:
-    return entry.model_scores.run.row("free") is not None
+    return entry.model_scores.run.row("eeg_only") is not None
 
 
 def _remarks(entries: Sequence[Entry]) -> list[str]:
@@ -245,7 +245,7 @@ def _remarks(entries: Sequence[Entry]) -> list[str]:
     if leaking := [entry.label for entry in entries if entry.data.leaks]:
         remarks.append(
             f"The split of {', '.join(leaking)} leaks: subjects who are scored are in the "
-            "training data, so these scores say nothing about new people."
+            "training data, so these scores say nothing about new subjects."
         )
     if len({entry.data.ssim_every for entry in entries}) > 1:
         texts = (f"{entry.label}: each {entry.data.ssim_every}" for entry in entries)

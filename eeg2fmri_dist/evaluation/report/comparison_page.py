@@ -25,18 +25,18 @@ from eeg2fmri_dist.pages.drawing import drawing, svg
 from eeg2fmri_dist.pages.figure import Curve, Figure
 from eeg2fmri_dist.pages.style import CYCLE
 from eeg2fmri_dist.pages.templates import render
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
 _TABLE_SCORES = (
     "r_region",
-    "explained",
+    "ceiling_normalized_r2",
     "r_voxel",
     "std_ratio",
     "fc_similarity",
-    "psnr_peer_db",
-    "ssim2d_peer",
+    "psnr_minmax_db",
+    "ssim2d_minmax",
 )
-_SHOWN_CONTROLS = ("free", "shuffled", "zero", "reconstruction")
+_SHOWN_CONTROLS = ("eeg_only", "shifted", "zero", "reconstruction")
 _DASHES = ("-", "--", ":")
 _CHANCE = 0.05
 
@@ -122,12 +122,12 @@ def _curve_figure(label: str, entries: Sequence[Entry]) -> Figure:
     drawn = []
     with drawing(4.6, 2.6 + 0.15 * len(entries)) as canvas:
         axes = canvas.subplots()
-        for entry, (dashes, colour) in zip(entries, styles, strict=False):
+        for entry, (dashes, color) in zip(entries, styles, strict=False):
             points = _validation(entry.model_scores.run.curves, label)
             if len(points) < 2:
                 continue
             epochs, values = np.asarray(points, dtype=float).T
-            axes.plot(epochs, values, color=colour, linestyle=dashes, label=entry.label)
+            axes.plot(epochs, values, color=color, linestyle=dashes, label=entry.label)
             drawn.append(f"{entry.label} ends at {values[-1]:.3g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
@@ -151,7 +151,7 @@ def _chart(each: ComparableSet) -> Figure | None:
     groups = [
         figures.ChartGroup(entry.label, _controls(entry))
         for entry in each.entries
-        if entry.model_scores.run.row("free")
+        if entry.model_scores.run.row("eeg_only")
     ]
     if not groups:
         return None

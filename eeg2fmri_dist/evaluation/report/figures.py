@@ -15,26 +15,17 @@ from matplotlib.axes import Axes
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.pages.drawing import add_colorbar, drawing, png, svg
 from eeg2fmri_dist.pages.figure import Curve, Figure
-from eeg2fmri_dist.pages.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    MUTED,
-    ORANGE,
-    PALE_GREY,
-    PALE_ORANGE,
-)
+from eeg2fmri_dist.pages.style import BLUE, GRAY, GREEN, INK, MUTED, ORANGE, PALE_GREY, PALE_ORANGE
 from eeg2fmri_dist.scores.networks import correlation_matrix, matrix_similarity
 from eeg2fmri_dist.scores.temporal import temporal_correlation
 
 COLOURS = {
-    "free": BLUE,
-    "shuffled": GREY,
-    "ridge_shuffled": GREY,
+    "eeg_only": BLUE,
+    "shifted": GRAY,
+    "ridge_shifted": GRAY,
     "zero": PALE_GREY,
     "teacher_forced": ORANGE,
-    "teacher_forced_shuffled": PALE_ORANGE,
+    "teacher_forced_shifted": PALE_ORANGE,
     "reconstruction": ORANGE,
 }
 # A longer heading would leave no room for the scores beside it.
@@ -53,14 +44,14 @@ def learning_curve(curve: Curve, chosen_epoch: float | None = None) -> Figure:
     """One quantity over epochs, training and validation; a line marks the chosen checkpoint."""
     with drawing(3.6, 2.5) as canvas:
         axes = canvas.subplots()
-        for points, colour, label in (
-            (curve.train, GREY, "training"),
+        for points, color, label in (
+            (curve.train, GRAY, "training"),
             (curve.validation, BLUE, "validation"),
         ):
             if points:
                 epochs, values = np.asarray(points, dtype=float).T
                 marker = "o" if len(points) < 15 else None
-                axes.plot(epochs, values, color=colour, label=label, marker=marker, markersize=3)
+                axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3)
         if chosen_epoch is not None:
             axes.axvline(chosen_epoch, color=ORANGE, linewidth=1, linestyle="--", label="chosen")
         axes.set_xlabel("epoch")
@@ -118,7 +109,7 @@ def volume_slices(
     voxel_mm: Sequence[float],
     caption: str = "",
 ) -> Figure:
-    """Axial slices of a true and a predicted volume (x, y, z), one grey scale, and difference."""
+    """Axial slices of a true and a predicted volume (x, y, z), one gray scale, and difference."""
     top = float(np.percentile(true[mask], 99.5))
     spread = float(np.percentile(np.abs(predicted - true)[mask], 99)) or 1.0
     rows = [
@@ -136,7 +127,7 @@ def change_slices(
     voxel_mm: Sequence[float],
     caption: str = "",
 ) -> Figure:
-    """Axial slices of a predicted and true `temporal_change` (x, y, z) on one colour scale."""
+    """Axial slices of a predicted and true `temporal_change` (x, y, z) on one color scale."""
     top = float(np.percentile(np.abs(true)[mask], 99)) or 1.0
     rows = [
         ("true", true, "RdBu_r", -top, top),
@@ -247,11 +238,11 @@ def _slices(
     tall = (high_y - low_y) * aspect / (high_x - low_x)
     with drawing(6.6, 6.6 / len(levels) * tall * len(rows) * 0.86, "compressed") as canvas:
         grid = canvas.subplots(len(rows), len(levels), squeeze=False)
-        for axes_row, (name, volume, colours, low, high) in zip(grid, rows, strict=True):
+        for axes_row, (name, volume, colors, low, high) in zip(grid, rows, strict=True):
             for axes, level in zip(axes_row, levels, strict=True):
                 plane = np.where(mask, volume, np.nan)[low_x:high_x, low_y:high_y, level]
                 image = axes.imshow(
-                    plane.T, origin="lower", cmap=colours, vmin=low, vmax=high, aspect=aspect
+                    plane.T, origin="lower", cmap=colors, vmin=low, vmax=high, aspect=aspect
                 )
                 axes.axis("off")
             axes_row[0].set_title(name)
@@ -259,7 +250,7 @@ def _slices(
             bar.ax.tick_params(labelsize=7.5, length=2)
         data = png(canvas)
     alt = f"{len(levels)} axial slices; rows: {', '.join(row[0] for row in rows)}."
-    note = f"Colour: {unit}. Left is the subject's left."
+    note = f"Color: {unit}. Left is the subject's left."
     return Figure(title, f"{caption} {note}".strip(), alt, data, "image/png", wide=True)
 
 
@@ -276,16 +267,14 @@ def _extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
 
 
 def _draw_score(axes: Axes, position: float, row: ScoreRow, score: str) -> None:
-    colour = COLOURS.get(row.name, GREEN)
+    color = COLOURS.get(row.name, GREEN)
     values = [value for value in row.values(score).values() if np.isfinite(value)]
-    axes.scatter(
-        values, [position + 0.3] * len(values), s=12, color=colour, alpha=0.6, linewidths=0
-    )
+    axes.scatter(values, [position + 0.3] * len(values), s=12, color=color, alpha=0.6, linewidths=0)
     interval = row.interval(score)
     if interval.known:
-        axes.plot([interval.low, interval.high], [position] * 2, color=colour, linewidth=1.8)
+        axes.plot([interval.low, interval.high], [position] * 2, color=color, linewidth=1.8)
     if np.isfinite(interval.mean):
-        axes.scatter([interval.mean], [position], s=36, color=colour, zorder=3)
+        axes.scatter([interval.mean], [position], s=36, color=color, zorder=3)
 
 
 def _score_alt(groups: Sequence[ChartGroup], score: str, label: str) -> str:

@@ -59,11 +59,11 @@ def network_figure(
         add_colorbar(canvas, image, list(matrices), shrink=0.8, ticks=[-1, 0, 1])
         data = png(canvas)
     caption = (
-        "Above: networks by colour and number. Below: mean correlation of regions within (diagonal)"
+        "Above: networks by color and number. Below: mean correlation of regions within (diagonal)"
         f" and between networks; {_gap(means[0], means[1])}. {_legend(networks, regions.names)}"
     )
     alt = (
-        f"Brain from the left and from above with {networks.max() + 1} networks in colours; below, "
+        f"Brain from the left and from above with {networks.max() + 1} networks in colors; below, "
         "mean correlations within and between them, true and predicted."
     )
     return Figure("", caption, alt, data, "image/png", wide=True)
@@ -76,10 +76,10 @@ def _seen(painted: np.ndarray) -> np.ndarray:
 
 
 def _draw_brain(axes: Axes, name: str, plane: np.ndarray, n_networks: int, aspect: float) -> None:
-    colours = ListedColormap(matplotlib.colormaps["tab10"].colors[:n_networks])  # type: ignore[attr-defined]
+    colors = ListedColormap(matplotlib.colormaps["tab10"].colors[:n_networks])  # type: ignore[attr-defined]
     shown = np.ma.masked_less(plane, 0)
     highest = n_networks - 0.5
-    axes.imshow(shown, origin="lower", cmap=colours, vmin=-0.5, vmax=highest, aspect=aspect)
+    axes.imshow(shown, origin="lower", cmap=colors, vmin=-0.5, vmax=highest, aspect=aspect)
     for network in np.unique(shown.compressed()):
         rows, columns = np.nonzero(plane == network)
         middle = ((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eeg2fmri_dist.evaluation.labels import _title_among, format_p, format_score
-from eeg2fmri_dist.evaluation.metrics_file import _over_shuffled, to_json
+from eeg2fmri_dist.evaluation.metrics_file import _over_shifted, to_json
 from eeg2fmri_dist.evaluation.report.volumes_table import write_volume_scores
 from eeg2fmri_dist.evaluation.results import ReportInput, RunSection
 from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, smallest_sign_flip_p
@@ -16,32 +16,32 @@ from eeg2fmri_dist.evaluation.verdict import Finding, Verdict, verdict
 from eeg2fmri_dist.files.atomic import write_json, write_text
 from eeg2fmri_dist.pages.figure import Figure
 from eeg2fmri_dist.pages.templates import render
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 
 MAIN_SCORES = (
     "r_region",
-    "explained",
+    "ceiling_normalized_r2",
     "r_voxel",
     "std_ratio",
     "fc_similarity",
-    "psnr_paper_db",
-    "ssim2d_paper",
-    "psnr_peer_db",
-    "ssim2d_peer",
+    "psnr_zscore_db",
+    "ssim2d_zscore",
+    "psnr_minmax_db",
+    "ssim2d_minmax",
 )
 # Beside the main scores: of change over time; the rest is of images.
 _TIME_SCORES = (
-    "r_specific",
+    "r_region_gsr",
     "ev_region",
     "ev_voxel",
     "fc_distance",
-    "identified",
+    "identification_accuracy",
     "coherence",
     "lag_trs",
     "r_at_lag",
-    "future_share",
+    "noncausal_fraction",
 )
-_SUBJECT_SCORES = ("std_ratio", "psnr_paper_db", "ssim2d_peer")
+_SUBJECT_SCORES = ("std_ratio", "psnr_zscore_db", "ssim2d_minmax")
 _OVERVIEW_LABEL = "r of regional means with the truth"
 
 
@@ -87,7 +87,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
 
     verdicts = [(run, verdict(run, report.baselines)) for run in report.runs]
     groups = [figures.ChartGroup(_title_among(report.runs, run), run.rows) for run in report.runs]
-    asked = [group for group, run in zip(groups, report.runs, strict=True) if run.row("free")]
+    asked = [group for group, run in zip(groups, report.runs, strict=True) if run.row("eeg_only")]
     controls = []
     if report.baselines:
         controls = [figures.ChartGroup("For comparison", report.baselines)]
@@ -100,7 +100,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "report": report,
         "zip": zip,
         "verdicts": verdicts,
-        "over_shuffled": [_over_shuffled(run) for run in report.runs],
+        "over_shifted": [_over_shifted(run) for run in report.runs],
         "headline": headline([item for _, item in verdicts]),
         "overview": overview,
         "groups": [*groups, *controls],

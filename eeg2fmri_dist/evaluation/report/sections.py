@@ -39,7 +39,7 @@ def describe_run(
     """Return a run's section without figures."""
     config = load_run_config(path)
     reference = "global z-score undone"
-    if config.data.normalise == "voxelwise":
+    if config.data.normalize == "voxelwise":
         reference = "mean image of the training subjects x (1 + predicted change)"
     log = read_log(path)
     return RunSection(
@@ -54,9 +54,9 @@ def describe_run(
         ],
         chosen_epoch=trained.card.epoch,
         facts={
-            "Target": f"{config.data.normalise} normalisation",
+            "Target": f"{config.data.normalize} normalization",
             "Predicted volume": reference,
-            "EEG": f"{_SCALES[trained.data.eeg_scale]}, z-scored by {config.data.eeg_normalise}, "
+            "EEG": f"{_SCALES[trained.data.eeg_scale]}, z-scored by {config.data.eeg_normalize}, "
             f"{config.data.context} TRs of context",
             **_training_facts(config, summary),
         },
@@ -71,11 +71,11 @@ def _training_facts(config: TrainConfig, summary: dict[str, Any]) -> dict[str, s
         }
     if isinstance(config.model, EnsembleConfig):
         return {"Mean of": ", ".join(run.name for run in config.model.members)}
-    optimisation = config.optimisation
+    optimization = config.optimization
     return {
-        "Training": f"{summary.get('steps', '?')} steps, batch {optimisation.batch_size}, "
-        f"learning rate {optimisation.learning_rate:g}, {config.engine.precision}",
-        "Checkpoint chosen by": f"{optimisation.select_by} of validation subjects",
+        "Training": f"{summary.get('steps', '?')} steps, batch {optimization.batch_size}, "
+        f"learning rate {optimization.learning_rate:g}, {config.engine.precision}",
+        "Checkpoint chosen by": f"{optimization.checkpoint_metric} of validation subjects",
     }
 
 

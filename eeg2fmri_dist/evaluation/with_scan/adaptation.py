@@ -1,7 +1,7 @@
-"""Scores when a few minutes of EEG and BOLD of the same person are there to adapt to.
+"""Scores when a few minutes of EEG and BOLD of the same subject are there to adapt to.
 
-The first volumes of each recording, with their EEG, move the model towards the person
-(`personal_step.fit_step`); the rest is scored. How far to move is chosen on validation subjects, on
+The first volumes of each recording, with their EEG, move the model toward the subject
+(`ridge_update.fit_step`); the rest is scored. How far to move is chosen on validation subjects, on
 whom the same is tried: where they are not clearly better predicted by it, nobody is adapted to.
 """
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from eeg2fmri_dist.calibration.ridge_update import fit_step, person_features
-from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
-from eeg2fmri_dist.data.normalization import normalise_eeg
+from eeg2fmri_dist.data.controls import shifted_eeg, true_eeg
+from eeg2fmri_dist.data.normalization import normalize_eeg
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import ChangeEeg, PredictWith
 from eeg2fmri_dist.evaluation.results import AdaptedScore
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet
+from eeg2fmri_dist.evaluation.scored_set import ScoredRecording, ScoredSet
 from eeg2fmri_dist.evaluation.significance import subject_interval
 from eeg2fmri_dist.inference.model_file import TrainedModel
 from eeg2fmri_dist.scores.networks import Regions, regional_correlation, regional_means
@@ -27,7 +27,7 @@ from eeg2fmri_dist.scores.temporal import DETREND_ORDER, detrend
 logger = logging.getLogger(__name__)
 
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-_CHANGES = {"true": true_eeg, "shuffled": shuffled_eeg}
+_CHANGES = {"true": true_eeg, "shifted": shifted_eeg}
 
 
 class KeptMeans:
@@ -36,7 +36,7 @@ class KeptMeans:
     Parameters
     ----------
     predict : callable
-        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalised and
+        (recording, change) -> volumes (volume, x, y, z) from the recording's EEG, normalized and
         passed through `change`.
     regions : Regions
     """
@@ -45,14 +45,14 @@ class KeptMeans:
         self._predict, self._regions = predict, regions
         self._kept: dict[tuple[int, ChangeEeg], np.ndarray] = {}
 
-    def volumes(self, recording: TestRecording, change: ChangeEeg) -> np.ndarray:
+    def volumes(self, recording: ScoredRecording, change: ChangeEeg) -> np.ndarray:
         """Predict volumes, and keep their means."""
         volumes = self._predict(recording, change)
         means = regional_means(volumes, self._regions.labels, len(self._regions))
         self._kept[id(recording), change] = means
         return volumes
 
-    def means(self, recording: TestRecording, change: ChangeEeg) -> np.ndarray:
+    def means(self, recording: ScoredRecording, change: ChangeEeg) -> np.ndarray:
         """Return regional means (volume, region), predicted now or before."""
         if (id(recording), change) not in self._kept:
             self.volumes(recording, change)
@@ -61,7 +61,7 @@ class KeptMeans:
 
 @dataclass(frozen=True)
 class _Series:
-    """A recording with true and shuffled EEG.
+    """A recording with true and circularly shifted EEG.
 
     Attributes
     ----------
@@ -80,23 +80,23 @@ class _Series:
 
 def score_adapted(
     trained: TrainedModel,
-    predict_means: Callable[[TestRecording, ChangeEeg], np.ndarray],
-    test_set: TestSet,
-    validation_set: TestSet,
+    predict_means: Callable[[ScoredRecording, ChangeEeg], np.ndarray],
+    scored_set: ScoredSet,
+    validation_set: ScoredSet,
     lengths: Sequence[int],
 ) -> list[AdaptedScore]:
-    """Score a model that was adapted to each person, with scans of growing length.
+    """Score a model that was adapted to each subject, with scans of growing length.
 
     Parameters
     ----------
     trained : TrainedModel
-        Says how its EEG is normalised.
+        Says how its EEG is normalized.
     predict_means : callable
         (recording, change) -> regional means (volume, region) of a prediction, such as
         `KeptMeans.means`.
-    test_set : TestSet
+    scored_set : ScoredSet
         What is scored.
-    validation_set : TestSet
+    validation_set : ScoredSet
         Chooses the penalty, for each length by itself.
     lengths : sequence of int
         Volumes of the scans. The volumes after the longest are scored.
@@ -112,7 +112,7 @@ def score_adapted(
     first = max(lengths)
     test, validation = (
         [_series(trained, predict_means, scored, recording) for recording in scored.recordings]
-        for scored in (test_set, validation_set)
+        for scored in (scored_set, validation_set)
     )
     validation = [series for series in validation if len(series.true) > first + DETREND_ORDER + 1]
     found = []
@@ -152,14 +152,14 @@ def _score(test: Sequence[_Series], length: int, first: int, penalty: float | No
         values = [
             _correlation(series, "true", length, first, None),
             _correlation(series, "true", length, first, penalty),
-            _correlation(series, "shuffled", length, first, penalty),
+            _correlation(series, "shifted", length, first, penalty),
         ]
         by_subject.setdefault(series.subject, []).append(values)
     means = np.array([np.mean(values, axis=0) for values in by_subject.values()])
-    before, true, shuffled = (subject_interval(column) for column in means.T)
+    before, true, shifted = (subject_interval(column) for column in means.T)
     logger.info("  adapted to %3d volumes    r of regions %6.3f", length, true.mean)
     return AdaptedScore(
-        length, penalty, before, true, shuffled, gain=subject_interval(means[:, 1] - means[:, 0])
+        length, penalty, before, true, shifted, gain=subject_interval(means[:, 1] - means[:, 0])
     )
 
 
@@ -179,11 +179,11 @@ def _correlation(
 
 def _series(
     trained: TrainedModel,
-    predict_means: Callable[[TestRecording, ChangeEeg], np.ndarray],
-    scored: TestSet,
-    recording: TestRecording,
+    predict_means: Callable[[ScoredRecording, ChangeEeg], np.ndarray],
+    scored: ScoredSet,
+    recording: ScoredRecording,
 ) -> _Series:
-    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
+    eeg = normalize_eeg(recording.power, trained.data, trained.scaling)
     labels, count = scored.regions.labels, len(scored.regions)
     reference = regional_means(scored.scaling.reference[None], labels, count)
     return _Series(

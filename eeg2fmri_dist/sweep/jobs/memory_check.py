@@ -14,21 +14,21 @@ from eeg2fmri_dist.config.train import TrainConfig
 def find_shortage(config: TrainConfig, resources: ResourcesConfig) -> str | None:
     """Return why a training cannot fit its job; None where it may.
 
-    The estimate is a lower bound: weights, gradients and optimiser, and on a CPU with
+    The estimate is a lower bound: weights, gradients and optimizer, and on a CPU with
     ``data.cache: ram`` the volumes. Activations come on top, so what passes may still be too large,
     but nothing that fits is refused.
     """
-    if resources.memory_gb is None and resources.gpu_memory_gb is None:
+    if resources.memory_gib is None and resources.gpu_memory_gib is None:
         return None
     state_gb = training_state_bytes(config, resources.world_size) / 1e9
     if resources.gpus_per_node:
-        return _compare(state_gb, resources.gpu_memory_gb, "a GPU", "resources.gpu_memory_gb")
+        return _compare(state_gb, resources.gpu_memory_gib, "a GPU", "resources.gpu_memory_gib")
     need_gb = resources.ranks_per_node * state_gb + _cached_bytes(config) / 1e9
-    return _compare(need_gb, resources.memory_gb, "a node", "resources.memory_gb")
+    return _compare(need_gb, resources.memory_gib, "a node", "resources.memory_gib")
 
 
 def training_state_bytes(config: TrainConfig, world_size: int) -> float:
-    """Return the bytes per rank of weights, gradients and optimiser under the ZeRO stage."""
+    """Return the bytes per rank of weights, gradients and optimizer under the ZeRO stage."""
     if isinstance(config.model, EnsembleConfig):
         return 0.0  # nothing is trained
     import torch
@@ -39,12 +39,12 @@ def training_state_bytes(config: TrainConfig, world_size: int) -> float:
     from eeg2fmri_dist.training.distributed.deepspeed_config import effective_zero_stage
     from eeg2fmri_dist.training.store_facts import store_sizes
 
-    tokeniser: Any = config.tokeniser
-    if isinstance(tokeniser, Path):
-        tokeniser = load_run_config(tokeniser).model
+    tokenizer: Any = config.tokenizer
+    if isinstance(tokenizer, Path):
+        tokenizer = load_run_config(tokenizer).model
     with torch.device("meta"):
         sizes = store_sizes(Store(config.store), config.data.context, config.model)
-        model = build_model(config.model, tokeniser, sizes)
+        model = build_model(config.model, tokenizer, sizes)
     stage = effective_zero_stage(config.engine, world_size)
     weights = 4 / world_size if stage >= 3 else 4
     gradients = 4 / world_size if stage >= 2 else 4

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from eeg2fmri_dist.config.sweep import ResourcesConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError, StoppedError
-from eeg2fmri_dist.sweep.jobs.command import (
+from eeg2fmri_dist.sweep.jobs.job_command import (
     EXIT_STOPPED,
     Job,
     lock_is_held,
@@ -228,8 +228,8 @@ class SlurmCluster:
             # A preempted job, or one whose node died, starts again by itself.
             "additional_parameters": {"requeue": True, **resources.slurm},
         }
-        if resources.memory_gb is not None:
-            options["mem"] = f"{round(1024 * resources.memory_gb)}M"
+        if resources.memory_gib is not None:
+            options["mem"] = f"{round(1024 * resources.memory_gib)}M"
         return {name: value for name, value in options.items() if value is not None}
 
     def alive(self, handles: Mapping[Path, Handle]) -> set[Path]:

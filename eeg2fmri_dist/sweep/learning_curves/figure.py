@@ -14,16 +14,16 @@ from eeg2fmri_dist.pages.style import CYCLE, MUTED
 from eeg2fmri_dist.sweep.learning_curves.table import CurvePoint
 
 if TYPE_CHECKING:
-    from eeg2fmri_dist.sweep.learning_curves.references import Landmark
+    from eeg2fmri_dist.sweep.learning_curves.baselines import BaselineScore
 
 _MARKERS = "osD^vP"
-_LINES = ("-.", ":", "--")  # of landmarks
+_LINES = ("-.", ":", "--")  # of baselines
 _PANEL_INCHES = (2.6, 2.2)
 _SPREAD = 0.04  # of a doubling, between models, so that error bars do not hide each other
 
 
-def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> Figure:
-    """Draw r with true EEG (filled) and shuffled EEG (hollow), and r without the global signal.
+def draw_curves(points: Sequence[CurvePoint], baselines: Sequence[BaselineScore]) -> Figure:
+    """Draw r with true EEG (filled), with shifted EEG (hollow), and without the global signal.
 
     A column a condition, with intervals over subjects.
 
@@ -31,12 +31,12 @@ def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> 
     ----------
     points : sequence of CurvePoint
         Of one or more conditions.
-    landmarks : sequence of Landmark
+    baselines : sequence of BaselineScore
         Predictions without a model; a line each, but for the mean image, whose r is 0.
     """
     conditions = list(dict.fromkeys(point.condition for point in points))
     models = list(dict.fromkeys(point.model for point in points))
-    labels = sorted({mark.label for mark in landmarks}, reverse=True)
+    labels = sorted({mark.label for mark in baselines}, reverse=True)
     lines = dict(zip(labels, itertools.cycle(_LINES), strict=False))
     columns = len(conditions)
     width_in, height_in = _PANEL_INCHES
@@ -45,8 +45,8 @@ def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> 
         for (above, below), condition in zip(panels.T, conditions, strict=True):
             own = [point for point in points if point.condition == condition]
             _panel(above, own, models, "r")
-            marks = [mark for mark in landmarks if mark.condition == condition]
-            _draw_landmarks(above, marks, lines)
+            marks = [mark for mark in baselines if mark.condition == condition]
+            _draw_baselines(above, marks, lines)
             _panel(below, own, models, "specific")
             above.set_title(condition.replace("_", " "))
             below.set_xlabel("training subjects")
@@ -64,14 +64,16 @@ def draw_curves(points: Sequence[CurvePoint], landmarks: Sequence[Landmark]) -> 
     text = (
         "Correlation over time of predicted and true regional BOLD in test subjects, against the "
         "number of training subjects; below, without the global signal. "
-        "Filled: true EEG; hollow: shuffled EEG; bars: 95 % interval over subjects; lines: "
-        "predictions that have seen the BOLD."
+        "Filled: true EEG; hollow: circularly shifted EEG; bars: 95 % interval over subjects; "
+        "lines: predictions that have seen the BOLD."
     )
     return Figure("", text, text, data, "image/png")
 
 
-def _draw_landmarks(axes: Any, landmarks: Sequence[Landmark], lines: Mapping[str, str]) -> None:
-    for mark in landmarks:
+def _draw_baselines(
+    axes: Any, baselines: Sequence[BaselineScore], lines: Mapping[str, str]
+) -> None:
+    for mark in baselines:
         if mark.r.mean != 0:
             style = lines[mark.label]
             axes.axhline(mark.r.mean, color=MUTED, linewidth=1, linestyle=style, label=mark.label)
@@ -93,7 +95,7 @@ def _panel(axes: Any, points: Sequence[CurvePoint], models: Sequence[str], score
             x, means, np.abs(ends - means), **style, markersize=4, elinewidth=1, label=model
         )
         if score == "r":
-            hollow = [point.shuffled.mean for point in own]
+            hollow = [point.shifted.mean for point in own]
             axes.plot(x, hollow, **style, linestyle="none", markersize=4, markerfacecolor="white")
     axes.set_xscale("log", base=2)
     ticks = sorted({point.train_subjects for point in points})

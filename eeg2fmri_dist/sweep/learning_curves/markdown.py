@@ -9,16 +9,16 @@ from eeg2fmri_dist.evaluation.significance import Interval
 from eeg2fmri_dist.sweep.learning_curves.table import CurvePoint
 
 if TYPE_CHECKING:
-    from eeg2fmri_dist.sweep.learning_curves.references import Landmark
+    from eeg2fmri_dist.sweep.learning_curves.baselines import BaselineScore
 
 _COLUMNS = (
-    *("condition", "subjects", "model", "r", "of ceiling", "shuffled EEG", "no global"),
+    *("condition", "subjects", "model", "r", "of ceiling", "circularly shifted EEG", "no global"),
     *("noise-free", "shared noise", "std ratio", "PSNR, dB"),
 )
 
 
 def as_markdown(
-    points: Sequence[CurvePoint], landmarks: Sequence[Landmark], reference: str | None
+    points: Sequence[CurvePoint], baselines: Sequence[BaselineScore], reference: str | None
 ) -> str:
     """Return a table with a row for each point: means over test subjects and 95 % intervals.
 
@@ -26,7 +26,7 @@ def as_markdown(
     ----------
     points : sequence of CurvePoint
         In the order of the rows.
-    landmarks : sequence of Landmark
+    baselines : sequence of BaselineScore
         Predictions without a model, above the points of their condition.
     reference : str or None
         Name of the model that the last column compares with; None = no such column.
@@ -34,7 +34,7 @@ def as_markdown(
     head = [*_COLUMNS, *([f"r above {reference}"] if reference else [])]
     rows = []
     for condition in dict.fromkeys(point.condition for point in points):
-        rows += [_landmark_row(mark) for mark in landmarks if mark.condition == condition]
+        rows += [_baseline_row(mark) for mark in baselines if mark.condition == condition]
         rows += [_row(point) for point in points if point.condition == condition]
     lines = [head, ["---"] * len(head), *(row[: len(head)] for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -48,7 +48,7 @@ def _row(point: CurvePoint) -> list[str]:
         point.model,
         _with_interval(point.r),
         _mean(point.share),
-        _mean(point.shuffled),
+        _mean(point.shifted),
         _with_interval(point.specific),
         *map(_mean, alone),
         _number(point.psnr_db.mean, ".1f"),
@@ -56,7 +56,7 @@ def _row(point: CurvePoint) -> list[str]:
     ]
 
 
-def _landmark_row(mark: Landmark) -> list[str]:
+def _baseline_row(mark: BaselineScore) -> list[str]:
     r = [_with_interval(mark.r), "", "", _with_interval(mark.specific)]
     blank = ["", "", ""]
     psnr = _number(mark.psnr_db.mean, ".1f")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eeg2fmri_dist.config.former_names import with_current_scores
 from eeg2fmri_dist.config.sweep import LearningCurvesConfig
 from eeg2fmri_dist.evaluation.evidence import GLOBAL_SHARE
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
@@ -31,13 +32,14 @@ class CurvePoint:
         Which.
     train_subjects, seeds : int
         How many.
-    r, shuffled, specific : Interval
-        Mean r of regions with true and with shuffled EEG, and without the global signal
+    r, shifted, specific : Interval
+        Mean r of regions with true and with circularly shifted EEG, and without the global signal
         (`scores.temporal.without_global`).
     gain, specific_gain : Interval
-        r above that with shuffled EEG, subject by subject; the same without the global signal.
+        r above that with circularly shifted EEG, subject by subject; the same without the global
+        signal.
     std_ratio, psnr_db : Interval
-        ``std_ratio`` and ``psnr_paper_db`` of metrics.json.
+        ``std_ratio`` and ``psnr_zscore_db`` of metrics.json.
     against, specific_against : Interval or None
         r above that of the reference model, subject by subject; the same without the global
         signal. None for the reference itself.
@@ -55,7 +57,7 @@ class CurvePoint:
     train_subjects: int
     seeds: int
     r: Interval
-    shuffled: Interval
+    shifted: Interval
     specific: Interval
     gain: Interval
     specific_gain: Interval
@@ -75,11 +77,12 @@ class CurvePoint:
         if self.r.low <= 0 <= self.r.high:
             return f"r not different from 0 ({_span(self.r)})"
         if self.gain.low <= 0:
-            return f"not clearly better than with shuffled EEG ({_span(self.gain)})"
+            return f"not clearly better than with circularly shifted EEG ({_span(self.gain)})"
         if _is_gone(self.specific_gain, self.gain):
             return (
                 "follows the EEG in the global signal alone, as breathing and movement would; "
-                f"without it not different from shuffled EEG ({_span(self.specific_gain)})"
+                "without it not different from circularly shifted EEG "
+                f"({_span(self.specific_gain)})"
             )
         return f"follows the EEG{self._beside_reference()}"
 
@@ -93,7 +96,7 @@ class CurvePoint:
         return f", better than the reference{where} ({_span(against)})"
 
 
-def summarise_curves(
+def summarize_curves(
     curves: LearningCurvesConfig,
     task: LearningCurves,
     ceilings: Mapping[str, BySubject],
@@ -131,10 +134,10 @@ def summarise_curves(
     ]
 
 
-def as_json(points: Sequence[CurvePoint], landmarks: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(points: Sequence[CurvePoint], baselines: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``learning_curves.json`` holds."""
     return {
-        "landmarks": dict(landmarks),
+        "baselines": dict(baselines),
         "points": [asdict(point) | {"in_words": point.in_words()} for point in points],
     }
 
@@ -156,16 +159,16 @@ def _point(
         count,
         seeds,
         r=_interval(r),
-        shuffled=_interval(scores["r_region_shuffled"]),
-        specific=_interval(scores["r_specific"]),
-        gain=_difference(r, scores["r_region_shuffled"]),
-        specific_gain=_difference(scores["r_specific"], scores["r_specific_shuffled"]),
+        shifted=_interval(scores["r_region_shifted"]),
+        specific=_interval(scores["r_region_gsr"]),
+        gain=_difference(r, scores["r_region_shifted"]),
+        specific_gain=_difference(scores["r_region_gsr"], scores["r_region_gsr_shifted"]),
         std_ratio=subject_interval([*scores["std_ratio"].values()], scale="log"),
-        psnr_db=_interval(scores["psnr_paper_db"]),
+        psnr_db=_interval(scores["psnr_zscore_db"]),
         against=None if others is None else _difference(r, others["r_region"]),
         specific_against=None
         if others is None
-        else _difference(scores["r_specific"], others["r_specific"]),
+        else _difference(scores["r_region_gsr"], others["r_region_gsr"]),
         driven=_interval(scores["r_driven"]) if "r_driven" in scores else None,
         shared_noise=_interval(scores["r_shared_noise"]) if "r_shared_noise" in scores else None,
         driven_against=_difference(scores["r_driven"], others["r_driven"])
@@ -201,6 +204,6 @@ def _span(interval: Interval) -> str:
 
 def _read(path: Any) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return with_current_scores(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None

@@ -81,7 +81,7 @@ class LearningCurves:
         overrides = [
             f"store={condition.store}",
             f"split.train_subjects={params['train_subjects']}",
-            f"optimisation.seed={params['seed']}",
+            f"optimization.seed={params['seed']}",
             *(f"{key}={self._folder.run(at)}" for key, at in self._needs(number).items()),
         ]
         if condition.fractions is not None:

@@ -1,1 +1,1 @@
-"""What a person sees of a sweep: a table, a page, TensorBoard's HPARAMS."""
+"""What the user sees of a sweep: a table, a page, TensorBoard's HPARAMS."""

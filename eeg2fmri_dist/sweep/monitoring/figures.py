@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeg2fmri_dist.pages.drawing import drawing, png
 from eeg2fmri_dist.pages.figure import Figure
-from eeg2fmri_dist.pages.style import BLUE, GREY, MUTED, ORANGE
+from eeg2fmri_dist.pages.style import BLUE, GRAY, MUTED, ORANGE
 from eeg2fmri_dist.sweep.monitoring.status import short_names
 
 _FEWEST_FOR_IMPORTANCE = 4
@@ -74,7 +74,7 @@ def _parallel_coordinates(
     columns = [_Scale.of(trials, key, key in logarithmic) for key in keys]
     values = np.array([_value(trial) for trial in trials])
     low, high = np.percentile(values, [10, 100]) if len(values) else (0.0, 1.0)
-    colour = mpl.colors.Normalize(low, high if high > low else low + 1)
+    color = mpl.colors.Normalize(low, high if high > low else low + 1)
     with drawing(max(6.4, 1.5 * len(keys) + 2), 3.6) as canvas:
         axes = canvas.subplots()
         for trial in sorted(trials, key=_value):
@@ -83,11 +83,11 @@ def _parallel_coordinates(
                 for place, (key, column) in enumerate(zip(keys, columns, strict=True))
                 if key in trial.params
             ]
-            shade = mpl.colormaps["viridis_r"](colour(_value(trial)))
+            shade = mpl.colormaps["viridis_r"](color(_value(trial)))
             style = "-" if trial.state == TrialState.COMPLETE else ":"
             axes.plot(*zip(*points, strict=True), style, color=shade, marker="o", markersize=3)
         for place, column in enumerate(columns):
-            axes.axvline(place, color=GREY, linewidth=0.8)
+            axes.axvline(place, color=GRAY, linewidth=0.8)
             for position, text in column.ticks():
                 box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
                 axes.text(place + 0.05, position, text, fontsize=7, va="center", bbox=box, zorder=5)
@@ -97,10 +97,10 @@ def _parallel_coordinates(
         axes.set_xlim(-0.15, len(keys) - 1 + 0.5)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        mappable = mpl.cm.ScalarMappable(colour, "viridis_r")
+        mappable = mpl.cm.ScalarMappable(color, "viridis_r")
         canvas.colorbar(mappable, ax=axes, label=metric, fraction=0.04, pad=0.02)
         data = png(canvas)
-    text = f"One line a trial, coloured by {metric}; dotted lines were pruned."
+    text = f"One line a trial, colored by {metric}; dotted lines were pruned."
     return _titled("Parallel coordinates", text, data)
 
 

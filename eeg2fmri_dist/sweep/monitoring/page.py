@@ -18,13 +18,13 @@ from eeg2fmri_dist.sweep.monitoring.status import (
     remark,
     short_names,
     state_name,
-    summarise,
+    summarize,
     value_of,
 )
 from eeg2fmri_dist.sweep.optuna_study import Study
 
 if TYPE_CHECKING:
-    from eeg2fmri_dist.sweep.learning_curves.references import Landmark
+    from eeg2fmri_dist.sweep.learning_curves.baselines import BaselineScore
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Curves:
     ----------
     points : sequence of CurvePoint
         Rows of the table.
-    landmarks : sequence of Landmark
+    baselines : sequence of BaselineScore
         Rows of predictions without a model.
     reference : str or None
         Model that the others are compared with.
@@ -44,7 +44,7 @@ class Curves:
     """
 
     points: Sequence[CurvePoint]
-    landmarks: Sequence[Landmark]
+    baselines: Sequence[BaselineScore]
     reference: str | None
     figure: Figure | None
 
@@ -79,7 +79,7 @@ def _view(
     logarithmic = {key for key, parameter in config.search.items() if parameter.log}
     return {
         "name": folder.root,
-        "summary": summarise(trials, None),
+        "summary": summarize(trials, None),
         "metric": config.objective.metric,
         "direction": config.objective.direction,
         "value": config.objective.value,

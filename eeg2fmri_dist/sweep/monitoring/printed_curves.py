@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from eeg2fmri_dist.sweep.learning_curves.references import Landmark
+from eeg2fmri_dist.sweep.learning_curves.baselines import BaselineScore
 from eeg2fmri_dist.sweep.learning_curves.table import CurvePoint
 from eeg2fmri_dist.sweep.monitoring.status import _WIDEST
 
 
 def print_curves(
-    points: Sequence[CurvePoint], landmarks: Sequence[Landmark], reference: str | None
+    points: Sequence[CurvePoint], baselines: Sequence[BaselineScore], reference: str | None
 ) -> None:
     """Print the table of learning curves: mean and 95 % interval over test subjects."""
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -24,7 +24,7 @@ def print_curves(
         "model",
         "r",
         "of ceiling",
-        "shuffled",
+        "shifted",
         "no global",
         "noise-free",
         "shared noise",
@@ -33,11 +33,11 @@ def print_curves(
     table.add_column("std")
     table.add_column(f"above {reference}" if reference else "", no_wrap=True)
     table.add_column("in words", overflow="fold")
-    for mark in landmarks:
+    for mark in baselines:
         r, specific = f"{mark.r.mean:.3f}", f"{mark.specific.mean:.3f}"
         table.add_row(mark.condition, "", mark.label, r, "", "", specific)
     for point in points:
-        cells = [point.r, point.share, point.shuffled, point.specific]
+        cells = [point.r, point.share, point.shifted, point.specific]
         cells += [point.driven, point.shared_noise, point.std_ratio]
         texts = ["" if cell is None else f"{cell.mean:.3f}" for cell in cells]
         above = point.against

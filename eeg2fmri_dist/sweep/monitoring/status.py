@@ -60,7 +60,7 @@ def render(config: SweepConfig, study: Study, goal: int | None) -> RenderableTyp
     table.add_column("remark", overflow="fold")
     for trial in trials:
         table.add_row(*_row(trial, keys, is_best=best is not None and trial.number == best.number))
-    return Group(table, Text(summarise(trials, goal)))
+    return Group(table, Text(summarize(trials, goal)))
 
 
 def print_folds(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
@@ -81,7 +81,7 @@ def interval_text(cell: Mapping[str, Any]) -> str:
     return f"{cell['mean']:.3g} [{cell['low']:.3g}, {cell['high']:.3g}]"
 
 
-def summarise(trials: list[FrozenTrial], goal: int | None) -> str:
+def summarize(trials: list[FrozenTrial], goal: int | None) -> str:
     """Return how many trials are in which state."""
     names = [state_name(trial) for trial in trials]
     counts = [f"{names.count(name)} {name}" for name in _STYLES if name in names]

@@ -13,8 +13,8 @@ from eeg2fmri_dist.store import Store
 def fingerprint_inputs(config: TrainConfig) -> dict[str, str]:
     """Return the fingerprints of the store and of the weights of other runs."""
     inputs = {"store": Store(config.store).fingerprint}
-    if isinstance(config.tokeniser, Path):
-        inputs["tokeniser"] = weights_sha256(resolve_weights(config.tokeniser, "best"))
+    if isinstance(config.tokenizer, Path):
+        inputs["tokenizer"] = weights_sha256(resolve_weights(config.tokenizer, "best"))
     if isinstance(config.model, TransformerConfig) and config.model.skip_from is not None:
         inputs["ridge regression"] = weights_sha256(resolve_weights(config.model.skip_from, "best"))
     if isinstance(config.model, EnsembleConfig):

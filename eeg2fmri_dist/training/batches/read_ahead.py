@@ -17,7 +17,7 @@ from eeg2fmri_dist.inference.objectives import Batch
 class ReadAhead:
     """Reads windows in one thread beside the training's, at most one micro-batch ahead.
 
-    What is read does not depend on it, only when. Copying and normalising volumes is numpy's
+    What is read does not depend on it, only when. Copying and normalizing volumes is numpy's
     work, which other threads need not wait for.
 
     Parameters

@@ -18,7 +18,7 @@ from eeg2fmri_dist.training.distributed.ranks import Ranks
 logger = logging.getLogger(__name__)
 
 _LEAK_WARNING = (
-    "split.kind=by_sample puts volumes of one subject into training and test: scores will look "
+    "split.name=by_sample puts volumes of one subject into training and test: scores will look "
     "better than the model is"
 )
 
@@ -34,7 +34,7 @@ class SplitData:
 
 
 def open_data(config: TrainConfig, store: Store, ranks: Ranks) -> SplitData:
-    """Split a store and normalise what is trained on and validated on (collective)."""
+    """Split a store and normalize what is trained on and validated on (collective)."""
     split = make_split(store.recordings, config.split)
     if split.leaks:
         logger.warning(_LEAK_WARNING)
@@ -56,9 +56,9 @@ def _fit_scaling(store: Store, split: Split, config: TrainConfig, ranks: Ranks) 
 
 
 def _warn_of_static_target(config: TrainConfig, scaling: Scaling) -> None:
-    if config.data.normalise == "global":
+    if config.data.normalize == "global":
         logger.warning(
-            "data.normalise=global: %.2g %% of the target's variance is change over time; the "
+            "data.normalize=global: %.2g %% of the target's variance is change over time; the "
             "rest is anatomy, which a constant image predicts",
             100 * scaling.temporal_share,
         )

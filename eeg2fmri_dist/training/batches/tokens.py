@@ -1,4 +1,4 @@
-"""Volume tokens of a frozen tokeniser, computed once for each volume."""
+"""Volume tokens of a frozen tokenizer, computed once for each volume."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from eeg2fmri_dist.data.windows import WindowData
 from eeg2fmri_dist.files.atomic import replacing
 from eeg2fmri_dist.models.principal_components import PrincipalComponents
-from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
+from eeg2fmri_dist.models.tokenizer import VolumeTokenizer
 from eeg2fmri_dist.models.transformer import TransformerCNN
 
 logger = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ _VOLUMES_PER_BLOCK = 128  # fewer would cost principal components more merges
 
 
 class TokenCache:
-    """Files that hold the tokens of a trained tokeniser, named after all that they depend on.
+    """Files that hold the tokens of a trained tokenizer, named after all that they depend on.
 
     Parameters
     ----------
     folder : Path
-        Of the tokeniser's run; made when there is something to keep.
+        Of the tokenizer's run; made when there is something to keep.
     weights_sha256 : str
-        Of the tokeniser's weights.
+        Of the tokenizer's weights.
     may_write : bool
         One rank writes, all read.
     """
@@ -61,10 +61,10 @@ class TokenCache:
         key = [
             self._weights,
             data.store.fingerprint,
-            data.config.normalise,
+            data.config.normalize,
             data.config.detrend_order,
             [(segment.start, segment.stop) for segment in data.segments],
-            scaling if data.config.normalise == "global" else None,
+            scaling if data.config.normalize == "global" else None,
         ]
         return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npy"
 
@@ -81,21 +81,21 @@ def prepare_tokens(
     Parameters
     ----------
     model : TransformerCNN
-        Its tokeniser is fitted if it has a closed form, and left alone if it is trained.
+        Its tokenizer is fitted if it has a closed form, and left alone if it is trained.
     train, validation : WindowData
-        Get standardised tokens unless the tokeniser is trained along.
+        Get standardized tokens unless the tokenizer is trained along.
     cache : TokenCache or None
-        Of a tokeniser that was trained before.
+        Of a tokenizer that was trained before.
     device : torch.device
         Where tokens are computed.
     """
-    if isinstance(model.tokeniser, PrincipalComponents):
+    if isinstance(model.tokenizer, PrincipalComponents):
         mask = torch.from_numpy(train.store.layout.mask.astype(bool))
-        model.tokeniser.fit(_volumes_in_blocks(train), mask)
-        logger.info("fitted %d principal components", model.tokeniser.d_token)
-    tokens = _encode(model.tokeniser, train, cache, device)
+        model.tokenizer.fit(_volumes_in_blocks(train), mask)
+        logger.info("fitted %d principal components", model.tokenizer.d_token)
+    tokens = _encode(model.tokenizer, train, cache, device)
     model.fit_token_statistics(torch.from_numpy(tokens))
-    if model.config.train_tokeniser:
+    if model.config.train_tokenizer:
         return
     _attach(model, train, tokens)
     attach_tokens(model, validation, cache, device)
@@ -104,27 +104,27 @@ def prepare_tokens(
 def attach_tokens(
     model: TransformerCNN, data: WindowData, cache: TokenCache | None, device: torch.device
 ) -> None:
-    """Give `data` the standardised token of each volume, so that training need not encode."""
-    _attach(model, data, _encode(model.tokeniser, data, cache, device))
+    """Give `data` the standardized token of each volume, so that training need not encode."""
+    _attach(model, data, _encode(model.tokenizer, data, cache, device))
 
 
 def _attach(model: TransformerCNN, data: WindowData, tokens: np.ndarray) -> None:
-    standardised = (tokens - model.token_mean.numpy()) / model.token_std.numpy()
-    data.attach_tokens(np.split(standardised, np.cumsum(data.lengths)[:-1]))
+    standardized = (tokens - model.token_mean.numpy()) / model.token_std.numpy()
+    data.attach_tokens(np.split(standardized, np.cumsum(data.lengths)[:-1]))
 
 
 @torch.no_grad()
 def _encode(
-    tokeniser: VolumeTokeniser, data: WindowData, cache: TokenCache | None, device: torch.device
+    tokenizer: VolumeTokenizer, data: WindowData, cache: TokenCache | None, device: torch.device
 ) -> np.ndarray:
     """Tokens (volume, token) of all segments in order."""
     known = cache.load(data) if cache is not None else None
     if known is not None:
         return known
-    assert isinstance(tokeniser, torch.nn.Module)
-    tokeniser.to(device)
-    blocks = [tokeniser.encode(v.to(device)).cpu().numpy() for v in _volumes_in_blocks(data)]
-    tokeniser.to("cpu")
+    assert isinstance(tokenizer, torch.nn.Module)
+    tokenizer.to(device)
+    blocks = [tokenizer.encode(v.to(device)).cpu().numpy() for v in _volumes_in_blocks(data)]
+    tokenizer.to("cpu")
     tokens = np.concatenate(blocks)
     if cache is not None:
         cache.keep(data, tokens)
@@ -132,7 +132,7 @@ def _encode(
 
 
 def _volumes_in_blocks(data: WindowData) -> Iterator[torch.Tensor]:
-    """Normalised volumes of all segments, a block at a time, in order."""
+    """Normalized volumes of all segments, a block at a time, in order."""
     for segment, length in enumerate(data.lengths):
         for start in range(0, length, _VOLUMES_PER_BLOCK):
             stop = min(start + _VOLUMES_PER_BLOCK, length)

@@ -31,17 +31,17 @@ def derive_deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, A
     world_size : int
         Number of ranks.
     """
-    engine, optimisation = config.engine, config.optimisation
+    engine, optimization = config.engine, config.optimization
     stage = effective_zero_stage(engine, world_size)
-    micro_batch = max(1, optimisation.batch_size // (world_size * engine.gradient_accumulation))
+    micro_batch = max(1, optimization.batch_size // (world_size * engine.gradient_accumulation))
     derived: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": engine.gradient_accumulation,
         # Without ZeRO, `take_step` clips by the norm that it needs anyway.
-        "gradient_clipping": optimisation.gradient_clipping if stage else 0.0,
+        "gradient_clipping": optimization.gradient_clipping if stage else 0.0,
         "zero_optimization": _zero_section(engine, world_size),
         "steps_per_print": _NEVER,
-        # The client's torch optimiser is the one that can be compared with plain PyTorch.
+        # The client's torch optimizer is the one that can be compared with plain PyTorch.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }

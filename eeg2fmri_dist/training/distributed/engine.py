@@ -1,4 +1,4 @@
-"""DeepSpeed's engine around a module: started, and its optimiser's state in and out, whole.
+"""DeepSpeed's engine around a module: started, and its optimizer's state in and out, whole.
 
 A state is *whole* when it does not depend on the number of ranks or the ZeRO stage: one tensor per
 parameter, of the parameter's shape.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eeg2fmri_dist.config.train import EngineConfig, OptimisationConfig, TrainConfig
+from eeg2fmri_dist.config.train import EngineConfig, OptimizationConfig, TrainConfig
 from eeg2fmri_dist.errors import ConfigError, LaunchError
 from eeg2fmri_dist.training.distributed.allocator import keep_freed_memory
 from eeg2fmri_dist.training.distributed.deepspeed_config import (
@@ -88,13 +88,13 @@ def start_engine(
     Parameters
     ----------
     module : nn.Module
-        Its trainable parameters are optimised.
+        Its trainable parameters are optimized.
     config : TrainConfig
-        Optimisation, precision, ZeRO stage.
+        Optimization, precision, ZeRO stage.
     world_size : int
         Number of ranks.
     total_steps : int
-        Optimiser steps of the whole training (for the schedule).
+        Optimizer steps of the whole training (for the schedule).
 
     Raises
     ------
@@ -103,14 +103,14 @@ def start_engine(
     LaunchError
         If `engine.compile` is asked for and there is no C++ compiler.
     """
-    optimisation = config.optimisation
+    optimization = config.optimization
     _prepare(module, config.engine)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimiser_class = torch.optim.AdamW if optimisation.weight_decay else torch.optim.Adam
-    optimiser = optimiser_class(
+    optimizer_class = torch.optim.AdamW if optimization.weight_decay else torch.optim.Adam
+    optimizer = optimizer_class(
         parameters,
-        lr=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
+        lr=optimization.learning_rate,
+        weight_decay=optimization.weight_decay,
         fused=config.engine.fused_adam or None,
     )
     deepspeed_config = ReadConfig(derive_deepspeed_config(config, world_size))
@@ -118,8 +118,8 @@ def start_engine(
         engine, *_ = _import_deepspeed().initialize(
             model=module,
             model_parameters=parameters,
-            optimizer=optimiser,
-            lr_scheduler=make_schedule(optimiser, optimisation, total_steps),
+            optimizer=optimizer,
+            lr_scheduler=make_schedule(optimizer, optimization, total_steps),
             config=deepspeed_config,
         )
     deepspeed_config.refuse_unknown()
@@ -148,29 +148,29 @@ def _explaining_experts(config: TrainConfig) -> Iterator[None]:
 
 
 def make_schedule(
-    optimiser: torch.optim.Optimizer, optimisation: OptimisationConfig, total_steps: int
+    optimizer: torch.optim.Optimizer, optimization: OptimizationConfig, total_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return the learning-rate schedule, counted in optimiser steps."""
-    warmup = max(1, round(optimisation.warmup_fraction * total_steps))
+    """Return the learning-rate schedule, counted in optimizer steps."""
+    warmup = max(1, round(optimization.warmup_fraction * total_steps))
     shapes: dict[str, Callable[[float], float]] = {
         "linear": lambda progress: 1 - progress,
         "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     }
 
     def factor(step: int) -> float:
-        if optimisation.schedule == "constant":
+        if optimization.schedule == "constant":
             return 1.0
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-        shape = shapes[optimisation.schedule](progress)
-        return optimisation.final_fraction + (1 - optimisation.final_fraction) * shape
+        shape = shapes[optimization.schedule](progress)
+        return optimization.final_fraction + (1 - optimization.final_fraction) * shape
 
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def trained_parameters(engine: DeepSpeedEngine) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield (name, parameter) of all that is optimised, in an order that ranks share."""
+    """Yield (name, parameter) of all that is optimized, in an order that ranks share."""
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
             yield name, parameter
@@ -180,7 +180,7 @@ def gather_moment(engine: DeepSpeedEngine, parameter: nn.Parameter, key: str) ->
     """Return one of Adam's `MOMENTS` of a parameter, whole (collective under ZeRO)."""
     from deepspeed import utils
 
-    if not any(_torch_optimiser(engine).state.values()):
+    if not any(_torch_optimizer(engine).state.values()):
         # The loss scale of fp16 has skipped every step so far.
         return torch.zeros(whole_shape(parameter), device=parameter.device)
     if is_sharded(parameter):
@@ -209,7 +209,7 @@ def set_moments(engine: DeepSpeedEngine, moment: Callable[[str, str], Tensor], s
     from deepspeed import utils
 
     zero_moments(engine, steps)
-    optimiser = _torch_optimiser(engine)
+    optimizer = _torch_optimizer(engine)
     for name, parameter in trained_parameters(engine):
         for key in MOMENTS:
             value = moment(name, key)
@@ -219,23 +219,23 @@ def set_moments(engine: DeepSpeedEngine, moment: Callable[[str, str], Tensor], s
             elif engine.zero_optimization():
                 utils.safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
             else:
-                optimiser.state[parameter][key].copy_(value)
+                optimizer.state[parameter][key].copy_(value)
 
 
 def zero_moments(engine: DeepSpeedEngine, steps: int = 0) -> None:
     """Give Adam a state of zeros, which it has none of before its first step."""
-    optimiser = _torch_optimiser(engine)
+    optimizer = _torch_optimizer(engine)
     for flat in _flat_parameters(engine):
-        optimiser.state[flat] = {key: torch.zeros_like(flat) for key in MOMENTS}
-        optimiser.state[flat]["step"] = torch.tensor(float(steps))
+        optimizer.state[flat] = {key: torch.zeros_like(flat) for key in MOMENTS}
+        optimizer.state[flat]["step"] = torch.tensor(float(steps))
     if effective_stage(engine) in (1, 2):
         engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def adam_steps(engine: DeepSpeedEngine) -> int:
     """Return the number of steps that Adam has taken (skipped ones do not count)."""
-    optimiser = _torch_optimiser(engine)
-    states = [optimiser.state[flat] for flat in _flat_parameters(engine)]
+    optimizer = _torch_optimizer(engine)
+    states = [optimizer.state[flat] for flat in _flat_parameters(engine)]
     return max((int(state["step"]) for state in states if state), default=0)
 
 
@@ -316,12 +316,12 @@ def _prepare(module: nn.Module, engine: EngineConfig) -> None:
         module.compile()
 
 
-def _torch_optimiser(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
+def _torch_optimizer(engine: DeepSpeedEngine) -> torch.optim.Optimizer:
     return engine.optimizer.optimizer if engine.zero_optimization() else engine.optimizer
 
 
 def _flat_parameters(engine: DeepSpeedEngine) -> list[Tensor]:
-    """What the torch optimiser inside the engine sees as its parameters."""
+    """What the torch optimizer inside the engine sees as its parameters."""
     stage = effective_stage(engine)
     if stage == 0:
         return [parameter for _, parameter in trained_parameters(engine)]

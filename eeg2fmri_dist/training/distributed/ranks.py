@@ -1,6 +1,6 @@
 """Where a process learns its rank: torchrun, Slurm, MPI, or alone.
 
-The launcher is recognised by its environment variables; what they say is written into the five that
+The launcher is recognized by its environment variables; what they say is written into the five that
 ``torch.distributed`` reads (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 """
 

@@ -102,6 +102,6 @@ def _load(config: TrainConfig, store: Store) -> list[TrainedModel]:
 def _with_members(card: ModelCard, members: Sequence[TrainedModel]) -> ModelCard:
     """Say what the members are in place of where they lay."""
     described = [
-        {"model": member.card.model, "tokeniser": member.card.tokeniser} for member in members
+        {"model": member.card.model, "tokenizer": member.card.tokenizer} for member in members
     ]
     return replace(card, model={"name": card.model["name"], "members": described})

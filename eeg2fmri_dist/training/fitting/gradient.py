@@ -16,12 +16,7 @@ from eeg2fmri_dist.data.sampler import BatchSampler
 from eeg2fmri_dist.data.staging import staged_copy
 from eeg2fmri_dist.data.windows import DeviceWindows, WindowData
 from eeg2fmri_dist.errors import DivergedError
-from eeg2fmri_dist.files.run_folder import (
-    check_folder,
-    claim_run,
-    read_skipped,
-    write_skipped,
-)
+from eeg2fmri_dist.files.run_folder import check_folder, claim_run, read_skipped, write_skipped
 from eeg2fmri_dist.inference.model_file import ModelCard, save_model
 from eeg2fmri_dist.inference.objectives import Objective
 from eeg2fmri_dist.models.build import count_parameters
@@ -54,7 +49,7 @@ def fit(config: TrainConfig, session: Session) -> Progress:
     Parameters
     ----------
     config : TrainConfig
-        Of a model that an optimiser trains.
+        Of a model that an optimizer trains.
     session : Session
         This process among the others.
 
@@ -91,14 +86,14 @@ def assemble(config: TrainConfig, session: Session) -> Trainer:
     config = settle_eeg_scale(asked)
     data = open_data(config, store, ranks)
     session.stop.agree()
-    torch.manual_seed(config.optimisation.seed)
-    model, tokeniser = make_model(config, store, data, session)
+    torch.manual_seed(config.optimization.seed)
+    model, tokenizer = make_model(config, store, data, session)
     session.stop.agree()
     session.heartbeat.note_progress()
     objective = training_objective(config, model, store.layout.mask).to(session.device)
     scored_copy = copy.deepcopy(objective)
     sampler = _make_sampler(config, data.train)
-    total_steps = sampler.batches_per_epoch * config.optimisation.epochs
+    total_steps = sampler.batches_per_epoch * config.optimization.epochs
     checkpoints = _open_checkpoints(config, ranks)
     saved = checkpoints.open_newest()
     if saved is not None:
@@ -107,12 +102,12 @@ def assemble(config: TrainConfig, session: Session) -> Trainer:
     engine = start_engine(objective, config, ranks.world_size, total_steps)
     if ranks.is_first:  # not before: what cannot be started must leave the folder free
         claim_run(asked, fingerprint_inputs(asked))
-    scored = ScoredModel(engine, scored_copy, config.optimisation.ema_decay)
+    scored = ScoredModel(engine, scored_copy, config.optimization.ema_decay)
     learner = Learner(engine, objective, scored)
     progress = Progress() if saved is None else _go_on(saved, learner, sampler)
     source = _make_source(config, data.train, objective, session.device)
     _announce(config, model, data.train, source, total_steps, ranks)
-    card = make_card(config, store, data.split, tokeniser)
+    card = make_card(config, store, data.split, tokenizer)
     validator = _make_validator(config, store, data, session)
     return Trainer(
         config,
@@ -126,8 +121,8 @@ def assemble(config: TrainConfig, session: Session) -> Trainer:
 
 
 def _make_sampler(config: TrainConfig, data: WindowData) -> BatchSampler:
-    optimisation = config.optimisation
-    return BatchSampler(len(data.training_windows()), optimisation.batch_size, optimisation.seed)
+    optimization = config.optimization
+    return BatchSampler(len(data.training_windows()), optimization.batch_size, optimization.seed)
 
 
 def _open_checkpoints(config: TrainConfig, ranks: Ranks) -> Checkpoints:
@@ -146,7 +141,7 @@ def _make_validator(
     config: TrainConfig, store: Store, data: SplitData, session: Session
 ) -> Validator:
     regions = store_regions(store)
-    return Validator(data.train, data.validation, regions, config.optimisation, session)
+    return Validator(data.train, data.validation, regions, config.optimization, session)
 
 
 def _model_writer(
@@ -177,7 +172,7 @@ def _make_monitor(
         session.ranks,
         session.device,
         total_steps=total_steps,
-        total_epochs=config.optimisation.epochs,
+        total_epochs=config.optimization.epochs,
         flops_per_window=count_step_flops(objective, window).total,
         peak=measure_peak_flops(session.device, compute_dtype(config.engine)),
     )

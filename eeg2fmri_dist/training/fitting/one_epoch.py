@@ -1,4 +1,4 @@
-"""A model that is made in one go, without optimiser steps: scored once, saved once."""
+"""A model that is made in one go, without optimizer steps: scored once, saved once."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class OneEpoch:
             data.train,
             data.validation,
             store_regions(self.store),
-            config.optimisation,
+            config.optimization,
             self.session,
         )
         scores = validator.score(objective.to(self.session.device).eval())

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from eeg2fmri_dist.config.former_names import current_score
 from eeg2fmri_dist.files.atomic import write_text
 
 
@@ -22,7 +23,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue  # cut off while it was written
-        records.append({k: math.nan if value is None else value for k, value in record.items()})
+        records.append(
+            {
+                current_score(key): math.nan if value is None else value
+                for key, value in record.items()
+            }
+        )
     return records
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: TensorBoard, logs of records, a progress bar or plain lines."""
+"""What the user sees of a run: TensorBoard, logs of records, a progress bar or plain lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.config.monitor import MonitorConfig
 from eeg2fmri_dist.training.distributed.ranks import Ranks
-from eeg2fmri_dist.training.flops import PeakRate, flop_utilisation
+from eeg2fmri_dist.training.flops import PeakRate, flop_utilization
 from eeg2fmri_dist.training.monitoring.journal import (
     append_record,
     drop_records_after,
@@ -69,7 +69,7 @@ class Monitor:
     total_steps, total_epochs : int
         Of the whole training.
     flops_per_window : float
-        Of one training step (`count_step_flops`); 0 = utilisation is not written.
+        Of one training step (`count_step_flops`); 0 = utilization is not written.
     peak : PeakRate or None
         Of this rank (`measure_peak_flops`).
     """
@@ -129,12 +129,12 @@ class Monitor:
         grad_norm: float,
         own_loss: float | None = None,
     ) -> None:
-        """Write the numbers of one optimiser step.
+        """Write the numbers of one optimizer step.
 
         Parameters
         ----------
         step : int
-            Optimiser steps done.
+            Optimizer steps done.
         loss : float
             Mean over ranks.
         learning_rate, grad_norm : float
@@ -270,7 +270,7 @@ class Monitor:
         speed = {
             "throughput/windows_per_s": self._windows_per_s(sums),
             "throughput/data_wait_fraction": _share(sums.waited_s, sums.step_s),
-            "throughput/flop_utilisation": self._utilisation(sums),
+            "throughput/flop_utilization": self._utilization(sums),
         }
         sizes = {f"memory/{k.removesuffix('_bytes')}_gib": v / _GIB for k, v in memory.items()}
         if self._events is not None:
@@ -281,14 +281,14 @@ class Monitor:
         """Of all ranks together, which have equal shares."""
         return self._ranks.world_size * sums.windows / max(sums.step_s, 1e-9)
 
-    def _utilisation(self, sums: _Sums) -> float:
+    def _utilization(self, sums: _Sums) -> float:
         if self._peak is None or not self._flops_per_window:
             return math.nan
-        return flop_utilisation(self._flops_per_window * sums.windows, sums.step_s, self._peak)
+        return flop_utilization(self._flops_per_window * sums.windows, sums.step_s, self._peak)
 
     def _step_line(self, step: int, numbers: Mapping[str, float]) -> str:
-        utilisation = numbers["throughput/flop_utilisation"]
-        used = "" if math.isnan(utilisation) else f"  {utilisation:.1%} of peak"
+        utilization = numbers["throughput/flop_utilization"]
+        used = "" if math.isnan(utilization) else f"  {utilization:.1%} of peak"
         return (
             f"step {step}/{self._total_steps}  loss {numbers['loss']:.4g}  "
             f"{numbers['throughput/windows_per_s']:.3g} windows/s  "
@@ -303,7 +303,7 @@ class Monitor:
             "validation/psnr_db": "PSNR",
             "validation/ssim": "SSIM",
             "validation/r_region": "r",
-            "validation/shuffled_gap": "r lost by shuffling the EEG",
+            "validation/shift_gap": "r lost by shuffling the EEG",
             "throughput/windows_per_s": "windows/s",
         }
         numbers = "  ".join(f"{text} {scores[k]:.3g}" for k, text in shown.items() if k in scores)

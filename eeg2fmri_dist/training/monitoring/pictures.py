@@ -17,7 +17,7 @@ _SLICE_GAP = 2  # pixels between a true and a predicted slice
 def curve_picture(
     true: np.ndarray, predicted: np.ndarray, names: Sequence[str], tr_s: float
 ) -> np.ndarray:
-    """Draw true (grey) and predicted (blue) percent change of a few regions.
+    """Draw true (gray) and predicted (blue) percent change of a few regions.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def curve_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from eeg2fmri_dist.pages.drawing import drawing
-    from eeg2fmri_dist.pages.style import BLUE, GREY
+    from eeg2fmri_dist.pages.style import BLUE, GRAY
 
     chosen = np.unique(np.linspace(0, len(names) - 1, _REGIONS).round().astype(int))
     times_s = np.arange(len(true)) * tr_s
     with drawing(7.0, 1.3 * len(chosen)) as figure:
         panels = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
         for axes, region in zip(panels, chosen, strict=True):
-            axes.plot(times_s, _percent(true[:, region]), color=GREY, label="measured")
+            axes.plot(times_s, _percent(true[:, region]), color=GRAY, label="measured")
             axes.plot(times_s, _percent(predicted[:, region]), color=BLUE, label="predicted")
             axes.set_title(names[region])
         panels[0].legend(loc="upper right", ncols=2, fontsize=7)
@@ -69,16 +69,16 @@ def matrix_picture(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """
     of_true, of_predicted = correlation_matrix(true), correlation_matrix(predicted)
     parts = [of_true, of_predicted, (of_predicted - of_true) / 2]
-    pictures = [_coloured(np.kron(part, np.ones((_CELL, _CELL)))) for part in parts]
+    pictures = [_colored(np.kron(part, np.ones((_CELL, _CELL)))) for part in parts]
     gap = np.full((len(pictures[0]), _MATRIX_GAP, 3), 255, np.uint8)
     return np.hstack([pictures[0], gap, pictures[1], gap, pictures[2]])
 
 
-def _coloured(values: np.ndarray) -> np.ndarray:
+def _colored(values: np.ndarray) -> np.ndarray:
     """From blue over white to red, (row, column) in [-1, 1] -> (row, column, 3) uint8."""
     strength = np.clip(np.abs(values), 0, 1)[..., None]
-    colour = np.where(values[..., None] < 0, (33, 102, 172), (178, 24, 43))
-    return (255 + strength * (colour - 255)).round().astype(np.uint8)
+    color = np.where(values[..., None] < 0, (33, 102, 172), (178, 24, 43))
+    return (255 + strength * (color - 255)).round().astype(np.uint8)
 
 
 def _percent(series: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def middle_slices(volume: np.ndarray) -> dict[str, np.ndarray]:
 def compare_slices(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
     """Return pictures (row, column) in [0, 1]: true slice, gap, predicted slice, by plane.
 
-    Both are shown with one grey scale, from the 1st to the 99th percentile of the true volume.
+    Both are shown with one gray scale, from the 1st to the 99th percentile of the true volume.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class StepProfiler:
         self._open_if_due(step)
 
     def step(self, step: int) -> None:
-        """Note that optimiser step number `step` is done."""
+        """Note that optimizer step number `step` is done."""
         if self._profile is None:
             self._open_if_due(step)
             return

@@ -49,7 +49,7 @@ class Watchdog:
         Parameters
         ----------
         step : int
-            Optimiser steps done.
+            Optimizer steps done.
         losses, weights_finite : sequence, one per rank
             Loss on the rank's share; whether its weights are finite after the step.
         gradient_norm : float
@@ -112,7 +112,7 @@ class Watchdog:
             raise DivergedError(
                 f"the engine skipped {self._skipped} steps in a row, the last is step {step}: "
                 "gradients overflow in fp16 whatever the loss scale",
-                remedy="set engine.precision=bf16 or fp32, or lower optimisation.learning_rate; "
+                remedy="set engine.precision=bf16 or fp32, or lower optimization.learning_rate; "
                 "the last checkpoint is kept",
             )
 
@@ -135,6 +135,6 @@ class Watchdog:
 def _diverged(what: str) -> DivergedError:
     return DivergedError(
         what,
-        remedy="lower optimisation.learning_rate or set optimisation.gradient_clipping; "
+        remedy="lower optimization.learning_rate or set optimization.gradient_clipping; "
         "the last checkpoint is kept (watchdog.rewinds=1 goes back to it and skips the batch)",
     )

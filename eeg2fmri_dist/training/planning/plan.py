@@ -36,7 +36,7 @@ from eeg2fmri_dist.training.distributed.deepspeed_config import (
 )
 from eeg2fmri_dist.training.fitting.ensemble import ensemble_bytes, plan_ensemble
 from eeg2fmri_dist.training.fitting.ridge import plan_closed_form, ridge_bytes
-from eeg2fmri_dist.training.flops import count_step_flops, flop_utilisation, measure_peak_flops
+from eeg2fmri_dist.training.flops import count_step_flops, flop_utilization, measure_peak_flops
 from eeg2fmri_dist.training.initial_model import training_objective
 from eeg2fmri_dist.training.planning.memory_estimate import (
     MicroBatchMemory,
@@ -103,9 +103,9 @@ class TrainingPlan:
             self.objective = self._objective()
         lengths = [segment.stop - segment.start for segment in self.split.train]
         self.n_windows = len(training_windows(lengths, config.data.window, config.data.stride))
-        optimisation = config.optimisation
+        optimization = config.optimization
         self._micro_batches: dict[int, MicroBatchMemory] = {}
-        self.sampler = BatchSampler(self.n_windows, optimisation.batch_size, optimisation.seed)
+        self.sampler = BatchSampler(self.n_windows, optimization.batch_size, optimization.seed)
 
     def data_lines(self) -> list[str]:
         """Recordings, windows and steps."""
@@ -116,7 +116,7 @@ class TrainingPlan:
                 for segment in self.split.part(part)
             ]
             lines.append(f"  {part}: {len(subjects)} recordings ({', '.join(subjects)})")
-        steps, epochs = self.sampler.batches_per_epoch, self.config.optimisation.epochs
+        steps, epochs = self.sampler.batches_per_epoch, self.config.optimization.epochs
         lines.append(
             f"  {self.n_windows} windows of {self.config.data.window} TRs, {steps} steps per "
             f"epoch, {steps * epochs} in all"
@@ -172,7 +172,7 @@ class TrainingPlan:
             "eeg": (data.window + data.context, sizes.num_channels, sizes.num_frequencies),
         }
         if isinstance(self.objective.model, TransformerCNN):
-            shapes["tokens"] = (data.window, self.objective.model.tokeniser.d_token)
+            shapes["tokens"] = (data.window, self.objective.model.tokenizer.d_token)
         return {
             field: torch.empty(n_windows, *shapes[field], device="meta")
             for field in self.objective.fields
@@ -181,7 +181,7 @@ class TrainingPlan:
     def windows_per_rank(self, world_size: int) -> int:
         """Windows of the largest micro-batch of a rank."""
         parts = world_size * self.config.engine.gradient_accumulation
-        return math.ceil(min(self.config.optimisation.batch_size, self.n_windows) / parts)
+        return math.ceil(min(self.config.optimization.batch_size, self.n_windows) / parts)
 
     def rank_bytes(self, zero_stage: int, world_size: int) -> int:
         """Estimate the memory of a rank in training."""
@@ -190,7 +190,7 @@ class TrainingPlan:
     def checkpoint_bytes(self) -> int:
         """Size of a checkpoint: the model, Adam's moments, trained weights beside an average."""
         size = measure_model(self.objective)
-        averaged = self.config.optimisation.ema_decay is not None
+        averaged = self.config.optimization.ema_decay is not None
         return size.frozen + size.trained * (4 if averaged else 3)
 
     def rehearse(self, n_windows: int) -> Rehearsal:
@@ -202,7 +202,7 @@ class TrainingPlan:
         data = WindowData(self.store, segments, data_config, scaling)
         objective = self._objective()
         model = objective.model
-        if isinstance(model, TransformerCNN) and not model.config.train_tokeniser:
+        if isinstance(model, TransformerCNN) and not model.config.train_tokenizer:
             attach_tokens(model, data, None, self.device)
         return rehearse(objective.to(self.device), data, n_windows, self.device, self._autocast)
 
@@ -226,7 +226,7 @@ class TrainingPlan:
     def _objective(self) -> Objective:
         config = self.config
         sizes = store_sizes(self.store, config.data.context, config.model)
-        model = build_model(config.model, _tokeniser_config(config), sizes)
+        model = build_model(config.model, _tokenizer_config(config), sizes)
         return training_objective(config, model, self.store.layout.mask)
 
     def _volume_bytes(self) -> int:
@@ -257,7 +257,7 @@ class TrainingPlan:
                 engine.model_copy(update={"zero_stage": zero_stage}), world_size
             ),
             world_size=world_size,
-            averaged=self.config.optimisation.ema_decay is not None,
+            averaged=self.config.optimization.ema_decay is not None,
             update=self._update,
             saving=self._saving,
         )
@@ -270,11 +270,11 @@ class TrainingPlan:
 
     def _time_lines(self, measured: Rehearsal, share: int, ranks: int) -> list[str]:
         step_s = measured.predict_step_s(share, self.config.engine.gradient_accumulation)
-        steps = self.sampler.batches_per_epoch * self.config.optimisation.epochs
+        steps = self.sampler.batches_per_epoch * self.config.optimization.epochs
         whole = datetime.timedelta(seconds=round(step_s * steps))
         flops = count_step_flops(self.objective, self.batch(1)).total
         peak = measure_peak_flops(self.device, compute_dtype(self.config.engine))
-        used = flop_utilisation(flops * measured.windows, measured.step_s, peak)
+        used = flop_utilization(flops * measured.windows, measured.step_s, peak)
         where = f"{self.device.type}, {torch.get_num_threads()} thread(s)"
         return [
             f"  time: {step_s:.3g} s per step of {ranks} rank(s), {whole} in all without "
@@ -286,14 +286,14 @@ class TrainingPlan:
         ]
 
 
-def _tokeniser_config(config: TrainConfig) -> CaeConfig | PrincipalComponentsConfig | None:
-    if not isinstance(config.tokeniser, Path):
-        return config.tokeniser
-    model = load_run_config(config.tokeniser).model
+def _tokenizer_config(config: TrainConfig) -> CaeConfig | PrincipalComponentsConfig | None:
+    if not isinstance(config.tokenizer, Path):
+        return config.tokenizer
+    model = load_run_config(config.tokenizer).model
     if not isinstance(model, CaeConfig):
         raise CheckpointError(
-            f"the tokeniser does not fit: its model is {model.name}, here it is cae",
-            where=config.tokeniser,
-            remedy="name the run folder of a CAE as tokeniser",
+            f"the tokenizer does not fit: its model is {model.name}, here it is cae",
+            where=config.tokenizer,
+            remedy="name the run folder of a CAE as tokenizer",
         )
     return model

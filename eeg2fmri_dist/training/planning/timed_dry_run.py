@@ -54,7 +54,7 @@ def rehearse(
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> Rehearsal:
-    """Time optimiser steps of plain PyTorch (autocast, Adam); about ten seconds at most.
+    """Time optimizer steps of plain PyTorch (autocast, Adam); about ten seconds at most.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def rehearse(
         Lower precision of matrix products and convolutions.
     """
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=1e-5)
+    optimizer = torch.optim.Adam(trained, lr=1e-5)
     objective.train()
 
     order = itertools.cycle(data.training_windows())
@@ -85,8 +85,8 @@ def rehearse(
         loss.backward()
 
     def update() -> None:
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     def step(n_windows: int) -> tuple[float, float, float]:
         reading_s, batch = _timed(lambda: read(n_windows), device)

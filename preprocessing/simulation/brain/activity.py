@@ -81,7 +81,7 @@ def simulate_activity(
     """Draw the activity of all regions.
 
     A wave is Gaussian noise limited to its band (alpha: a peak at the subject's own frequency)
-    times a log-normal amplitude that regions of a network share in part. Its realised power,
+    times a log-normal amplitude that regions of a network share in part. Its realized power,
     convolved with nilearn's canonical double-gamma HRF (`spm_hrf`), drives BOLD.
 
     Parameters
@@ -114,7 +114,7 @@ def simulate_activity(
         moment += wave[:, warm_up:]
         wave **= 2
         power.append(_mean_per_volume(wave[:, warm_up:], timeline))
-        hrf_power.append(haemodynamic(_at_power_rate(wave), timeline, delay_s))
+        hrf_power.append(hemodynamic(_at_power_rate(wave), timeline, delay_s))
     return Activity(moment, np.stack(power, axis=-1), np.stack(hrf_power, axis=-1))
 
 
@@ -122,7 +122,7 @@ def hidden_signal(rng: np.random.Generator, timeline: Timeline) -> np.ndarray:
     """Return BOLD dynamics of the same kind that no EEG shows, (volume, region), z-scored."""
     n_samples = round((WARM_UP_S + timeline.duration_s) * POWER_SFREQ_HZ)
     power = np.exp(2 * _LOG_AMPLITUDE_SD * _log_amplitude(rng, n_samples))
-    return haemodynamic(power, timeline, rng.normal(0.0, _HRF_DELAY_JITTER_S))
+    return hemodynamic(power, timeline, rng.normal(0.0, _HRF_DELAY_JITTER_S))
 
 
 def vigilance_course(
@@ -188,7 +188,7 @@ def _at_power_rate(power: np.ndarray) -> np.ndarray:
     return power[:, :whole].reshape(len(power), -1, ratio).mean(axis=-1)
 
 
-def haemodynamic(power: np.ndarray, timeline: Timeline, delay_s: float) -> np.ndarray:
+def hemodynamic(power: np.ndarray, timeline: Timeline, delay_s: float) -> np.ndarray:
     """Convolve power with the HRF and sample it at the middle of each volume.
 
     Parameters

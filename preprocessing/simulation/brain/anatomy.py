@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.simulation.brain.geometry import epi_affine, voxel_centres
+from preprocessing.simulation.brain.geometry import epi_affine, voxel_centers
 from preprocessing.simulation.brain.regions import region_labels
 from preprocessing.template.head_map import HeadMap
 from preprocessing.template.mni import load_brain_mask, load_template
@@ -18,11 +18,11 @@ T1_SHAPE = (88, 120, 120)
 T1_VOXEL_MM = (2.0, 2.0, 2.0)
 BRAIN_INTENSITY = 1000.0
 
-# Template intensities of CSF, grey and white matter, and how bright and how active each is in EPI.
+# Template intensities of CSF, gray and white matter, and how bright and how active each is in EPI.
 _TEMPLATE_T1 = (2500.0, 3800.0, 5600.0, 6400.0, 7600.0)
 _EPI_BRIGHTNESS = (1.45, 1.40, 1.05, 0.95, 0.75)
 _GREY_MATTER = (0.0, 0.3, 1.0, 0.9, 0.25)
-# Signal is lost above the nasal sinuses and the ear canals: centre (MNI mm), radius (mm), share.
+# Signal is lost above the nasal sinuses and the ear canals: center (MNI mm), radius (mm), share.
 _DROPOUTS = (((0, 38, -22), 13.0, 0.9), ((46, -12, -36), 11.0, 0.7), ((-46, -12, -36), 11.0, 0.7))
 
 
@@ -60,7 +60,7 @@ class Anatomy:
 def build_anatomy(rng: np.random.Generator, head_map: HeadMap) -> Anatomy:
     """Carry the template into the subject's head and give it EPI contrast."""
     affine = epi_affine(rng, head_map, EPI_SHAPE, EPI_VOXEL_MM)
-    scanner_mm = voxel_centres(EPI_SHAPE, affine)
+    scanner_mm = voxel_centers(EPI_SHAPE, affine)
     mni_mm = head_map.to_mni(scanner_mm)
     template, mask, _ = _template()
     labels = np.asarray(region_labels().dataobj)
@@ -86,9 +86,9 @@ def build_anatomy(rng: np.random.Generator, head_map: HeadMap) -> Anatomy:
 def build_t1(rng: np.random.Generator, head_map: HeadMap) -> tuple[np.ndarray, np.ndarray]:
     """Return a T1-weighted image without face, (88, 120, 120) int16, and its affine."""
     affine = np.diag([*T1_VOXEL_MM, 1.0])
-    centre_mm = head_map.to_scanner(np.array([[0.0, -18.0, 6.0]]))[0]
-    affine[:3, 3] = centre_mm - np.array(T1_VOXEL_MM) * (np.array(T1_SHAPE) - 1) / 2
-    mni_mm = head_map.to_mni(voxel_centres(T1_SHAPE, affine))
+    center_mm = head_map.to_scanner(np.array([[0.0, -18.0, 6.0]]))[0]
+    affine[:3, 3] = center_mm - np.array(T1_VOXEL_MM) * (np.array(T1_SHAPE) - 1) / 2
+    mni_mm = head_map.to_mni(voxel_centers(T1_SHAPE, affine))
     template, _, _ = _template()
     image = _sample(template, mni_mm).reshape(T1_SHAPE) / 10.0
     image *= _bias(rng, T1_SHAPE, strength=0.15)
@@ -104,8 +104,8 @@ def _face(mni_mm: np.ndarray) -> np.ndarray:
 
 def _dropout(mni_mm: np.ndarray) -> np.ndarray:
     signal = np.ones(len(mni_mm))
-    for centre_mm, radius_mm, share in _DROPOUTS:
-        distance = np.linalg.norm(mni_mm - np.array(centre_mm), axis=1)
+    for center_mm, radius_mm, share in _DROPOUTS:
+        distance = np.linalg.norm(mni_mm - np.array(center_mm), axis=1)
         signal *= 1 - share * np.exp(-0.5 * (distance / radius_mm) ** 2)
     return signal
 

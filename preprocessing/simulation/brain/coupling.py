@@ -83,6 +83,6 @@ def _beside_linear(courses: np.ndarray, hrf_power: np.ndarray) -> np.ndarray:
     """
     rest = np.empty_like(courses)
     for region, course in enumerate(courses.T):
-        centred, power = course - course.mean(), hrf_power[:, region].astype(float)
-        rest[:, region] = centred - power @ np.linalg.lstsq(power, centred, rcond=None)[0]
+        centered, power = course - course.mean(), hrf_power[:, region].astype(float)
+        rest[:, region] = centered - power @ np.linalg.lstsq(power, centered, rcond=None)[0]
     return rest / rest.std(axis=0)

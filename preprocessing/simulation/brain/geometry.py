@@ -39,15 +39,15 @@ def epi_affine(
     """
     tilt, turn = np.deg2rad([rng.uniform(4, 12), rng.uniform(-3, 3)])
     axes = _rotation(tilt, 0.0, turn) @ np.diag([-voxel_mm[0], voxel_mm[1], voxel_mm[2]])
-    centre_mm = head_map.to_scanner(np.array([[0.0, -18.0, 17.0]]))[0]
+    center_mm = head_map.to_scanner(np.array([[0.0, -18.0, 17.0]]))[0]
     affine = np.eye(4)
     affine[:3, :3] = axes
-    affine[:3, 3] = centre_mm - axes @ (np.array(shape) - 1) / 2
+    affine[:3, 3] = center_mm - axes @ (np.array(shape) - 1) / 2
     return affine
 
 
-def voxel_centres(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """Return the centres of all voxels, (x * y * z, 3) mm, last index fastest."""
+def voxel_centers(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
+    """Return the centers of all voxels, (x * y * z, 3) mm, last index fastest."""
     indices = np.indices(shape, dtype=np.float64).reshape(3, -1).T
     return transformed(affine, indices)
 
@@ -80,7 +80,7 @@ def _smooth_displacement(rng: np.random.Generator, shape: tuple[int, int, int]) 
 
 def _invert_displacement(warp_mm: np.ndarray, warp_affine: np.ndarray) -> np.ndarray:
     """Fixed-point iteration; converges because the warp's slope is far below 1."""
-    target_mm = voxel_centres(warp_mm.shape[:3], warp_affine)
+    target_mm = voxel_centers(warp_mm.shape[:3], warp_affine)
     inverse = np.zeros_like(target_mm)
     for _ in range(8):
         inverse = -displacement_at(warp_mm, warp_affine, target_mm + inverse)

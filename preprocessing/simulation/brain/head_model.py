@@ -96,9 +96,9 @@ def _with_turned_cap(info, sphere, cap_shift_mm: tuple[float, float]):
 def _dipoles(population, subject, sphere, mri_to_head) -> tuple[np.ndarray, np.ndarray]:
     import mne
 
-    centres_mm = np.stack([region.centre_mm for region in REGIONS])
-    centres_mm = centres_mm + subject.normal(0, _POSITION_JITTER_MM, size=centres_mm.shape)
-    offset = mne.transforms.apply_trans(mri_to_head, centres_mm / 1000.0) - sphere["r0"]
+    centers_mm = np.stack([region.center_mm for region in REGIONS])
+    centers_mm = centers_mm + subject.normal(0, _POSITION_JITTER_MM, size=centers_mm.shape)
+    offset = mne.transforms.apply_trans(mri_to_head, centers_mm / 1000.0) - sphere["r0"]
     distance = np.linalg.norm(offset, axis=1, keepdims=True)
     radial = offset / distance
     radius = sphere.radius

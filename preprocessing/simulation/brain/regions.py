@@ -1,6 +1,6 @@
 """Brain regions that produce EEG and BOLD: positions, networks, parcels in template space.
 
-Parcels are geometric: a voxel of the brain belongs to the nearest region centre.
+Parcels are geometric: a voxel of the brain belongs to the nearest region center.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Region:
     name : str
         With ``left`` or ``right``.
     network : Network
-    centre_mm : ndarray of shape (3,)
+    center_mm : ndarray of shape (3,)
         MNI mm.
     """
 
     name: str
     network: Network
-    centre_mm: np.ndarray
+    center_mm: np.ndarray
 
 
 # More alpha power goes with less BOLD (Laufs et al., NeuroImage 2003; Scheeringa et al., NeuroImage
@@ -64,7 +64,7 @@ _MOTOR = Network("sensorimotor", (0.5, 0.4, 0.6, 0.5), (0.15, 0.15, -0.5, -0.9))
 _CONTROL = Network("frontoparietal", (0.6, 0.7, 0.5, 0.4), (0.2, 0.9, -0.4, 0.3))
 _AUDITORY = Network("auditory", (0.6, 0.5, 0.5, 0.3), (0.9, 0.3, -0.4, 0.2))
 
-# Centres of the right hemisphere; the left one is its mirror image.
+# Centers of the right hemisphere; the left one is its mirror image.
 _RIGHT_MM = {
     "occipital pole": (_VISUAL, (14, -92, 4)),
     "lateral occipital": (_VISUAL, (40, -74, 14)),
@@ -99,7 +99,7 @@ def region_labels() -> nib.Nifti1Image:
     mask = load_brain_mask()
     inside = np.asarray(mask.dataobj) > 0
     points_mm = nib.affines.apply_affine(mask.affine, np.argwhere(inside))
-    tree = cKDTree(np.stack([region.centre_mm for region in REGIONS]))
+    tree = cKDTree(np.stack([region.center_mm for region in REGIONS]))
     distance_mm, nearest = tree.query(points_mm)
     labels = np.zeros(mask.shape, dtype=np.uint8)
     labels[inside] = np.where(distance_mm <= PARCEL_RADIUS_MM, nearest + 1, 0)

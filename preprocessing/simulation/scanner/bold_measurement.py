@@ -112,7 +112,7 @@ def simulate_run(
 ) -> np.ndarray:
     """Return a BOLD run, (x, y, z, volume) int16.
 
-    Percent signal change in proportion to a voxel's grey matter, slow drift, cardiac and
+    Percent signal change in proportion to a voxel's gray matter, slow drift, cardiac and
     respiratory fluctuation at each slice's own time, T1 saturation of the first volumes, thermal
     noise, magnitude, rounding. Volumes show neural signal as of their middle. The head lies still
     where no `motion` (volume, 6) of `head_motion` is given; `shared_percent` (volume,) changes the

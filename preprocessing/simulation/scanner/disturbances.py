@@ -7,12 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eeg2fmri_dist.config.simulate import SOURCE_SFREQ_HZ, RealismConfig
-from preprocessing.simulation.brain.activity import (
-    POWER_SFREQ_HZ,
-    WARM_UP_S,
-    Timeline,
-    haemodynamic,
-)
+from preprocessing.simulation.brain.activity import POWER_SFREQ_HZ, WARM_UP_S, Timeline, hemodynamic
 from preprocessing.simulation.noise import smooth_noise, spectral_noise
 from preprocessing.simulation.scanner.head_motion import framewise_mm, head_motion
 from preprocessing.simulation.seeding import generator
@@ -55,7 +50,7 @@ def draw_disturbances(
     rng = generator(seed, subject, "breathing effort")
     n_samples = round((WARM_UP_S + timeline.duration_s) * POWER_SFREQ_HZ) + 2
     effort_log = _EFFORT_LOG_SD * smooth_noise(rng, (n_samples,), POWER_SFREQ_HZ, _EFFORT_S)
-    course = haemodynamic(np.exp(2 * effort_log)[None], timeline, delay_s=0.0)[:, 0]
+    course = hemodynamic(np.exp(2 * effort_log)[None], timeline, delay_s=0.0)[:, 0]
     return Disturbances(motion, effort_log, realism.shared_noise_percent * course)
 
 

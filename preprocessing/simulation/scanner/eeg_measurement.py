@@ -242,7 +242,7 @@ def _recorded_blocks(
     artifact: GradientArtifact | None,
     rng: np.random.Generator,
 ) -> Iterator[np.ndarray]:
-    """Interpolated, noisy, quantised blocks, (sample, channel) int16."""
+    """Interpolated, noisy, quantized blocks, (sample, channel) int16."""
     steps = np.ascontiguousarray(signal_uv.T / np.float32(RESOLUTION_UV))
     factor = sfreq_hz // SOURCE_SFREQ_HZ
     start = 0

@@ -61,7 +61,10 @@ def exported(original, tmp_path):
     weights = locate_weights(tmp_path / "run", "best")
     scored = {"weights_sha256": weights_sha256(weights)}
     report = make_report(leaks=False)
-    models = [run(row("free", 0.4, 0.001), row("shuffled", 0.02), **scored), run(row("free", 0))]
+    models = [
+        run(row("eeg_only", 0.4, 0.001), row("shifted", 0.02), **scored),
+        run(row("eeg_only", 0)),
+    ]
     write_report(
         type(report)(report.title, report.data, models, report.baselines), tmp_path / "run"
     )
@@ -85,7 +88,7 @@ def test_the_card_names_data_scores_controls_limits_and_use(exported):
         "01, 02",
         "split `by_subject`",
         "| True EEG | 0.40",
-        "| Shuffled EEG | 0.02",
+        "| Shifted EEG | 0.02",
         "| Training-mean image |",
         "## Intended use",
         "## Limits",
@@ -129,7 +132,7 @@ def test_no_path_of_the_machine_goes_with_the_weights(original, tmp_path):
         "output": "/home/alice/store.h5",
         "atlas": {"path": "/home/alice/fsl"},
         "cluster": {"interface": "ib0"},
-        "drop_volumes": 5,
+        "dummy_scans": 5,
     }
     from safetensors.torch import load_file, save_file
 
@@ -143,7 +146,7 @@ def test_no_path_of_the_machine_goes_with_the_weights(original, tmp_path):
         told = file.metadata()["card"]
     assert "alice" not in told
     assert "ib0" not in told
-    assert json.loads(told)["preprocessing"]["drop_volumes"] == 5
+    assert json.loads(told)["preprocessing"]["dummy_scans"] == 5
     assert "simulated data" in (tmp_path / "out" / "README.md").read_text()
     for path in (tmp_path / "out").iterdir():
         assert b"alice" not in path.read_bytes()

@@ -1,4 +1,4 @@
-"""A step towards one person: what it is, what it learns, what it leaves alone."""
+"""A step toward one subject: what it is, what it learns, what it leaves alone."""
 
 from dataclasses import replace
 
@@ -9,9 +9,9 @@ from sklearn.linear_model import Ridge
 from eeg2fmri_dist.calibration.ridge_update import fit_step, person_features
 from eeg2fmri_dist.config.model import RidgeConfig
 from eeg2fmri_dist.config.train import DataConfig, SplitConfig
-from eeg2fmri_dist.data.normalization import normalise_eeg
+from eeg2fmri_dist.data.normalization import normalize_eeg
 from eeg2fmri_dist.data.splits import make_split
-from eeg2fmri_dist.evaluation.scored_set import Scope, read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_scored_set
 from eeg2fmri_dist.evaluation.with_scan.adaptation import PENALTIES, KeptMeans, score_adapted
 from eeg2fmri_dist.inference.model_file import ModelCard, TrainedModel
 from eeg2fmri_dist.store import Store
@@ -26,7 +26,7 @@ def parts(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("store") / "store.h5", n_subjects=12, n_volumes=100)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig(fractions=(0.3, 0.35, 0.35)))
-    return [read_test_set(store, split, Scope(subjects=part)) for part in ("test", "validation")]
+    return [read_scored_set(store, split, Scope(subjects=part)) for part in ("test", "validation")]
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def trained(parts):
     layout = store.layout
     names, frequencies = list(layout.channel_names), layout.frequencies_hz.tolist()
     card = ModelCard(
-        recipe="own",
+        recipe="default",
         model={"name": "ridge"},
-        tokeniser=None,
+        tokenizer=None,
         data=DataConfig().model_dump(mode="json"),
         preprocessing={},
         channel_names=names,
@@ -53,7 +53,7 @@ def trained(parts):
 
 
 def features_of(trained, recording):
-    return person_features(trained, normalise_eeg(recording.power, trained.data, trained.scaling))
+    return person_features(trained, normalize_eeg(recording.power, trained.data, trained.scaling))
 
 
 def with_own_bold(scored, trained, share):
@@ -82,8 +82,8 @@ def test_a_step_is_ridge_regression_of_what_is_left():
     rng = np.random.default_rng(0)
     features, residual = rng.normal(2, 1, (30, 50)), rng.normal(1, 1, (30, 4))
     step = fit_step(features, residual, 3.0)
-    centred = features - features.mean(axis=0)
-    theirs = Ridge(alpha=3.0 * (centred**2).sum() / 30).fit(features, residual)
+    centered = features - features.mean(axis=0)
+    theirs = Ridge(alpha=3.0 * (centered**2).sum() / 30).fit(features, residual)
     new = rng.normal(2, 1, (7, 50))
     np.testing.assert_allclose(step(new), theirs.predict(new), rtol=1e-6)
 
@@ -97,7 +97,7 @@ def test_a_large_penalty_leaves_the_model_where_it_is():
 
 def test_features_are_those_of_ridge_regression(parts, trained):
     recording = parts[0].recordings[0]
-    eeg = normalise_eeg(recording.power, trained.data, trained.scaling)
+    eeg = normalize_eeg(recording.power, trained.data, trained.scaling)
     import torch
 
     ridge = trained.model
@@ -116,7 +116,7 @@ def test_what_only_this_person_has_is_learnt_from_the_scan(parts, trained):
     assert found.before.mean == pytest.approx(0, abs=1e-6)  # a constant image
     assert found.true_eeg.low > 0.3
     assert found.gain.mean == pytest.approx(found.true_eeg.mean, abs=1e-6)
-    assert abs(found.shuffled_eeg.mean) < 0.15
+    assert abs(found.shifted_eeg.mean) < 0.15
 
 
 def test_where_validation_subjects_are_better_without_nobody_is_adapted_to(parts, trained):
@@ -151,7 +151,7 @@ def test_no_scored_volume_reaches_the_step(parts, trained):
     ]
     other = replace(test, recordings=tuple(backwards))
     (found,) = score_adapted(trained, constant(test), other, validation, [SCAN])
-    # BOLD after the scan runs backwards: what was learnt in the scan does not help there.
+    # BOLD after the scan runs backwards: what was learned in the scan does not help there.
     assert found.true_eeg.mean < 0.15
 
 

@@ -1,4 +1,4 @@
-"""The scale of each voxel of a person, from a scan, against the scale that was put in."""
+"""The scale of each voxel of a subject, from a scan, against the scale that was put in."""
 
 import numpy as np
 import pytest

@@ -21,10 +21,10 @@ def write(tmp_path):
 
 
 def test_the_child_wins_over_its_parent(write):
-    write("parent.yaml", "source: {kind: noddi, path: a}\noutput: s.h5\n")
+    write("parent.yaml", "source: {name: noddi, path: a}\noutput: s.h5\n")
     child = write("child.yaml", "extends: parent.yaml\nsource: {path: b}\n")
     config = load_config(PreprocessConfig, child)
-    assert (config.source.kind, str(config.source.path)) == ("noddi", "b")
+    assert (config.source.name, str(config.source.path)) == ("noddi", "b")
 
 
 def test_of_several_parents_later_ones_win_and_own_keys_win_over_all(write):
@@ -84,5 +84,5 @@ def test_the_shipped_example_joins_a_model_and_the_data_of_a_lab():
     config = load_config(TrainConfig, ROOT / "configs" / "train" / "lab" / "unet.yaml")
     model = load_config(TrainConfig, ROOT / "configs" / "train" / "unet.yaml")
     assert config.model == model.model
-    assert config.optimisation == model.optimisation
+    assert config.optimization == model.optimization
     assert config.store != model.store

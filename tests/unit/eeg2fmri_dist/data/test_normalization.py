@@ -1,4 +1,4 @@
-"""Normalisation against numpy on whole arrays."""
+"""Normalization against numpy on whole arrays."""
 
 import functools
 import operator
@@ -11,7 +11,7 @@ from eeg2fmri_dist.config.train import DataConfig
 from eeg2fmri_dist.data.normalization import (
     fit_scaling,
     fit_trend,
-    normalise_eeg,
+    normalize_eeg,
     polynomial_basis,
     sum_for_scaling,
     to_volumes,
@@ -40,15 +40,15 @@ def test_voxelwise_target_is_the_residual_of_a_polynomial_fit(store):
             time, np.polynomial.polynomial.polyfit(time, series, 2)
         ).T
     )
-    ours = fit_trend(store, SEGMENTS[1], order=2).standardise(store.bold(80, 160), 0)
+    ours = fit_trend(store, SEGMENTS[1], order=2).standardize(store.bold(80, 160), 0)
     np.testing.assert_allclose(ours[:, mask], residual / residual.std(axis=0), atol=2e-3)
     assert (ours[:, ~mask] == 0).all()
 
 
-def test_a_part_of_a_recording_is_standardised_as_in_the_whole(store):
+def test_a_part_of_a_recording_is_standardized_as_in_the_whole(store):
     trend = fit_trend(store, SEGMENTS[0], order=1)
-    whole = trend.standardise(store.bold(0, 80), 0)
-    part = trend.standardise(store.bold(30, 50), 30)
+    whole = trend.standardize(store.bold(0, 80), 0)
+    part = trend.standardize(store.bold(30, 50), 30)
     np.testing.assert_allclose(part, whole[30:50], atol=1e-4)
 
 
@@ -83,21 +83,21 @@ def test_ranks_that_share_the_recordings_out_find_the_same_scaling(store):
 def test_eeg_is_z_scored_by_recording_or_by_training_statistics(store):
     scaling = fit_scaling(store, SEGMENTS, DataConfig())
     power = store.eeg(160, 240)
-    own = normalise_eeg(power, DataConfig(), scaling)
+    own = normalize_eeg(power, DataConfig(), scaling)
     np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(own.std(axis=0), 1, atol=1e-4)
-    shared = normalise_eeg(power, DataConfig(eeg_normalise="global"), scaling)
+    shared = normalize_eeg(power, DataConfig(eeg_normalize="global"), scaling)
     log = np.log(np.array(store.eeg(0, 160)))
     expected = (np.log(power) - log.mean(axis=0)) / log.std(axis=0)
     np.testing.assert_allclose(shared, expected, atol=1e-3)
 
 
-def test_global_normalisation_is_undone_exactly(store):
-    config = DataConfig(normalise="global")
+def test_global_normalization_is_undone_exactly(store):
+    config = DataConfig(normalize="global")
     scaling = fit_scaling(store, SEGMENTS, config)
     volumes = store.bold(0, 5)
-    normalised = (volumes - scaling.bold_mean) / scaling.bold_std
-    np.testing.assert_allclose(to_volumes(normalised, config, scaling), volumes, atol=1e-2)
+    normalized = (volumes - scaling.bold_mean) / scaling.bold_std
+    np.testing.assert_allclose(to_volumes(normalized, config, scaling), volumes, atol=1e-2)
 
 
 def test_no_predicted_change_is_the_reference_image(store):

@@ -66,7 +66,7 @@ def test_by_subject_uses_every_sample_once_and_never_shares_a_subject(runs, seed
 
 @given(runs=st.lists(st.integers(1, 3), min_size=1, max_size=8))
 def test_by_sample_uses_every_sample_once_and_says_that_it_leaks(runs):
-    split = make_split(recordings(runs), SplitConfig(kind="by_sample"))
+    split = make_split(recordings(runs), SplitConfig(name="by_sample"))
     assert sorted(samples_of(split)) == list(range(20 * sum(runs)))
     assert split.leaks
 
@@ -92,7 +92,7 @@ def test_more_training_subjects_than_there_are_are_refused():
 
 def test_leave_one_subject_out_tests_only_that_subject():
     entries = recordings([1, 2, 1, 1])
-    config = SplitConfig(kind="leave_one_subject_out", test_subject="01")
+    config = SplitConfig(name="leave_one_subject_out", test_subject="01")
     split = make_split(entries, config)
     assert subjects_of(entries, split.test) == {"01"}
     assert len(split.test) == 2
@@ -108,7 +108,7 @@ def test_k_fold_leaves_every_subject_out_once(n_subjects, folds, seed):
     folds = min(folds, n_subjects // 2)
     entries = recordings([1] * n_subjects)
     splits = [
-        make_split(entries, SplitConfig(kind="k_fold", folds=folds, fold=fold, seed=seed))
+        make_split(entries, SplitConfig(name="k_fold", folds=folds, fold=fold, seed=seed))
         for fold in range(folds)
     ]
     left_out = [subject for split in splits for subject in subjects_of(entries, split.test)]
@@ -126,12 +126,12 @@ def test_k_fold_leaves_every_subject_out_once(n_subjects, folds, seed):
 
 def test_more_folds_than_subjects_are_refused():
     with pytest.raises(DataError, match="at least 5 subjects, the store has 3"):
-        make_split(recordings([1, 1, 1]), SplitConfig(kind="k_fold", folds=5, fold=0))
+        make_split(recordings([1, 1, 1]), SplitConfig(name="k_fold", folds=5, fold=0))
 
 
 def test_a_fold_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"split.fold = 4 is not below folds = 4"):
-        SplitConfig(kind="k_fold", folds=4, fold=4)
+        SplitConfig(name="k_fold", folds=4, fold=4)
 
 
 def test_too_few_subjects_are_refused():
@@ -140,7 +140,7 @@ def test_too_few_subjects_are_refused():
 
 
 def test_an_unknown_left_out_subject_is_refused():
-    config = SplitConfig(kind="leave_one_subject_out", test_subject="99")
+    config = SplitConfig(name="leave_one_subject_out", test_subject="99")
     with pytest.raises(ConfigError, match="99"):
         make_split(recordings([1, 1, 1]), config)
 
@@ -177,6 +177,6 @@ def test_shared_subjects_and_samples_are_named():
 
 def test_a_split_that_says_that_it_leaks_is_let_through_and_its_leaks_can_be_named():
     entries = recordings([1, 1])
-    split = make_split(entries, SplitConfig(kind="by_sample"))
+    split = make_split(entries, SplitConfig(name="by_sample"))
     require_no_leak(entries, split)
     assert "subject 00 is in train and in test" in find_leaks(entries, split)

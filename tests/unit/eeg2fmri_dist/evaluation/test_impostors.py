@@ -14,7 +14,7 @@ from eeg2fmri_dist.evaluation.baselines.eeg_controls import score_controls
 from eeg2fmri_dist.evaluation.evaluate import score_baselines
 from eeg2fmri_dist.evaluation.report.page import render_html
 from eeg2fmri_dist.evaluation.results import DataFacts, Origin, ReportInput, RunSection
-from eeg2fmri_dist.evaluation.scored_set import Scope, read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_scored_set
 from eeg2fmri_dist.evaluation.verdict import Finding, verdict
 from eeg2fmri_dist.models.hrf import canonical_hrf
 from eeg2fmri_dist.store import Store
@@ -25,12 +25,12 @@ from tests.helpers.stores import CHANNELS, REGIONS, make_layout, make_store
 class Scored:
     """What all impostors are scored on."""
 
-    test_set: object
+    scored_set: object
     baselines: list
 
     def run(self, predict):
-        rows = score_controls(predict, self.test_set)
-        return RunSection("impostor", "own", "impostor", 1, rows)
+        rows = score_controls(predict, self.scored_set)
+        return RunSection("impostor", "default", "impostor", 1, rows)
 
     def verdict(self, predict):
         return verdict(self.run(predict), self.baselines)
@@ -41,8 +41,8 @@ def scored(tmp_path_factory):
     path = make_store(tmp_path_factory.mktemp("store") / "store.h5", n_subjects=10, n_volumes=80)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig(fractions=(0.4, 0.2, 0.4)))
-    test_set = read_test_set(store, split, Scope(ssim_every=40))
-    return Scored(test_set, score_baselines(test_set))
+    scored_set = read_scored_set(store, split, Scope(ssim_every=40))
+    return Scored(scored_set, score_baselines(scored_set))
 
 
 def image_of(recording):
@@ -93,7 +93,7 @@ def knows_answer(recording, change):
 
 
 def constant(scored):
-    mean = scored.test_set.scaling.reference
+    mean = scored.scored_set.scaling.reference
     return lambda recording, change: np.broadcast_to(mean, recording.true.shape)
 
 
@@ -138,20 +138,20 @@ def test_a_model_of_the_global_signal_is_called_that(scored):
 
 def test_a_specific_model_in_few_subjects_is_not_called_global(scored):
     """Its intervals are wide with and without the global signal: that says nothing of it."""
-    rows = score_controls(eeg_model(own=2.0), scored.test_set)
+    rows = score_controls(eeg_model(own=2.0), scored.scored_set)
     few = [replace(each, subjects=dict(list(each.subjects.items())[:3])) for each in rows]
     shaken = [
         with_r(few[0], (0.5, 0.3, 0.1)),
         with_r(few[1], (-0.4, 0.2, 0.05)),
     ]
-    decided = verdict(RunSection("impostor", "own", "impostor", 1, shaken), scored.baselines)
+    decided = verdict(RunSection("impostor", "default", "impostor", 1, shaken), scored.baselines)
     assert decided.finding is Finding.INCONCLUSIVE
     assert not any("global signal" in note for note in decided.notes)
 
 
 def with_r(scored_row, values):
     subjects = {
-        who: scores | {"r_region": r, "r_specific": r}
+        who: scores | {"r_region": r, "r_region_gsr": r}
         for (who, scores), r in zip(scored_row.subjects.items(), values, strict=True)
     }
     return replace(scored_row, subjects=subjects)
@@ -161,7 +161,7 @@ def test_ridge_that_works_uses_the_eeg(scored):
     rows = {row.name: row for row in scored.baselines}
     assert rows["ridge"].interval("r_region").mean > 0.3
     assert rows["ridge"].p_value < 0.01
-    assert rows["ridge_shuffled"].interval("r_region").mean < 0.15
+    assert rows["ridge_shifted"].interval("r_region").mean < 0.15
 
 
 def test_a_perfect_model_is_told_from_one_that_has_the_answer(scored):
@@ -171,7 +171,7 @@ def test_a_perfect_model_is_told_from_one_that_has_the_answer(scored):
     cheat = scored.verdict(knows_answer)
     assert cheat.finding is Finding.WITHOUT_EEG
     assert cheat.answer == "No"
-    assert "r 1.00 with the true EEG, 1.00 with shuffled EEG" in cheat.sentence
+    assert "r 1.00 with the true EEG, 1.00 with circularly shifted EEG" in cheat.sentence
 
 
 def test_a_constant_model_is_called_constant(scored):
@@ -188,7 +188,7 @@ def test_a_model_that_knows_the_subject_is_told_from_a_constant_one(scored):
     assert "knowledge of the subject's anatomy" in decided.sentence
 
 
-def test_copies_of_neighbouring_volumes_are_called_that(scored):
+def test_copies_of_neighboring_volumes_are_called_that(scored):
     past, future = scored.verdict(last_volume), scored.verdict(next_volume)
     assert past.finding is Finding.COPIES_PAST
     assert "repeats the last volume, whatever the EEG" in past.sentence

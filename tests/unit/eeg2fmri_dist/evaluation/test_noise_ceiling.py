@@ -14,7 +14,7 @@ from eeg2fmri_dist.evaluation.baselines.noise_ceiling import (
 from eeg2fmri_dist.evaluation.regional import against_truth
 from eeg2fmri_dist.evaluation.results import RunSection
 from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.scored_set import Scope, read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_scored_set
 from eeg2fmri_dist.evaluation.verdict import verdict
 from eeg2fmri_dist.scores.networks import regional_means
 from eeg2fmri_dist.scores.temporal import detrend, temporal_correlation
@@ -26,11 +26,11 @@ DROPPED = 5
 
 def truth_of(labels, layout):
     """A run that was measured on the grid of the store."""
-    centres = np.moveaxis(np.indices(labels.shape), 0, -1) @ layout.affine[:3, :3].T
+    centers = np.moveaxis(np.indices(labels.shape), 0, -1) @ layout.affine[:3, :3].T
     return {
         "labels_native": labels,
         "grey_matter_native": np.where(labels % 2, 1.0, 0.5),
-        "native_to_mni_mm": centres + layout.affine[:3, 3],
+        "native_to_mni_mm": centers + layout.affine[:3, 3],
     }
 
 
@@ -40,10 +40,10 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ceiling")
     store = Store(make_store(folder / "store.h5", n_subjects=8, n_volumes=60))
     split = make_split(store.recordings, SplitConfig())
-    test_set = read_test_set(store, split, Scope(ssim_every=60))
+    scored_set = read_scored_set(store, split, Scope(ssim_every=60))
     rng = np.random.default_rng(0)
-    for recording in test_set.recordings:
-        means = regional_means(recording.true, test_set.regions.labels, len(test_set.regions))
+    for recording in scored_set.recordings:
+        means = regional_means(recording.true, scored_set.regions.labels, len(scored_set.regions))
         percent = 100 * (means / means.mean(axis=0) - 1)
         percent += rng.normal(0, percent.std(), percent.shape)
         np.savez(
@@ -52,20 +52,20 @@ def scored(tmp_path_factory):
             bold_shared_noise=np.concatenate(
                 [np.full(DROPPED, 9.0), rng.normal(size=len(percent))]
             ),
-            **truth_of(test_set.regions.labels, store.layout),
+            **truth_of(scored_set.regions.labels, store.layout),
         )
-    return test_set, folder
+    return scored_set, folder
 
 
 def ceiling_of(scored):
-    test_set, folder = scored
-    return Ceiling(folder, test_set.store.layout, test_set.scaling.reference)
+    scored_set, folder = scored
+    return Ceiling(folder, scored_set.store.layout, scored_set.scaling.reference)
 
 
 def test_ceiling_is_the_correlation_of_the_driven_with_the_measured_bold(scored):
-    test_set, folder = scored
-    row = test_set.row("ceiling", ceiling_of(scored))
-    for recording in test_set.recordings:
+    scored_set, folder = scored
+    row = scored_set.row("ceiling", ceiling_of(scored))
+    for recording in scored_set.recordings:
         driven = np.load(folder / f"sub-{recording.subject}.npz")["bold_driven"][DROPPED:]
         expected = temporal_correlation(detrend(driven, 1), recording.true_regions).mean()
         assert row.subjects[recording.subject]["r_region"] == pytest.approx(expected, abs=1e-3)
@@ -74,26 +74,26 @@ def test_ceiling_is_the_correlation_of_the_driven_with_the_measured_bold(scored)
 
 
 def test_a_prediction_is_compared_with_what_drives_bold_and_with_shared_noise(scored):
-    test_set, folder = scored
-    recording = test_set.recordings[0]
+    scored_set, folder = scored
+    recording = scored_set.recordings[0]
     truth = np.load(folder / f"sub-{recording.subject}.npz")
     driven, noise = (truth[key][DROPPED:] for key in ("bold_driven", "bold_shared_noise"))
-    follows = against_truth(detrend(1000 + driven, 1), test_set, recording, folder)
+    follows = against_truth(detrend(1000 + driven, 1), scored_set, recording, folder)
     assert follows["r_driven"] > 0.99
     everywhere = 1000 + np.repeat(noise[:, None], driven.shape[1], axis=1)
-    breathes = against_truth(detrend(everywhere, 1), test_set, recording, folder)
+    breathes = against_truth(detrend(everywhere, 1), scored_set, recording, folder)
     assert breathes["r_shared_noise"] == pytest.approx(1, abs=1e-6)
     expected = temporal_correlation(detrend(everywhere, 1), detrend(driven, 1)).mean()
     assert breathes["r_driven"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_truth_without_shared_noise_has_none(scored, tmp_path):
-    test_set, folder = scored
-    recording = test_set.recordings[0]
+    scored_set, folder = scored
+    recording = scored_set.recordings[0]
     name = f"sub-{recording.subject}.npz"
     with np.load(folder / name) as truth:
         np.savez(tmp_path / name, **{k: v for k, v in truth.items() if k != "bold_shared_noise"})
-    found = against_truth(recording.true_regions, test_set, recording, tmp_path)
+    found = against_truth(recording.true_regions, scored_set, recording, tmp_path)
     assert found["r_shared_noise"] == 0
     assert found["r_driven"] > 0.5
 
@@ -114,34 +114,34 @@ def test_regions_are_those_of_the_nearest_measured_voxel(scored):
 def test_half_the_ceiling_is_a_quarter_of_the_explainable_variance():
     ceiling = ScoreRow("ceiling", {"a": {"r_region": 0.8}, "b": {"r_region": 0.6}})
     rows = [
-        ScoreRow("free", {"a": {"r_region": 0.4}, "b": {"r_region": 0.3}}, 1e-4),
-        ScoreRow("shuffled", {"a": {"r_region": -0.4}, "b": {"r_region": 0.0}}),
+        ScoreRow("eeg_only", {"a": {"r_region": 0.4}, "b": {"r_region": 0.3}}, 1e-4),
+        ScoreRow("shifted", {"a": {"r_region": -0.4}, "b": {"r_region": 0.0}}),
     ]
-    free, shuffled, own = with_explained([*rows, ceiling], ceiling)
-    assert free.values("explained") == pytest.approx({"a": 25.0, "b": 25.0})
-    assert shuffled.values("explained") == pytest.approx({"a": -25.0, "b": 0.0})
-    assert own.values("explained") == pytest.approx({"a": 100.0, "b": 100.0})
+    free, shifted, own = with_explained([*rows, ceiling], ceiling)
+    assert free.values("ceiling_normalized_r2") == pytest.approx({"a": 25.0, "b": 25.0})
+    assert shifted.values("ceiling_normalized_r2") == pytest.approx({"a": -25.0, "b": 0.0})
+    assert own.values("ceiling_normalized_r2") == pytest.approx({"a": 100.0, "b": 100.0})
 
 
 def test_the_verdict_says_what_share_is_explained():
     subjects = ("a", "b", "c", "d")
     values = zip(subjects, (0.38, 0.4, 0.41, 0.42), strict=True)
-    free = ScoreRow("free", {s: {"r_region": r, "std_ratio": 0.6} for s, r in values}, 1e-4)
-    shuffled = ScoreRow("shuffled", {s: {"r_region": 0.0} for s in subjects})
+    free = ScoreRow("eeg_only", {s: {"r_region": r, "std_ratio": 0.6} for s, r in values}, 1e-4)
+    shifted = ScoreRow("shifted", {s: {"r_region": 0.0} for s in subjects})
     ceiling = ScoreRow("ceiling", {s: {"r_region": 0.8} for s in subjects})
-    rows = with_explained([free, shuffled], ceiling)
-    decided = verdict(RunSection("t", "own", "transformer", 1, rows), [ceiling])
+    rows = with_explained([free, shifted], ceiling)
+    decided = verdict(RunSection("t", "default", "transformer", 1, rows), [ceiling])
     assert decided.notes[0].startswith("It explains 25 % of the explainable variance (95 %")
     null = ScoreRow("ceiling", {s: {"r_region": 0.0} for s in subjects})
-    rows = with_explained([free, shuffled], null)
-    decided = verdict(RunSection("t", "own", "transformer", 1, rows), [null])
+    rows = with_explained([free, shifted], null)
+    decided = verdict(RunSection("t", "default", "transformer", 1, rows), [null])
     assert decided.notes[0] == "Nothing can be explained here: the noise ceiling is r 0.00."
 
 
 def test_truth_that_is_missing_or_of_other_recordings_is_refused(scored, tmp_path):
-    test_set, folder = scored
-    recording = test_set.recordings[0]
-    layout, reference = test_set.store.layout, test_set.scaling.reference
+    scored_set, folder = scored
+    recording = scored_set.recordings[0]
+    layout, reference = scored_set.store.layout, scored_set.scaling.reference
     with pytest.raises(DataError, match="not a whole truth file"):
         Ceiling(tmp_path, layout, reference)(recording)
     name = f"sub-{recording.subject}.npz"

@@ -6,7 +6,7 @@ import pytest
 from eeg2fmri_dist.config.train import SplitConfig
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.evaluation.baselines.ridge import fit_ridge_control
-from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.evaluation.scored_set import read_scored_set
 from eeg2fmri_dist.store import Store
 from tests.helpers.stores import make_store
 
@@ -17,15 +17,15 @@ def coupled(request, tmp_path):
     path = make_store(tmp_path / "store.h5", n_subjects=8, n_volumes=60, scale=request.param)
     store = Store(path)
     split = make_split(store.recordings, SplitConfig())
-    return request.param, read_test_set(store, split)
+    return request.param, read_scored_set(store, split)
 
 
 def test_validation_subjects_choose_the_scale(coupled):
-    scale, test_set = coupled
-    control = fit_ridge_control(test_set)
+    scale, scored_set = coupled
+    control = fit_ridge_control(scored_set)
     assert control.config.eeg_scale == scale
-    for recording in test_set.recordings:
-        predicted = test_set.regional_series(control.predict(recording.power))
+    for recording in scored_set.recordings:
+        predicted = scored_set.regional_series(control.predict(recording.power))
         r = [
             np.corrcoef(*pair)[0, 1]
             for pair in zip(predicted.T, recording.true_regions.T, strict=True)

@@ -20,7 +20,7 @@ from eeg2fmri_dist.scores.temporal import temporal_correlation
 
 
 def smooth_series(rng, volumes=100, regions=5):
-    """Regional series with a haemodynamic autocorrelation and a common part."""
+    """Regional series with a hemodynamic autocorrelation and a common part."""
     raw = rng.normal(size=(volumes + 40, regions)) + rng.normal(size=(volumes + 40, 1))
     return gaussian_filter1d(raw, 2.0, axis=0)[20:-20]
 

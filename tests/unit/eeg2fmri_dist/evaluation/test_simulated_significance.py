@@ -27,7 +27,7 @@ NULL_BOUND = 0.05 + 3 * np.sqrt(0.05 * 0.95 / N_DATA_SETS)
 
 @pytest.fixture(scope="module")
 def hrf_powers():
-    """HRF-convolved band power of each person, (volume, region, band)."""
+    """HRF-convolved band power of each subject, (volume, region, band)."""
     return [
         simulate_activity(generator(0, str(person), "activity"), TIMELINE, 30.0).hrf_power
         for person in range(N_PEOPLE)
@@ -36,17 +36,17 @@ def hrf_powers():
 
 @pytest.fixture(scope="module")
 def null_data_sets(hrf_powers):
-    """Regional BOLD of all people that no EEG drives, for each seed."""
+    """Regional BOLD of all subjects that no EEG drives, for each seed."""
     return [list(simulated_bold(hrf_powers, seed, 0.0)) for seed in range(N_DATA_SETS)]
 
 
 def predictions(hrf_powers):
-    """What a model that knows the population's coupling says, (volume, region) of each person."""
+    """What a model that knows the population's coupling says, (volume, region) of each subject."""
     return [detrend(np.einsum("vrb,rb->vr", power, POPULATION), axis=0) for power in hrf_powers]
 
 
 def simulated_bold(hrf_powers, seed, coupling):
-    """Regional BOLD of each person, (volume, region)."""
+    """Regional BOLD of each subject, (volume, region)."""
     for person, power in enumerate(hrf_powers):
         regional = regional_bold(
             generator(seed, str(person), "bold"),
@@ -76,14 +76,14 @@ def test_without_coupling_p_values_against_circular_shifts_are_uniform(hrf_power
 
 
 def test_without_coupling_true_eeg_is_no_better_than_shuffled(hrf_powers, null_data_sets):
-    """As the report tests regions: r with true EEG less r with shuffled EEG, signs flipped."""
-    true, shuffled = predictions(hrf_powers), predictions([power[::-1] for power in hrf_powers])
+    """As the report tests regions: r with true less r with shifted EEG, signs flipped."""
+    true, shifted = predictions(hrf_powers), predictions([power[::-1] for power in hrf_powers])
     p = [
         sign_flip_test(
             np.array(
                 [
                     temporal_correlation(own, bold) - temporal_correlation(other, bold)
-                    for own, other, bold in zip(true, shuffled, data_set, strict=True)
+                    for own, other, bold in zip(true, shifted, data_set, strict=True)
                 ]
             )
         ).p[7]

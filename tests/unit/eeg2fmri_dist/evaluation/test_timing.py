@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eeg2fmri_dist.data.controls import middle, shuffled_eeg, shuffled_second_half, true_eeg
+from eeg2fmri_dist.data.controls import middle, shifted_eeg, shifted_second_half, true_eeg
 from eeg2fmri_dist.evaluation.significance import shift_correlations
-from eeg2fmri_dist.evaluation.timing import best_lag, future_share
+from eeg2fmri_dist.evaluation.timing import best_lag, noncausal_fraction
 
 
 @settings(max_examples=30, deadline=None)
@@ -35,28 +35,28 @@ def predictions(weights):
         )
         return 700 + np.stack([course, 2 * course], axis=1)
 
-    changes = (true_eeg, shuffled_eeg, shuffled_second_half)
+    changes = (true_eeg, shifted_eeg, shifted_second_half)
     return [predict(change(eeg)) for change in changes]
 
 
 def test_a_causal_model_has_no_share_of_the_future():
-    assert future_share(*predictions({0: 1.0, 1: 0.5, 5: 0.3})) == 0
+    assert noncausal_fraction(*predictions({0: 1.0, 1: 0.5, 5: 0.3})) == 0
 
 
 @pytest.mark.parametrize("ahead", [1, 4])
 def test_a_model_that_reads_later_eeg_has_one(ahead):
-    assert future_share(*predictions({0: 1.0, -ahead: 0.2})) > 0.1
-    assert future_share(*predictions({-ahead: 1.0})) > 0.5
+    assert noncausal_fraction(*predictions({0: 1.0, -ahead: 0.2})) > 0.1
+    assert noncausal_fraction(*predictions({-ahead: 1.0})) > 0.5
 
 
-def test_centring_a_recording_is_no_view_of_the_future():
-    centred = [course - course.mean(axis=0) for course in predictions({0: 1.0, 2: 0.5})]
-    assert future_share(*centred) < 1e-9
+def test_centering_a_recording_is_no_view_of_the_future():
+    centered = [course - course.mean(axis=0) for course in predictions({0: 1.0, 2: 0.5})]
+    assert noncausal_fraction(*centered) < 1e-9
 
 
 def test_a_model_without_eeg_has_no_share_of_the_future():
     course = np.random.default_rng(0).normal(size=(30, 2))
-    assert future_share(course, course, course) == 0
+    assert noncausal_fraction(course, course, course) == 0
 
 
 @given(st.integers(4, 400))

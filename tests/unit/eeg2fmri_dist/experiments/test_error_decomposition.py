@@ -8,7 +8,7 @@ import pytest
 from eeg2fmri_dist.config import load_config
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError
-from eeg2fmri_dist.experiments.error_decomposition import Ladder, main
+from eeg2fmri_dist.experiments.error_decomposition import ErrorDecomposition, main
 from eeg2fmri_dist.models.hrf import hrf_basis
 from eeg2fmri_dist.scores.networks import regional_means
 from eeg2fmri_dist.store import Store
@@ -35,14 +35,14 @@ def folder(tmp_path_factory):
         measured = 100 * (means / means.mean(axis=0) - 1)
         power = rng.standard_normal((DROPPED + N_VOLUMES, n_regions, 2))
         drive = [np.convolve(course, kernel)[: len(power)] for course in power[..., 0].T]
-        centres = np.moveaxis(np.indices(labels.shape), 0, -1) @ store.layout.affine[:3, :3].T
+        centers = np.moveaxis(np.indices(labels.shape), 0, -1) @ store.layout.affine[:3, :3].T
         np.savez(
             folder / f"sub-{entry.subject}.npz",
             bold_driven=np.stack(drive, axis=1) * measured.std(),
             band_power=power,
             labels_native=labels,
             grey_matter_native=(labels > 0).astype(float),
-            native_to_mni_mm=centres + store.layout.affine[:3, 3],
+            native_to_mni_mm=centers + store.layout.affine[:3, 3],
         )
     return folder
 
@@ -57,18 +57,18 @@ def config_of(folder, *overrides):
 
 @pytest.fixture(scope="module")
 def ladder(folder):
-    return Ladder(config_of(folder), folder)
+    return ErrorDecomposition(config_of(folder), folder)
 
 
 def test_sources_learnt_without_noise_predict_what_they_drive(ladder):
     counts = [2, 4]
-    rungs = {(rung.name, rung.train_subjects): rung.r_driven.mean for rung in ladder.climb(counts)}
-    assert rungs["noise ceiling", None] == pytest.approx(1, abs=1e-6)
-    assert rungs["sources, BOLD without noise", 4] > 0.99
+    steps = {(step.name, step.train_subjects): step.r_driven.mean for step in ladder.climb(counts)}
+    assert steps["noise ceiling", None] == pytest.approx(1, abs=1e-6)
+    assert steps["sources, BOLD without noise", 4] > 0.99
     # The store's BOLD and EEG know nothing of these sources.
-    assert abs(rungs["sources, measured BOLD", 4]) < 0.4
-    assert abs(rungs["EEG, BOLD without noise", 4]) < 0.4
-    assert len(rungs) == 2 + 4 * len(counts)
+    assert abs(steps["sources, measured BOLD", 4]) < 0.4
+    assert abs(steps["EEG, BOLD without noise", 4]) < 0.4
+    assert len(steps) == 2 + 4 * len(counts)
 
 
 def test_the_command_prints_a_table_and_writes_numbers(folder, tmp_path, capsys):
@@ -79,18 +79,18 @@ def test_the_command_prints_a_table_and_writes_numbers(folder, tmp_path, capsys)
     assert "of ceiling" in table
     written = json.loads(output.read_text())
     assert written[0]["name"] == "noise ceiling"
-    for rung in written:
-        assert rung["name"] in table
-        assert f"{rung['r_region']['mean']:.3f}" in table
+    for step in written:
+        assert step["name"] in table
+        assert f"{step['r_region']['mean']:.3f}" in table
 
 
 def test_what_cannot_be_climbed_is_refused(folder, ladder, capsys):
     with pytest.raises(ConfigError, match="training subjects, not 40"):
         ladder.climb([40])
     with pytest.raises(ConfigError, match="the model is unet, not ridge"):
-        Ladder(config_of(folder, "model={name: unet}"), folder)
+        ErrorDecomposition(config_of(folder, "model={name: unet}"), folder)
     with pytest.raises(ConfigError, match="choose log or power"):
-        Ladder(config_of(folder, "data.eeg_scale=auto"), folder)
+        ErrorDecomposition(config_of(folder, "data.eeg_scale=auto"), folder)
     missing = [str(RIDGE), *given(folder), "--truth", str(folder / "nowhere")]
     assert main(missing) == 3
     assert "not a whole truth file" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from eeg2fmri_dist.config.model import (
 )
 from eeg2fmri_dist.errors import ConfigError
 from eeg2fmri_dist.models.blocks import Convolution, PatchHead, PatchStem
-from eeg2fmri_dist.models.build import DataSizes, build_model, build_tokeniser, count_parameters
-from eeg2fmri_dist.models.tokeniser import VolumeTokeniser
+from eeg2fmri_dist.models.build import DataSizes, build_model, build_tokenizer, count_parameters
+from eeg2fmri_dist.models.tokenizer import VolumeTokenizer
 
 GRID = (16, 16, 8)
 SIZES = DataSizes(grid=GRID, num_channels=5, num_frequencies=4, context=3, tr_s=2.16)
@@ -24,11 +24,11 @@ SMALL_CAE = CaeConfig(d_token=12, widths=(8, 16))
 
 def small_cae(grid=GRID):
     torch.manual_seed(0)
-    return build_tokeniser(SMALL_CAE, grid)
+    return build_tokenizer(SMALL_CAE, grid)
 
 
 def small_pca():
-    pca = build_tokeniser(PrincipalComponentsConfig(d_token=6), GRID)
+    pca = build_tokenizer(PrincipalComponentsConfig(d_token=6), GRID)
     pca.fit([torch.randn(20, *GRID)])
     return pca
 
@@ -42,7 +42,7 @@ def build(name):
     if name == "unet":
         return build_model(UNetConfig(d_eeg=8, widths=(8, 16), eeg_dropout=0.0), None, SIZES)
     config = TransformerConfig(
-        d_model=16, num_heads=2, layers=1, dropout=0.0, eeg_dropout=0.0, train_tokeniser=True
+        d_model=16, num_heads=2, layers=1, dropout=0.0, eeg_dropout=0.0, train_tokenizer=True
     )
     return build_model(config, SMALL_CAE, SIZES)
 
@@ -121,7 +121,7 @@ def test_autoencoder_learns_volumes_of_few_dimensions():
 
 def test_default_sizes_stay_affordable():
     sizes = DataSizes((64, 64, 30), num_channels=63, num_frequencies=30, context=11, tr_s=2.16)
-    cae = build_tokeniser(CaeConfig(), sizes.grid)
+    cae = build_tokenizer(CaeConfig(), sizes.grid)
     assert 1e6 < count_parameters(cae) < 3e6
     assert count_parameters(build_model(UNetConfig(), None, sizes)) < 5e6
     transformer = build_model(TransformerConfig(), CaeConfig(), sizes)
@@ -132,19 +132,19 @@ def test_default_sizes_stay_affordable():
 def test_sizes_are_known_without_memory(name):
     """A dry run builds models on torch's meta device."""
     with torch.device("meta"):
-        model = build_tokeniser(PrincipalComponentsConfig(), GRID) if name == PCA else build(name)
+        model = build_tokenizer(PrincipalComponentsConfig(), GRID) if name == PCA else build(name)
     assert all(tensor.is_meta for tensor in model.state_dict().values())
 
 
-def test_transformer_without_tokeniser_is_refused():
-    with pytest.raises(ConfigError, match="needs a volume tokeniser"):
+def test_transformer_without_tokenizer_is_refused():
+    with pytest.raises(ConfigError, match="needs a volume tokenizer"):
         build_model(TransformerConfig(), None, SIZES)
 
 
 @pytest.mark.parametrize("name", ["cae", PCA])
-def test_tokenisers_follow_the_protocol(name):
+def test_tokenizers_follow_the_protocol(name):
     model = build(name)
-    assert isinstance(model, VolumeTokeniser)
+    assert isinstance(model, VolumeTokenizer)
     tokens = model.encode(torch.randn(2, *GRID))
     assert tokens.shape == (2, model.d_token)
     assert model.decode(tokens).shape == (2, *model.grid)
@@ -206,7 +206,7 @@ def test_gradient_of_a_small_grid_is_right_in_bfloat16(grid, stride):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_batch_normalisation_is_nowhere(name):
+def test_batch_normalization_is_nowhere(name):
     norms = (torch.nn.modules.batchnorm._BatchNorm,)
     assert not any(isinstance(module, norms) for module in build(name).modules())
 

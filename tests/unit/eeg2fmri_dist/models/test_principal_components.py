@@ -26,8 +26,8 @@ def fitted(blocks, d_token=5):
 
 def by_numpy(volumes, d_token=5):
     matrix = volumes.flatten(1).double().numpy()
-    centred = matrix - matrix.mean(0)
-    _, singular_values, right = np.linalg.svd(centred, full_matrices=False)
+    centered = matrix - matrix.mean(0)
+    _, singular_values, right = np.linalg.svd(centered, full_matrices=False)
     return matrix.mean(0), singular_values[:d_token] / np.sqrt(len(matrix)), right[:d_token]
 
 

@@ -44,8 +44,8 @@ def sums_of(pairs, blocks=(25, 25, 10)):
     return sums
 
 
-def centred(pairs):
-    """All time points, each recording centred."""
+def centered(pairs):
+    """All time points, each recording centered."""
     return [
         np.concatenate([part - part.mean(0) for part in parts])
         for parts in zip(*pairs, strict=True)
@@ -53,7 +53,7 @@ def centred(pairs):
 
 
 def reference(pairs, penalty):
-    return Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(*centred(pairs))
+    return Ridge(alpha=penalty, fit_intercept=False, solver="svd").fit(*centered(pairs))
 
 
 def test_weights_equal_scikit_learn():
@@ -75,12 +75,12 @@ def test_the_mean_prediction_is_the_mean_target():
 def test_penalty_and_errors_are_those_of_brute_force(noise):
     train, validation = recordings(3, 0, noise), recordings(2, 1, noise)
     solution = solve_ridge(sums_of(train), sums_of(validation))
-    features, targets = centred(validation)
+    features, targets = centered(validation)
     models = [reference(train, float(penalty)) for penalty in solution.penalties]
     errors = [np.square(model.predict(features) - targets).sum() for model in models]
     np.testing.assert_allclose(solution.errors + np.square(targets).sum(), errors, rtol=1e-9)
     assert solution.penalty == float(solution.penalties[np.argmin(errors)])
-    train_features = centred(train)[0]
+    train_features = centered(train)[0]
     mean_eigenvalue = np.linalg.eigvalsh(train_features.T @ train_features).mean()
     np.testing.assert_allclose(solution.penalties, PENALTIES * mean_eigenvalue, rtol=1e-9)
 
@@ -280,7 +280,7 @@ def test_without_coupling_nothing_is_found(tmp_path):
     model, test = fitted(tmp_path, 0.0, "regions")
     assert abs(correlation(model, test)) < 0.2
     weights = model.coefficients.detach().abs().max()
-    assert weights < 0.05  # the penalty shrinks what does not generalise
+    assert weights < 0.05  # the penalty shrinks what does not generalize
 
 
 def test_regions_are_the_means_of_their_voxels(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ PAPER = {
     "linear_skip": False,
     "positions": "sinusoidal",
     "attention_span": None,
-    "teacher_keep": 1.0,
+    "teacher_forcing_ratio": 1.0,
 }
 
 
@@ -56,7 +56,7 @@ VARIANTS = {
     "span, EEG seen both ways": {"causal_eeg": False},
     "span of one": {"attention_span": 1},
     "no span": {"attention_span": None},
-    "queries only": {"teacher_keep": 0.0},
+    "queries only": {"teacher_forcing_ratio": 0.0},
 }
 
 
@@ -168,7 +168,7 @@ def test_keeping_all_is_the_default():
 
 
 def test_model_of_queries_only_never_sees_tokens():
-    model = eeg_to_tokens(teacher_keep=0.0)
+    model = eeg_to_tokens(teacher_forcing_ratio=0.0)
     eeg, tokens = window(6)
     torch.testing.assert_close(model(eeg, tokens), model(eeg, -tokens), rtol=0, atol=0)
     torch.testing.assert_close(model.generate(eeg, 6), model(eeg, tokens), rtol=0, atol=1e-6)
@@ -176,14 +176,14 @@ def test_model_of_queries_only_never_sees_tokens():
 
 def test_relative_positions_do_not_care_where_a_window_starts():
     """Same EEG two TRs later gives the same volumes, once the start is out of reach."""
-    model = eeg_to_tokens(context=0, attention_span=3, layers=1, teacher_keep=0.0)
+    model = eeg_to_tokens(context=0, attention_span=3, layers=1, teacher_forcing_ratio=0.0)
     eeg, _ = window(40, context=0)
     whole, cut = model.generate(eeg, 40), model.generate(eeg[:, 2:], 38)
     torch.testing.assert_close(whole[:, 22:], cut[:, 20:], atol=1e-5, rtol=0)
 
 
 def test_sinusoidal_positions_tell_trs_apart():
-    model = eeg_to_tokens(context=0, **{**PAPER, "teacher_keep": 0.0})
+    model = eeg_to_tokens(context=0, **{**PAPER, "teacher_forcing_ratio": 0.0})
     eeg = torch.ones(1, 6, CHANNELS, FREQUENCIES)
     generated = model.generate(eeg, 6)
     assert (generated[:, 1:] - generated[:, :-1]).abs().amax((0, 2)).min() > 1e-4
@@ -301,16 +301,16 @@ def small_transformer_cnn(**options):
     return build_model(config, cae, sizes).eval()
 
 
-def test_tokens_are_standardised_by_training_tokens():
+def test_tokens_are_standardized_by_training_tokens():
     model = small_transformer_cnn()
     volumes = 5 + 3 * torch.randn(4, 6, 8, 8, 6)
-    model.fit_token_statistics(model.tokeniser.encode(volumes.flatten(0, 1)).detach())
+    model.fit_token_statistics(model.tokenizer.encode(volumes.flatten(0, 1)).detach())
     tokens = model.encode_volumes(volumes).flatten(0, 1)
     torch.testing.assert_close(tokens.mean(0), torch.zeros(D_TOKEN), atol=1e-4, rtol=0)
     torch.testing.assert_close(tokens.std(0), torch.ones(D_TOKEN), atol=1e-4, rtol=0)
     torch.testing.assert_close(
         model.decode_tokens(model.encode_volumes(volumes)).flatten(0, 1),
-        model.tokeniser(volumes.flatten(0, 1)),
+        model.tokenizer(volumes.flatten(0, 1)),
         atol=1e-4,
         rtol=1e-4,
     )
@@ -339,16 +339,16 @@ def test_volumes_are_generated_from_eeg_alone():
     torch.testing.assert_close(volumes, expected)
 
 
-@pytest.mark.parametrize("train_tokeniser", [False, True])
-def test_tokeniser_is_trained_only_where_asked(train_tokeniser):
-    model = small_transformer_cnn(train_tokeniser=train_tokeniser)
+@pytest.mark.parametrize("train_tokenizer", [False, True])
+def test_tokenizer_is_trained_only_where_asked(train_tokenizer):
+    model = small_transformer_cnn(train_tokenizer=train_tokenizer)
     eeg, tokens = window(7)
     model.decode_tokens(model(eeg, tokens)).square().mean().backward()
-    decoder = model.tokeniser.decoder[0].weight
-    assert (decoder.grad is not None) == train_tokeniser
+    decoder = model.tokenizer.decoder[0].weight
+    assert (decoder.grad is not None) == train_tokenizer
     assert model.eeg_to_tokens.head.weight.grad.any()  # gradient passes through a frozen decoder
     whole = sum(p.numel() for p in model.parameters())
-    assert (count_parameters(model) == whole) == train_tokeniser
+    assert (count_parameters(model) == whole) == train_tokenizer
 
 
 def test_principal_components_take_the_place_of_the_autoencoder():
@@ -357,7 +357,7 @@ def test_principal_components_take_the_place_of_the_autoencoder():
     sizes = DataSizes((8, 8, 6), CHANNELS, FREQUENCIES, context=3, tr_s=TR_S)
     model = build_model(config, pca, sizes).eval()
     volumes = torch.randn(20, 8, 8, 6)
-    model.tokeniser.fit([volumes])
-    model.fit_token_statistics(model.tokeniser.encode(volumes))
+    model.tokenizer.fit([volumes])
+    model.fit_token_statistics(model.tokenizer.encode(volumes))
     eeg, _ = window(7)
     assert model.generate_volumes(eeg, 7).shape == (2, 7, 8, 8, 6)

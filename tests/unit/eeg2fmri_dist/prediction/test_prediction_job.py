@@ -14,7 +14,7 @@ import torch
 
 from eeg2fmri_dist.calibration.ridge_update import person_features
 from eeg2fmri_dist.config.predict import PredictConfig
-from eeg2fmri_dist.data.normalization import normalise_eeg
+from eeg2fmri_dist.data.normalization import normalize_eeg
 from eeg2fmri_dist.errors import CheckpointError, ConfigError, DataError
 from eeg2fmri_dist.evaluation.metrics_file import find_scores, read_report, to_json
 from eeg2fmri_dist.evaluation.report.page import write_report
@@ -173,7 +173,7 @@ def test_voxels_are_scaled_to_the_person_where_that_was_better(job, store, weigh
 def scored(weights, folder, adapted=(), calibrated=(), **changes):
     """Write an evaluation of these weights; returns metrics.json."""
     report = make_report(**changes)
-    rows = (row(name, r, 0.001) for name, r in (("free", 0.4), ("shuffled", 0.02), ("zero", 0)))
+    rows = (row(name, r, 0.001) for name, r in (("eeg_only", 0.4), ("shifted", 0.02), ("zero", 0)))
     baselines = [row("training_mean", 0.0, 1.0, 0.0), row("ridge", 0.3)]
     sha256 = weights_sha256(weights)
     models = [run(*rows, weights_sha256=sha256, adapted=adapted, calibrated=calibrated)]
@@ -189,9 +189,9 @@ def with_penalty(penalty):
 
 @pytest.fixture
 def own_scan(store, weights, tmp_path):
-    """A scan of 20 volumes in which the person's BOLD follows the EEG in a way of their own."""
+    """A scan of 20 volumes in which the subject's BOLD follows the EEG in a way of their own."""
     trained = load_model(weights)
-    eeg = normalise_eeg(store.eeg(0, N_VOLUMES), trained.data, trained.scaling)
+    eeg = normalize_eeg(store.eeg(0, N_VOLUMES), trained.data, trained.scaling)
     features = person_features(trained, eeg)
     own = 0.02 * features[:, :1] / features[:, 0].std()
     reference = trained.scaling.reference
@@ -253,7 +253,7 @@ def test_how_far_to_adapt_must_have_been_tried(job, own_scan, tmp_path):
 
 def test_a_scan_is_of_one_person(job, tmp_path):
     np.save(tmp_path / "scan.npy", np.zeros(1))
-    with pytest.raises(ConfigError, match=r"a scan of one person cannot calibrate 2 \(a, b\)"):
+    with pytest.raises(ConfigError, match=r"a scan of one subject cannot calibrate 2 \(a, b\)"):
         job(only=["a", "b"], calibration=tmp_path / "scan.npy")
 
 
@@ -363,7 +363,7 @@ def test_the_page_tells_how_the_model_scored_beside_its_controls(job, weights, t
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert "not a medical device" in text
     assert f"{len(SUBJECTS)} test subjects whom the model had not seen" in text
-    for label in ("True EEG", "Shuffled EEG", "Zero EEG", "Ridge regression", "Training-mean"):
+    for label in ("True EEG", "Shifted EEG", "Zero EEG", "Ridge regression", "Training-mean"):
         assert label in text
     assert "&lt;b&gt;six" in page
     # Scores that come later are shown, too.

@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import explained_variance_score, root_mean_squared_error
 
-from eeg2fmri_dist.data.controls import shuffled_eeg
+from eeg2fmri_dist.data.controls import shifted_eeg
 from eeg2fmri_dist.errors import DataError
 from eeg2fmri_dist.evaluation import reference_baselines
 from eeg2fmri_dist.scores import metrics, ssim, temporal
@@ -62,12 +62,12 @@ def test_scores_of_a_volume_equal_scikit_image(recording):
     data_range = float(true.max() - true.min())
     for index in (0, 6, 19):
         psnr_db = peak_signal_noise_ratio(true[index], predicted[index], data_range=data_range)
-        assert volumes["psnr_paper_db"][index] == pytest.approx(psnr_db, rel=1e-5)
+        assert volumes["psnr_zscore_db"][index] == pytest.approx(psnr_db, rel=1e-5)
     expected, _ = reference_ssim(predicted[6] / 300, true[6] / 300, data_range / 300)
-    assert volumes["ssim3d_paper"][6] == pytest.approx(expected, rel=1e-5)
-    assert np.isnan(volumes["ssim3d_paper"]).sum() == 13
+    assert volumes["ssim3d_zscore"][6] == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(volumes["ssim3d_zscore"]).sum() == 13
     inside = ((predicted - true)[6, mask] / 300.0) ** 2
-    assert volumes["mse_paper_masked"][6] == pytest.approx(inside.mean(), rel=1e-5)
+    assert volumes["mse_zscore_masked"][6] == pytest.approx(inside.mean(), rel=1e-5)
 
 
 def test_psnr_and_mse_equal_scikit_image(recording):
@@ -133,16 +133,16 @@ def test_paper_convention_is_what_its_name_says(recording):
     scores = score(predicted, true, mask, regions)
     z_true, z_predicted = (true - 500.0) / 300.0, (predicted - 500.0) / 300.0
     data_range = float(z_true.max() - z_true.min())
-    assert scores["data_range_paper"] == pytest.approx(data_range, rel=1e-5)
-    assert scores["mse_paper"] == pytest.approx(np.mean((z_true - z_predicted) ** 2), rel=1e-4)
-    assert scores["psnr_paper_db"] == pytest.approx(
+    assert scores["data_range_zscore"] == pytest.approx(data_range, rel=1e-5)
+    assert scores["mse_zscore"] == pytest.approx(np.mean((z_true - z_predicted) ** 2), rel=1e-4)
+    assert scores["psnr_zscore_db"] == pytest.approx(
         peak_signal_noise_ratio(z_true, z_predicted, data_range=data_range), rel=1e-5
     )
-    assert scores["psnr_paper_masked_db"] == pytest.approx(
+    assert scores["psnr_zscore_masked_db"] == pytest.approx(
         peak_signal_noise_ratio(z_true[:, mask], z_predicted[:, mask], data_range=data_range),
         rel=1e-5,
     )
-    assert scores["ssim3d_paper"] == pytest.approx(
+    assert scores["ssim3d_zscore"] == pytest.approx(
         np.mean(
             [reference_ssim(p, t, data_range)[0] for p, t in zip(z_predicted, z_true, strict=True)]
         ),
@@ -157,7 +157,7 @@ def test_peer_convention_is_what_its_name_says(recording):
         [(volume - volume.min()) / (volume.max() - volume.min()) for volume in pair]
         for pair in zip(true, predicted, strict=True)
     ]
-    assert scores["psnr_peer_db"] == pytest.approx(
+    assert scores["psnr_minmax_db"] == pytest.approx(
         np.mean([peak_signal_noise_ratio(*pair, data_range=1) for pair in pairs]), rel=1e-5
     )
     slices = [
@@ -165,14 +165,14 @@ def test_peer_convention_is_what_its_name_says(recording):
         for pair in pairs
         for z in range(GRID[2])
     ]
-    assert scores["ssim2d_peer"] == pytest.approx(np.mean(slices), abs=1e-5)
+    assert scores["ssim2d_minmax"] == pytest.approx(np.mean(slices), abs=1e-5)
 
 
 def test_peer_convention_forgives_gain_and_offset(recording):
     true, predicted, mask, _ = recording
     plain = metrics.peer_convention(predicted, true, mask)
     scaled = metrics.peer_convention(predicted * 3 + 50, true, mask)
-    assert scaled["psnr_peer_db"] == pytest.approx(plain["psnr_peer_db"], abs=1e-3)
+    assert scaled["psnr_minmax_db"] == pytest.approx(plain["psnr_minmax_db"], abs=1e-3)
 
 
 @settings(max_examples=8, deadline=None)
@@ -185,14 +185,14 @@ def test_chunk_size_does_not_matter(recording, chunk, every):
     subset = metrics.paper_convention(
         predicted[::every], true[::every], mask, bold_mean=500.0, bold_std=300.0
     ).means
-    if subset["data_range_paper"] == whole["data_range_paper"]:
-        assert whole["ssim2d_paper"] == pytest.approx(subset["ssim2d_paper"])
+    if subset["data_range_zscore"] == whole["data_range_zscore"]:
+        assert whole["ssim2d_zscore"] == pytest.approx(subset["ssim2d_zscore"])
 
 
 def test_mask_of_ones_is_no_mask(recording):
     true, predicted, _, regions = recording
     scores = score(predicted, true, np.ones(GRID, bool), regions)
-    for convention in ("paper", "peer"):
+    for convention in ("zscore", "minmax"):
         assert scores[f"mse_{convention}"] == pytest.approx(scores[f"mse_{convention}_masked"])
         unmasked, masked = scores[f"psnr_{convention}_db"], scores[f"psnr_{convention}_masked_db"]
         assert unmasked == pytest.approx(masked)
@@ -202,9 +202,9 @@ def test_what_lies_outside_the_mask_changes_no_masked_error(recording):
     true, predicted, mask, regions = recording
     other = np.where(mask, predicted, predicted * 1.5)
     before, after = (score(p, true, mask, regions) for p in (predicted, other))
-    for name in ("mse_paper_masked", "psnr_paper_masked_db", "r_voxel"):
+    for name in ("mse_zscore_masked", "psnr_zscore_masked_db", "r_voxel"):
         assert after[name] == pytest.approx(before[name])
-    assert after["mse_paper"] != pytest.approx(before["mse_paper"])
+    assert after["mse_zscore"] != pytest.approx(before["mse_zscore"])
 
 
 def test_voxelwise_r_equals_scipy(recording):
@@ -236,7 +236,7 @@ def test_explained_variance_equals_scikit_learn(recording):
 def test_root_mean_squared_error_equals_scikit_learn(recording):
     true, predicted, mask, regions = recording
     scores = score(predicted, true, mask, regions)
-    for name, chosen in (("rmse_paper", ...), ("rmse_paper_masked", (slice(None), mask))):
+    for name, chosen in (("rmse_zscore", ...), ("rmse_zscore_masked", (slice(None), mask))):
         expected = root_mean_squared_error(true[chosen].ravel(), predicted[chosen].ravel())
         assert scores[name] == pytest.approx(expected / 300.0, rel=1e-4)
 
@@ -261,9 +261,9 @@ def test_region_scores_equal_scipy(recording):
 def test_perfect_prediction(recording):
     true, _, mask, regions = recording
     scores = score(true, true, mask, regions)
-    for name in ("r_voxel", "r_region", "std_ratio", "fc_similarity", "ssim2d_paper"):
+    for name in ("r_voxel", "r_region", "std_ratio", "fc_similarity", "ssim2d_zscore"):
         assert scores[name] == pytest.approx(1.0)
-    assert scores["psnr_paper_db"] == scores["psnr_peer_masked_db"] == np.inf
+    assert scores["psnr_zscore_db"] == scores["psnr_minmax_masked_db"] == np.inf
 
 
 def test_constant_prediction_scores_zero_over_time_yet_a_high_ssim(recording):
@@ -271,7 +271,7 @@ def test_constant_prediction_scores_zero_over_time_yet_a_high_ssim(recording):
     scores = score(reference_baselines.subject_mean(true), true, mask, regions)
     for name in ("r_voxel", "r_region", "std_ratio", "fc_similarity"):
         assert scores[name] == pytest.approx(0.0, abs=1e-9)
-    assert scores["ssim2d_paper"] > 0.95
+    assert scores["ssim2d_zscore"] > 0.95
 
 
 def test_sign_flipped_prediction_scores_minus_one(recording):
@@ -348,9 +348,9 @@ def test_a_prediction_of_the_global_signal_alone_is_no_specific_skill():
 
 def test_shuffled_eeg_keeps_every_value_and_loses_the_match_in_time():
     eeg = np.arange(12, dtype=np.float32).reshape(6, 2, 1)
-    shuffled = shuffled_eeg(eeg)
-    assert sorted(shuffled.ravel()) == sorted(eeg.ravel())
-    assert shuffled[:, 0, 0].tolist() == [6, 8, 10, 0, 2, 4]
+    shifted = shifted_eeg(eeg)
+    assert sorted(shifted.ravel()) == sorted(eeg.ravel())
+    assert shifted[:, 0, 0].tolist() == [6, 8, 10, 0, 2, 4]
 
 
 def test_copy_of_the_last_volume_has_no_outlier_where_there_is_none_before(recording):

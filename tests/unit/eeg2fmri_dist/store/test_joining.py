@@ -24,14 +24,14 @@ from tests.helpers.stores import CHANNELS, FREQUENCIES_HZ, make_layout
 GRID = (6, 5, 4)
 SETTINGS = {
     "method": 2,
-    "drop_volumes": 5,
-    "source": {"kind": "noddi", "eeg": "raw", "origin": "real", "tr_s": None},
+    "dummy_scans": 5,
+    "source": {"name": "noddi", "eeg": "raw", "origin": "real", "tr_s": None},
     "eeg": {"marker": "R128", "band_hz": [1.0, 30.0]},
 }
 
 
 def settings(**changes):
-    """The settings of a store, with some of them changed: ``source__kind="bids"``."""
+    """The settings of a store, with some of them changed: ``source__name="bids"``."""
     changed = {
         name: dict(part) if isinstance(part, dict) else part for name, part in SETTINGS.items()
     }
@@ -95,7 +95,7 @@ def test_appending_replaces_the_store_by_the_longer_one(write):
         ({"frequencies_hz": FREQUENCIES_HZ + 1}, r"frequencies differ \(\[2\.0, 3\.0"),
         ({"tr_s": 2.16}, r"TR of sub-2 is 2\.16 s, of sub-1 2 s"),
         ({"eeg_unit": "dB"}, r"EEG units differ \(dB here, uV\^2 there\)"),
-        ({"preprocessing": settings(drop_volumes=3)}, "settings drop_volumes differ"),
+        ({"preprocessing": settings(dummy_scans=3)}, "settings dummy_scans differ"),
         ({"preprocessing": settings(method=1)}, "settings method differ"),
         ({"preprocessing": settings(source__origin="simulated")}, r"source\.origin differ"),
         (
@@ -121,12 +121,12 @@ def test_what_does_not_match_is_named_and_nothing_is_written(write, tmp_path, ch
 
 
 def test_sources_and_markers_may_differ_and_are_then_left_unsaid(write, tmp_path):
-    other = settings(source__kind="bids", source__tr_s=2.0, eeg__marker=None)
+    other = settings(source__name="bids", source__tr_s=2.0, eeg__marker=None)
     store = merge_stores([write("1"), write("2", preprocessing=other)], tmp_path / "both.h5")
     kept = store.layout.preprocessing
     assert kept["source"] == {"eeg": "raw", "origin": "real"}
     assert kept["eeg"] == {"band_hz": [1.0, 30.0]}
-    assert kept["drop_volumes"] == 5
+    assert kept["dummy_scans"] == 5
     again = merge_stores([store.path, write("3")], tmp_path / "all.h5")
     assert again.layout.preprocessing == kept
 

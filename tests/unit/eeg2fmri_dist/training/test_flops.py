@@ -13,7 +13,7 @@ from eeg2fmri_dist.models.build import DataSizes, build_model
 from eeg2fmri_dist.training.flops import (
     PeakRate,
     count_step_flops,
-    flop_utilisation,
+    flop_utilization,
     measure_peak_flops,
 )
 
@@ -138,10 +138,10 @@ def test_cae_costs_twice_per_batch_and_the_same_per_window():
     assert counts[0].by_module["model.encoder.1.conv"] == 3 * 2 * cells * 27 * 8 * 8
 
 
-def test_peak_is_one_of_our_kernels_and_utilisation_a_share_of_it():
+def test_peak_is_one_of_our_kernels_and_utilization_a_share_of_it():
     before = torch.get_rng_state()
     peak = measure_peak_flops(torch.device("cpu"), torch.float32)
     assert torch.equal(torch.get_rng_state(), before)
     assert peak.flops_per_s > 1e6
     assert "matrix product" in peak.kernel or "conv3d" in peak.kernel
-    assert flop_utilisation(30.0, 2.0, PeakRate(60.0, "")) == 0.25
+    assert flop_utilization(30.0, 2.0, PeakRate(60.0, "")) == 0.25

@@ -149,7 +149,7 @@ class Clock:
         return self.now
 
 
-def test_speed_waiting_and_utilisation_leave_validation_out(tmp_path, monkeypatch):
+def test_speed_waiting_and_utilization_leave_validation_out(tmp_path, monkeypatch):
     from eeg2fmri_dist.training.monitoring import monitor as module
 
     clock = Clock()
@@ -170,7 +170,7 @@ def test_speed_waiting_and_utilisation_leave_validation_out(tmp_path, monkeypatc
     assert values["throughput/step_s"] == 4
     assert values["throughput/windows_per_s"] == 2 * 12 / 8
     assert values["throughput/data_wait_fraction"] == 0.25
-    assert values["throughput/flop_utilisation"] == pytest.approx(30 * 12 / 8 / 100)
+    assert values["throughput/flop_utilization"] == pytest.approx(30 * 12 / 8 / 100)
     assert values["memory/rss_gib"] > 0.01
     assert "train/gradient_norm" not in values  # it was not finite
 
@@ -204,13 +204,13 @@ def test_terminal_gets_a_bar_with_the_time_left(tmp_path, monkeypatch, caplog):
 def test_hparams_and_their_metrics_are_in_the_run_itself(tmp_path):
     monitor = make_monitor(tmp_path)
     train(monitor, 1, 8)
-    config = {"model": {"name": "cae", "widths": [8, 16]}, "optimisation": {"seed": 3}}
+    config = {"model": {"name": "cae", "widths": [8, 16]}, "optimization": {"seed": 3}}
     monitor.hparams(config, {"validation/r_region": 0.1, "train/loss_epoch": 0.5})
     monitor.close()
     metadata = read_events(tmp_path).summary_metadata
     content = metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"model.name" in content
-    assert b"optimisation.seed" in content
+    assert b"optimization.seed" in content
     assert b"validation/r_region" in metadata["_hparams_/experiment"].plugin_data.content
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "logs"]
 
@@ -228,10 +228,10 @@ def test_slices_of_three_planes_show_truth_beside_prediction(tmp_path):
     for plane, (width, height) in sizes.items():
         (image,) = events.Images(f"slices/{plane}")
         assert (image.step, image.width, image.height) == (5, 2 * width + 2, height)
-        grey = decode(image.encoded_image_string)
-        assert grey[:, :width].std() > 0
-        assert np.all(grey[:, width : width + 2] == 255)
-        assert np.all(grey[:, -width:] == 0)
+        gray = decode(image.encoded_image_string)
+        assert gray[:, :width].std() > 0
+        assert np.all(gray[:, width : width + 2] == 255)
+        assert np.all(gray[:, -width:] == 0)
     axial = decode(events.Images("slices/axial")[0].encoded_image_string)
     expected = truth[:, :, 2].T[::-1]  # anterior up, the subject's left on the left
     assert np.all(np.diff(axial[:, :6].astype(int), axis=1) >= 0)

@@ -67,7 +67,7 @@ def fit_ridge(store, parts, **options):
 
 
 def started(store, parts, ridge, kind, context=CONTEXT):
-    products = {"skip_from": "ridge", "skip_products": ridge.products is not None}
+    products = {"skip_from": "ridge", "skip_quadratic": ridge.products is not None}
     config = TransformerConfig(d_model=16, layers=1, **products)
     torch.manual_seed(0)
     model = build_model(config, TOKENISERS[kind], store_sizes(store, context))
@@ -93,13 +93,13 @@ def test_few_volumes_do_not_matter_where_tokens_are_linear(store, parts):
     assert ridge.num_features > 2 * 30
     model = started(store, short, ridge, "components")
     ours, theirs = predictions(model, ridge, parts[2])
-    torch.testing.assert_close(ours, model.tokeniser(theirs), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours, model.tokenizer(theirs), rtol=1e-3, atol=1e-4)
 
 
 def test_with_components_it_predicts_what_ridge_does_projected_onto_them(store, parts, ridge):
     model = started(store, parts, ridge, "components")
     ours, theirs = predictions(model, ridge, parts[2])
-    torch.testing.assert_close(ours, model.tokeniser(theirs), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours, model.tokenizer(theirs), rtol=1e-3, atol=1e-4)
     assert ours.std() > 0.1
 
 
@@ -108,7 +108,7 @@ def test_products_of_bands_come_along(store, parts):
     assert ridge.coefficients[ridge.features.size :].abs().max() > 1e-3
     model = started(store, parts, ridge, "components")
     ours, theirs = predictions(model, ridge, parts[2])
-    torch.testing.assert_close(ours, model.tokeniser(theirs), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours, model.tokenizer(theirs), rtol=1e-3, atol=1e-4)
 
 
 def test_with_a_cae_the_skip_is_fitted_to_the_tokens_of_what_ridge_predicts(store, parts, ridge):
@@ -144,7 +144,7 @@ def test_parts_that_ridge_is_made_of_are_needed(store, parts, ridge):
     for missing in ("linear_skip", "hrf_front_end"):
         with pytest.raises(ValidationError, match="skip_from needs"):
             TransformerConfig.model_validate({"skip_from": "runs/ridge", missing: False})
-    with pytest.raises(ValidationError, match="skip_products needs skip_from"):
-        TransformerConfig(skip_products=True)
+    with pytest.raises(ValidationError, match="skip_quadratic needs skip_from"):
+        TransformerConfig(skip_quadratic=True)
     with pytest.raises(ConfigError, match=r"set data\.context=12"):
         started(store, parts, ridge, "components", context=10)

@@ -1,4 +1,4 @@
-"""Tokens of a frozen tokeniser are computed once, and never taken for those of another."""
+"""Tokens of a frozen tokenizer are computed once, and never taken for those of another."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_kept_tokens_are_used_again_and_only_for_the_same_weights(parts, tmp_pat
     def refuse(volumes):
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(model.tokeniser, "encode", refuse)
+    monkeypatch.setattr(model.tokenizer, "encode", refuse)
     again, again_validation = data()
     cache = TokenCache(tmp_path / "t", "a", may_write=False)
     prepare_tokens(model, again, again_validation, cache, CPU)

@@ -8,12 +8,11 @@ import torch
 from scipy import stats
 from torch import nn
 
-from eeg2fmri_dist.config.evaluate import EvaluateConfig
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
+from eeg2fmri_dist.data.controls import shifted_eeg, true_eeg
 from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running
-from eeg2fmri_dist.evaluation.scored_set import read_test_set
+from eeg2fmri_dist.evaluation.scored_set import Scope, read_scored_set
 from eeg2fmri_dist.inference.model_file import load_model
 from eeg2fmri_dist.inference.objectives import Objective
 from eeg2fmri_dist.inference.predict import objective_of
@@ -74,7 +73,7 @@ def scores_of(kind, config):
     store = Store(config.store)
     data = open_data(config, store, ALONE)
     mask = torch.from_numpy(store.layout.mask.copy())
-    parts = data.train, data.validation, store_regions(store), config.optimisation
+    parts = data.train, data.validation, store_regions(store), config.optimization
     stop = StopRequest()
     try:
         validator = Validator(*parts, Session(ALONE, torch.device("cpu"), stop, Still()))
@@ -85,23 +84,23 @@ def scores_of(kind, config):
 
 def test_a_mean_image_loses_nothing_by_shuffled_eeg_and_does_not_change(config):
     scores = scores_of(MeanImage, config).means
-    assert scores["validation/shuffled_gap"] == 0
+    assert scores["validation/shift_gap"] == 0
     assert scores["validation/std_ratio"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_model_that_follows_the_eeg_loses_its_score_with_the_eeg(config):
     scores = scores_of(AlphaThroughHrf, config).means
     assert scores["validation/r_region"] > 0.3
-    assert scores["validation/shuffled_gap"] > 0.3
+    assert scores["validation/shift_gap"] > 0.3
     assert 0.05 < scores["validation/std_ratio"] < 3
 
 
-@pytest.mark.parametrize("select_by", ["r_region", "loss"])
-def test_each_validation_subject_has_a_selection_score(config, select_by):
-    chosen = config.optimisation.model_copy(update={"select_by": select_by})
-    found = scores_of(AlphaThroughHrf, config.model_copy(update={"optimisation": chosen}))
-    sign = -1 if select_by == "loss" else 1
-    assert found.selection == sign * found.means[f"validation/{select_by}"]
+@pytest.mark.parametrize("checkpoint_metric", ["r_region", "loss"])
+def test_each_validation_subject_has_a_selection_score(config, checkpoint_metric):
+    chosen = config.optimization.model_copy(update={"checkpoint_metric": checkpoint_metric})
+    found = scores_of(AlphaThroughHrf, config.model_copy(update={"optimization": chosen}))
+    sign = -1 if checkpoint_metric == "loss" else 1
+    assert found.selection == sign * found.means[f"validation/{checkpoint_metric}"]
     store = Store(config.store)
     parts = make_split(store.recordings, config.split)
     subjects = {store.recordings[segment.recording].subject for segment in parts.validation}
@@ -109,13 +108,13 @@ def test_each_validation_subject_has_a_selection_score(config, select_by):
     assert np.mean(list(found.selection_by_subject.values())) == pytest.approx(found.selection)
 
 
-@pytest.mark.parametrize("normalise", ["voxelwise", "global"])
-def test_validation_scores_regions_as_a_report_does(tmp_path, normalise):
+@pytest.mark.parametrize("normalize", ["voxelwise", "global"])
+def test_validation_scores_regions_as_a_report_does(tmp_path, normalize):
     """An untrained model, on two validation subjects of whom one was recorded twice."""
     path = make_store(tmp_path / "store.h5", n_subjects=5, n_volumes=70, runs={"03": 2})
     settings = {
         "split": {"fractions": (0.4, 0.4, 0.2)},
-        "data": {"window": 16, "context": 4, "normalise": normalise, "detrend_order": 2},
+        "data": {"window": 16, "context": 4, "normalize": normalize, "detrend_order": 2},
     }
     config = TrainConfig.model_validate(
         {"store": path, "output": tmp_path / "run", "model": UNET, **settings}
@@ -126,24 +125,23 @@ def test_validation_scores_regions_as_a_report_does(tmp_path, normalise):
     data = open_data(config, store, ALONE)
     stop = StopRequest()
     try:
-        parts = data.train, data.validation, store_regions(store), config.optimisation
-        validator = Validator(*parts, ALONE, torch.device("cpu"))
-        validator.score(objective_of(trained), stop, Still())
-        found = validator.score(objective_of(trained), stop, Still())
+        parts = data.train, data.validation, store_regions(store), config.optimization
+        validator = Validator(*parts, Session(ALONE, torch.device("cpu"), stop, Still()))
+        validator.score(objective_of(trained))
+        found = validator.score(objective_of(trained))
     finally:
         stop.close()
-    asked = EvaluateConfig(runs=["r"], output="o", subjects="validation")
-    test_set = read_test_set(store, data.split, asked)
-    assert len(test_set.recordings) == 3
-    free, shuffled = (
-        test_set.row(name, functools.partial(free_running, trained, change=change))
-        for name, change in (("free", true_eeg), ("shuffled", shuffled_eeg))
+    scored_set = read_scored_set(store, data.split, Scope(subjects="validation"))
+    assert len(scored_set.recordings) == 3
+    free, shifted = (
+        scored_set.row(name, functools.partial(free_running, trained, change=change))
+        for name, change in (("eeg_only", true_eeg), ("shifted", shifted_eeg))
     )
     for score in ("r_region", "std_ratio"):
         expected = free.interval(score).mean
         assert found.means[f"validation/{score}"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    gap = free.interval("r_region").mean - shuffled.interval("r_region").mean
-    assert found.means["validation/shuffled_gap"] == pytest.approx(gap, abs=1e-5)
+    gap = free.interval("r_region").mean - shifted.interval("r_region").mean
+    assert found.means["validation/shift_gap"] == pytest.approx(gap, abs=1e-5)
     assert found.selection_by_subject == pytest.approx(free.values("r_region"), abs=1e-5)
     assert abs(found.selection) > 1e-3
 

@@ -108,11 +108,11 @@ def test_surface_laplacian(features):
         data[scalp] = laplacian @ data[scalp]
 
     expected = features("by_hand", by_hand)
-    got = features(reference="laplacian")
+    got = features(spatial_filter="csd")
     np.testing.assert_allclose(got.power, expected.power, rtol=0.05, atol=0.05)
 
 
 def test_names_give_away_the_type(features):
-    got = features(exclude=[])
+    got = features(drop_channels=[])
     assert "ECG" not in got.channel_names
     assert len(got.channel_names) == 63

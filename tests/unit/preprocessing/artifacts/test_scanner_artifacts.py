@@ -12,7 +12,7 @@ from eeg2fmri_dist.config.preprocess import EegConfig
 from eeg2fmri_dist.config.simulate import ArtifactConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from preprocessing.artifacts.cleaning import residual_db
-from preprocessing.artifacts.gradient import neighbour_weights, subtract_average
+from preprocessing.artifacts.gradient import neighbor_weights, subtract_average
 from preprocessing.artifacts.pulse import find_heartbeats
 from preprocessing.eeg.brainvision import open_brainvision
 from preprocessing.eeg.checked_signal import WatchedSignal
@@ -177,7 +177,7 @@ def test_each_channel_for_itself_is_mne(folder):
 
 
 def test_weights_are_the_plain_mean_and_follow_a_drift_to_the_ends():
-    weights = neighbour_weights(30, 8).astype(float)
+    weights = neighbor_weights(30, 8).astype(float)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_array_equal(np.diag(weights), 0)
     np.testing.assert_allclose(weights[10][[6, 7, 8, 9, 11, 12, 13, 14]], 1 / 8, atol=1e-7)
@@ -269,7 +269,7 @@ def test_no_ecg_channel(clean, tmp_path):
 
 def test_too_few_volumes_for_the_average(folder):
     header = write(folder, "short", n_volumes=12, gradient_mv=4)
-    with pytest.raises(DataError, match=r"12 volumes are too few .* 20 neighbours") as error:
+    with pytest.raises(DataError, match=r"12 volumes are too few .* 20 neighbors") as error:
         features(header)
     assert "eeg.gradient_artifact.volumes to at most 10" in error.value.remedy
     got = features(header, gradient_artifact={"volumes": 10}, pulse_artifact=LEFT)

@@ -61,7 +61,10 @@ def test_laplacian_undoes_much_of_the_spread_of_sources():
     ("act", "message"),
     [
         (lambda names: interpolation(names, ["C3"], HERE), r"C3.* cannot be interpolated"),
-        (lambda names: surface_laplacian(names, HERE), r"no surface Laplacian \(eeg.reference\)"),
+        (
+            lambda names: surface_laplacian(names, HERE),
+            r"no surface Laplacian \(eeg.spatial_filter\)",
+        ),
     ],
 )
 def test_places_that_are_not_known(act, message):

@@ -115,7 +115,7 @@ def test_an_anatomical_image_is_refused(write):
 
 def test_too_few_volumes_are_refused(write):
     with pytest.raises(DataError, match="5 volumes, of which the first 5 are dropped"):
-        open_bold(write(shape=(6, 7, 5, 5)), drop_volumes=5)
+        open_bold(write(shape=(6, 7, 5, 5)), dummy_scans=5)
 
 
 def test_values_that_are_not_finite_are_refused_by_volume(write):

@@ -14,11 +14,11 @@ from preprocessing.bold.resampling import moving_sampler, sampling_operator, tri
 from preprocessing.bold.slice_timing import shift_to_mid_tr, slice_times_s
 from preprocessing.recordings import Recording
 from preprocessing.simulation.brain import anatomy
-from preprocessing.simulation.brain.geometry import epi_affine, random_head_map, voxel_centres
+from preprocessing.simulation.brain.geometry import epi_affine, random_head_map, voxel_centers
 from preprocessing.template.mni import load_brain_mask
 
 GRID = (64, 64, 30)
-# Millimetres and degrees, as a person who is asked to lie still moves.
+# Millimeters and degrees, as a person who is asked to lie still moves.
 MOTION = np.array(
     [
         [0, 0, 0, 0, 0, 0],
@@ -40,25 +40,25 @@ class Head:
         # What the receive coil adds stays where it is when the head moves.
         self.sensitivity = anatomy._bias(rng, anatomy.EPI_SHAPE, strength=0.2)
         self.brain = self.at(anatomy._template()[1], np.zeros(3), np.zeros(6)) > 0.5
-        self.centre_mm = self.mm(np.argwhere(self.brain)).mean(axis=0)
+        self.center_mm = self.mm(np.argwhere(self.brain)).mean(axis=0)
 
     def mm(self, index):
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def moved(self, points_mm, parameters):
-        turned = Rotation.from_rotvec(parameters[3:]).apply(points_mm - self.centre_mm)
-        return turned + self.centre_mm + parameters[:3]
+        turned = Rotation.from_rotvec(parameters[3:]).apply(points_mm - self.center_mm)
+        return turned + self.center_mm + parameters[:3]
 
-    def at(self, image, centre_mm, parameters):
+    def at(self, image, center_mm, parameters):
         """An image of the template in the scanner, the head being moved."""
-        seen_mm = voxel_centres(anatomy.EPI_SHAPE, self.affine) - centre_mm - parameters[:3]
-        still_mm = Rotation.from_rotvec(parameters[3:]).inv().apply(seen_mm) + centre_mm
+        seen_mm = voxel_centers(anatomy.EPI_SHAPE, self.affine) - center_mm - parameters[:3]
+        still_mm = Rotation.from_rotvec(parameters[3:]).inv().apply(seen_mm) + center_mm
         return anatomy._sample(image, self.map.to_mni(still_mm)).reshape(anatomy.EPI_SHAPE)
 
     def volume(self, parameters):
         template, mask, _ = anatomy._template()
-        t1 = self.at(anatomy._smoothed(template), self.centre_mm, parameters)
-        inside = self.at(anatomy._with_ventricles(mask), self.centre_mm, parameters)
+        t1 = self.at(anatomy._smoothed(template), self.center_mm, parameters)
+        inside = self.at(anatomy._with_ventricles(mask), self.center_mm, parameters)
         signal = inside * np.interp(t1, anatomy._TEMPLATE_T1, anatomy._EPI_BRIGHTNESS)
         return 1000 * self.sensitivity * (signal + (1 - inside) * 0.25 * t1 / 5600)
 
@@ -154,7 +154,7 @@ def test_a_volume_is_moved_back_as_ants_does_it(head, volumes, aligner, found, t
         transform_type="AffineTransform",
         matrix=flip @ Rotation.from_rotvec(found[4, 3:]).as_matrix() @ flip,
         translation=flip @ found[4, :3],
-        center=flip @ aligner.centre_mm,
+        center=flip @ aligner.center_mm,
     )
     path = str(tmp_path / "motion.mat")
     ants.write_transform(transform, path)
@@ -208,7 +208,7 @@ def test_sidecars_without_usable_times_are_refused(times, message):
 
 
 def test_slices_are_shifted_to_the_middle_of_their_tr():
-    """A slow wave, seen by each slice at its own time, is the same in all slices afterwards."""
+    """A slow wave, seen by each slice at its own time, is the same in all slices afterward."""
     times_s = slice_times_s(recording(), Run, "interleaved")
     onsets_s = 2.0 * np.arange(60)
     seen = np.sin(2 * np.pi * 0.06 * (onsets_s + times_s[:, None]))

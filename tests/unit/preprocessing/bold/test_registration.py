@@ -174,7 +174,7 @@ def test_a_real_run_lands_in_mni_space(real_mean):
 
 @pytest.mark.realdata
 def test_a_real_run_lands_in_the_same_place_however_the_head_lay(real_mean):
-    """The metric has optima some millimetres apart on real EPI; none may depend on the start."""
+    """The metric has optima some millimeters apart on real EPI; none may depend on the start."""
     mean, affine = real_mean
     rng = np.random.default_rng(0)
     poses = [np.eye(4), *(pose(rng) for _ in range(4))]

@@ -86,7 +86,7 @@ def step(seconds):
 
 if __name__ == "__main__":
     kind, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
-    config = ClusterConfig(kind=kind, workers=2, memory_gib=1)
+    config = ClusterConfig(name=kind, workers=2, memory_gib=1)
     try:
         with open_cluster(config, folder) as cluster:
             cluster.start(2)
@@ -227,7 +227,7 @@ def test_a_slurm_cluster_without_a_job_is_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     with (
         pytest.raises(LaunchError, match="no task of Slurm") as caught,
-        open_cluster(ClusterConfig(kind="slurm"), tmp_path),
+        open_cluster(ClusterConfig(name="slurm"), tmp_path),
     ):
         pass
     assert "sbatch" in str(caught.value)
@@ -242,7 +242,7 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path, kind, package, extra)
         monkeypatch.setitem(sys.modules, module, None)
     with (
         pytest.raises(LaunchError, match=package.replace("_", "-")) as caught,
-        open_cluster(ClusterConfig(kind=kind, workers=2), tmp_path) as cluster,
+        open_cluster(ClusterConfig(name=kind, workers=2), tmp_path) as cluster,
     ):
         cluster.start(2)
     assert f"eeg2fmri_dist[{extra}]" in str(caught.value)
@@ -257,7 +257,7 @@ def test_workers_are_as_many_as_cores_with_memory():
 
 def test_jobs_need_a_bound_and_take_options_of_sbatch():
     with pytest.raises(ValueError, match=r"needs cluster\.workers"):
-        ClusterConfig(kind="slurm-jobs")
+        ClusterConfig(name="slurm-jobs")
     for option in ("cpu", "--time=1\nrm -r x", ""):
         with pytest.raises(ValueError, match="not an option of sbatch"):
             ClusterConfig(job_options=[option])
@@ -278,5 +278,5 @@ def test_credentials_are_new_and_of_the_user_alone(tmp_path):
 
 def test_without_openssl_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LaunchError, match=r"cluster\.kind to local"):
+    with pytest.raises(LaunchError, match=r"cluster\.name to local"):
         make_credentials(tmp_path / "new.pem")

@@ -53,7 +53,7 @@ def as_int32(header):
     edit(header, ("INT_16", "INT_32"))
 
 
-def as_vectorised(header):
+def as_vectorized(header):
     binary = header.with_suffix(".eeg")
     np.fromfile(binary, "<i2").reshape(-1, len(NAMES)).T.tofile(binary)
     edit(header, ("DataOrientation=MULTIPLEXED", "DataOrientation=VECTORIZED\nDataPoints=2000"))
@@ -71,7 +71,7 @@ def as_text(header):
     )
 
 
-@pytest.mark.parametrize("convert", [as_int16, as_int32, as_vectorised, as_text])
+@pytest.mark.parametrize("convert", [as_int16, as_int32, as_vectorized, as_text])
 def test_samples_equal_mne_in_every_layout_of_the_format(header, data_uv, convert):
     convert(header)
     eeg = open_brainvision(header)

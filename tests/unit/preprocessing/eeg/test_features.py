@@ -27,9 +27,9 @@ def signal_uv(n_samples, sfreq_hz, seed=0):
     return walk + rng.normal(scale=5, size=shape)
 
 
-def features(header, n_volumes, tr_s=TR_S, drop_volumes=0, **config):
+def features(header, n_volumes, tr_s=TR_S, dummy_scans=0, **config):
     recording = Recording("1", Path(header), Path("bold.nii.gz"))
-    return eeg_features(recording, n_volumes, tr_s, EegConfig(**config), drop_volumes)
+    return eeg_features(recording, n_volumes, tr_s, EegConfig(**config), dummy_scans)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_equal_to_mne_and_scipy(record, sfreq_hz):
 
 
 def test_what_is_returned(record):
-    got = features(record(), 8, drop_volumes=3)
+    got = features(record(), 8, dummy_scans=3)
     assert got.power.shape == (5, 8, 30)
     assert got.power.dtype == np.float32
     assert got.channel_names == SCALP
@@ -96,7 +96,7 @@ def test_what_is_returned(record):
 def test_dropping_volumes_leaves_the_others_as_they_are(record):
     header = record()
     np.testing.assert_allclose(
-        features(header, 8, drop_volumes=5).power, features(header, 8).power[5:], rtol=1e-4
+        features(header, 8, dummy_scans=5).power, features(header, 8).power[5:], rtol=1e-4
     )
 
 
@@ -191,8 +191,8 @@ def test_constant_channels_are_named(record):
     header = record(change=flatten)
     with pytest.raises(DataError, match=r"constant signal in C3, P3") as error:
         features(header, 8)
-    assert "eeg.exclude" in error.value.remedy
-    got = features(header, 8, exclude=["ECG", "HEOG", "C3", "P3"], min_channels=6)
+    assert "eeg.drop_channels" in error.value.remedy
+    got = features(header, 8, drop_channels=["ECG", "HEOG", "C3", "P3"], min_channels=6)
     assert got.channel_names == ("Fp1", "Fp2", "C4", "O1", "O10", "P4")
 
 
@@ -208,7 +208,7 @@ def test_channels_with_nan_are_named(record):
 
 
 def test_excluding_o1_leaves_o10_and_ignores_case(record):
-    got = features(record(), 8, exclude=["ecg", "HEOG", "O1"], min_channels=7)
+    got = features(record(), 8, drop_channels=["ecg", "HEOG", "O1"], min_channels=7)
     assert got.channel_names == tuple(name for name in SCALP if name != "O1")
 
 
@@ -229,7 +229,7 @@ def test_too_few_markers(record):
 
 def test_nothing_left_after_dropping(record):
     with pytest.raises(DataError, match="covers 8 volumes and the first 8 are dropped"):
-        features(record(), 8, drop_volumes=8)
+        features(record(), 8, dummy_scans=8)
 
 
 def test_window_longer_than_the_tr(record):

@@ -120,7 +120,7 @@ def test_bids_finds_them_and_watches_what_lies_beside(tmp_path, signal_uv):
     path = write_set_with_fdt(folder / "eeg" / "sub-1_task-rest_eeg.set", signal_uv)
     (folder / "eeg" / "sub-1_task-rest_events.tsv").write_text("onset\n1\n")
     (folder / "func" / "sub-1_task-rest_bold.nii.gz").touch()
-    (recording,) = select_recordings(SourceConfig(kind="bids", path=tmp_path)).whole()
+    (recording,) = select_recordings(SourceConfig(name="bids", path=tmp_path)).whole()
     assert recording.eeg_path == path
     names = {state.path.name for state in source_states(recording)}
     assert names == {

@@ -87,7 +87,7 @@ def test_equal_to_scipy_short_time_fft():
     transform = ShortTimeFFT.from_window(
         "hann", 500, nperseg=500, noverlap=450, fft_mode="onesided2X", scale_to="psd"
     )
-    slices = np.arange(5, 16)  # centred on 250, 300, ... : windows from 0, 50, ...
+    slices = np.arange(5, 16)  # centered on 250, 300, ... : windows from 0, 50, ...
     density = transform.spectrogram(signal)[:, :, slices - transform.p_min]
     got = power(signal, (slices - 5) * 50, 500.0)
     np.testing.assert_allclose(got, density.mean(axis=2)[:, 1:31], rtol=1e-4)

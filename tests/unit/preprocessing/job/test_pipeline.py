@@ -25,14 +25,7 @@ from eeg2fmri_dist.store import Atlas, Layout, LeftOut, RecordingEntry, Store, v
 from eeg2fmri_dist.store.__main__ import main as store_main
 from preprocessing.bold import bold_run
 from preprocessing.cluster.client import WorkerDiedError
-from preprocessing.job import (
-    inventory,
-    merging,
-    pipeline,
-    planning,
-    preconditions,
-    source_files,
-)
+from preprocessing.job import inventory, merging, pipeline, planning, preconditions, source_files
 from preprocessing.job.shard_record import record_path
 from preprocessing.job.shards import make_record
 from preprocessing.job.source_files import hash_file
@@ -46,7 +39,7 @@ SUBJECTS = ("32", "35", "43")
 
 def configure(folder, **changes):
     values = {
-        "source": {"kind": "noddi", "path": folder / "data"},
+        "source": {"name": "noddi", "path": folder / "data"},
         "output": folder / "out" / "store.h5",
         "cluster": {"workers": 2, "memory_gib": 2.0},
     }
@@ -642,7 +635,7 @@ def copied(real, tmp_path):
 def write_config(folder):
     path = folder / "preprocess.yaml"
     path.write_text(
-        f"source: {{kind: noddi, path: {folder}/data}}\noutput: {folder}/out/store.h5\n"
+        f"source: {{name: noddi, path: {folder}/data}}\noutput: {folder}/out/store.h5\n"
         "bold: {transform: affine}\ncluster: {workers: 2, memory_gib: 2.0}\n"
     )
     return path

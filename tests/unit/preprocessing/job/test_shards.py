@@ -21,7 +21,7 @@ from preprocessing.recordings import Recording
 
 
 def configure(folder, **changes):
-    values = {"source": {"kind": "noddi", "path": folder / "data"}, "output": folder / "store.h5"}
+    values = {"source": {"name": "noddi", "path": folder / "data"}, "output": folder / "store.h5"}
     for key, value in changes.items():
         section, _, name = key.partition("__")
         values[section] = {**values.get(section, {}), name: value} if name else value
@@ -131,7 +131,7 @@ def test_a_missing_source_is_a_data_error(shard):
         ({"eeg__band_hz": [1, 40]}, "eeg.band_hz"),
         ({"bold__transform": "affine"}, "bold.transform"),
         ({"bold__grid": [32, 32, 15]}, "bold.grid"),
-        ({"drop_volumes": 3}, "drop_volumes"),
+        ({"dummy_scans": 3}, "dummy_scans"),
         ({"compression": "gzip"}, "compression"),
         ({"source__tr_s": 2.0}, "source.tr_s"),
     ],
@@ -190,7 +190,7 @@ def test_a_damaged_shard_is_seen_and_a_copied_one_is_not(shard):
 
 # As METHOD_VERSION 7 wrote it before records had a type.
 EARLIER = """{
- "method": 7, "settings": {"drop_volumes": 5}, "tr_s": null, "slice_times_s": null,
+ "method": 7, "settings": {"dummy_scans": 5}, "tr_s": null, "slice_times_s": null,
  "sources": [{"path": "EEG1/32/a.vhdr", "size": 44, "mtime_ns": 1, "sha256": "ab"},
              {"path": "fMRI/32/bold.nii.gz", "size": 7, "mtime_ns": 2, "sha256": "cd"}],
  "shard": {"size": 9, "mtime_ns": 3, "fingerprint": "ef"},
@@ -223,9 +223,11 @@ def test_the_t1_and_slice_times_count_only_where_they_are_used(shard):
     recording = dataclasses.replace(shard.recording, t1_path=t1, slice_times_s=(0.0, 1.0))
     same = dataclasses.replace(shard, recording=recording)
     assert reason(same) is None
-    bold = {**shard.settings["bold"], "route": "t1", "slice_timing": "sidecar"}
+    bold = {**shard.settings["bold"], "spatial_normalization": "t1w", "slice_timing": "sidecar"}
     used = dataclasses.replace(same, settings={**shard.settings, "bold": bold})
-    assert "bold.route changed from direct to t1" in reason(used) or "slice" in reason(used)
+    assert "bold.spatial_normalization changed from direct_epi to t1w" in reason(
+        used
+    ) or "slice" in reason(used)
     assert t1 in [source.path for source in examine(used).sources]
 
 

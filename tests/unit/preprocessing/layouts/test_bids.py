@@ -27,7 +27,7 @@ def add(tmp_path):
 @pytest.fixture
 def find(tmp_path):
     def find(**settings):
-        source = {"kind": "bids", "path": tmp_path} | settings
+        source = {"name": "bids", "path": tmp_path} | settings
         return select_recordings(SourceConfig(**source)).whole()
 
     return find

@@ -86,7 +86,7 @@ def find(tmp_path):
         path = tmp_path / "layout.py"
         path.write_text(code)
         return select_recordings(
-            SourceConfig(kind="custom", path=tmp_path, layout=path, **settings)
+            SourceConfig(name="custom", path=tmp_path, layout=path, **settings)
         )
 
     return find
@@ -142,12 +142,12 @@ def find_recordings(source):
 
 
 def test_a_missing_file_and_a_layout_of_another_kind_are_refused(tmp_path):
-    source = SourceConfig(kind="custom", path=tmp_path, layout=tmp_path / "none.py")
+    source = SourceConfig(name="custom", path=tmp_path, layout=tmp_path / "none.py")
     with pytest.raises(DataError, match="no Python file"):
         select_recordings(source)
     path = tmp_path / "config.yaml"
     for kind, layout in (("custom", None), ("bids", "layout.py")):
-        section = {"kind": kind, "path": "data", "layout": layout}
+        section = {"name": kind, "path": "data", "layout": layout}
         path.write_text(yaml.safe_dump({"source": section, "output": str(Path("store.h5"))}))
-        with pytest.raises(ConfigError, match=r"source\.layout belongs to source\.kind: custom"):
+        with pytest.raises(ConfigError, match=r"source\.layout belongs to source\.name: custom"):
             load_config(PreprocessConfig, path)

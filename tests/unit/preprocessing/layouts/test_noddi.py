@@ -65,7 +65,7 @@ def _touch(path: Path) -> None:
 
 
 def _source(root: Path, **keys) -> SourceConfig:
-    return SourceConfig(kind="noddi", path=root, **keys)
+    return SourceConfig(name="noddi", path=root, **keys)
 
 
 @pytest.mark.parametrize("subject", PUBLISHED)
@@ -153,7 +153,7 @@ def test_nothing_found(tmp_path):
 
 def test_only_simulated_recordings_have_a_known_truth(root):
     _touch(root / "truth/sub-35.npz")
-    source = SourceConfig(kind="noddi", path=root)
+    source = SourceConfig(name="noddi", path=root)
     assert {recording.truth for recording in noddi.find_recordings(source)} == {None}
     simulated = source.model_copy(update={"origin": "simulated"})
     truths = {each.subject: each.truth for each in noddi.find_recordings(simulated)}

@@ -72,7 +72,7 @@ def dataset(tmp_path):
             (tmp_path / f"{name}.json").write_text(json.dumps({"RepetitionTime": tr_s}))
 
         def select(**settings):
-            return select_recordings(SourceConfig(kind="bids", path=tmp_path, **settings))
+            return select_recordings(SourceConfig(name="bids", path=tmp_path, **settings))
 
         return select
 
@@ -129,11 +129,11 @@ def test_ds002158_sessions_and_runs_of_three_digits(dataset, tmp_path):
 
 
 def test_volumes_before_the_eeg_begins_must_be_dropped(tmp_path):
-    values = {"source": {"kind": "bids", "path": tmp_path}, "output": tmp_path / "store.h5"}
+    values = {"source": {"name": "bids", "path": tmp_path}, "output": tmp_path / "store.h5"}
     values["eeg"] = {"first_volume": 6}
-    with pytest.raises(ValueError, match=r"first_volume 6 is more than drop_volumes 5"):
+    with pytest.raises(ValueError, match=r"first_volume 6 is more than dummy_scans 5"):
         PreprocessConfig.model_validate(values)
-    PreprocessConfig.model_validate(values | {"drop_volumes": 6})
+    PreprocessConfig.model_validate(values | {"dummy_scans": 6})
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def simulated(tmp_path_factory):
 
 def run(root, **settings):
     """Preprocess a BIDS folder by the command; returns the store and what it printed."""
-    source = {"kind": "bids", "path": str(root), **settings.pop("source", {})}
+    source = {"name": "bids", "path": str(root), **settings.pop("source", {})}
     values = {
         "source": source,
         "output": str(root / "out" / "store.h5"),
@@ -196,7 +196,7 @@ def test_corrected_eeg_of_derivatives_that_covers_a_part_of_the_run(simulated, t
         tmp_path,
         source={"eeg_files": EEG_PP},
         eeg={"marker": None, "first_volume": 1},
-        drop_volumes=2,
+        dummy_scans=2,
     )
     (entry,) = store.recordings
     assert (entry.key, entry.task, entry.n_samples) == ("sub-xp101_task-MIpre", "MIpre", 7)

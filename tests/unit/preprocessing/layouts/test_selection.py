@@ -29,7 +29,7 @@ def folder(tmp_path):
 @pytest.fixture
 def select(folder):
     def select(**settings):
-        return select_recordings(SourceConfig(kind="bids", path=folder, **settings))
+        return select_recordings(SourceConfig(name="bids", path=folder, **settings))
 
     return select
 
@@ -80,7 +80,7 @@ def test_labels_that_the_data_do_not_have_are_named(tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
     with pytest.raises(DataError, match="no session 1; the data have no session labels"):
-        select_recordings(SourceConfig(kind="bids", path=tmp_path, sessions=["1"]))
+        select_recordings(SourceConfig(name="bids", path=tmp_path, sessions=["1"]))
 
 
 def test_exclusions_carry_their_reasons(select):
@@ -121,7 +121,7 @@ def test_many_recordings_and_labels_are_selected_at_once(tmp_path, monkeypatch):
     ]
     monkeypatch.setitem(selection._LAYOUTS, "custom", lambda source: many)
     source = SourceConfig(
-        kind="custom",
+        name="custom",
         path=tmp_path,
         layout=tmp_path / "layout.py",
         subjects=list(range(0, 4_000, 2)),
@@ -162,7 +162,7 @@ def test_half_recordings_are_refused_unless_they_are_excluded(select, folder):
         ({"subject": "01"}, r"source\.exclude\.0\.reason.*required"),
         ({"reason": "bad"}, "name a subject, session, task or run"),
         ({"subject": "01", "reason": ""}, "at least 1 character"),
-        ({"subjct": "01", "reason": "bad"}, "did you mean 'subject'"),
+        ({"subjct": "01", "reason": "bad"}, "did you mean 'source.exclude.0.subject'"),
     ],
 )
 def test_exclusions_that_say_too_little_are_refused(tmp_path, exclusion, message):
@@ -172,7 +172,7 @@ def test_exclusions_that_say_too_little_are_refused(tmp_path, exclusion, message
     from eeg2fmri_dist.config.preprocess import PreprocessConfig
 
     path = tmp_path / "preprocess.yaml"
-    source = {"kind": "bids", "path": "data", "exclude": [exclusion]}
+    source = {"name": "bids", "path": "data", "exclude": [exclusion]}
     path.write_text(yaml.safe_dump({"source": source, "output": "store.h5"}))
     with pytest.raises(ConfigError, match=message):
         load_config(PreprocessConfig, path)

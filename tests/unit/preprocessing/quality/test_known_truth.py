@@ -34,7 +34,7 @@ def recording(tmp_path_factory):
     )
     simulate_subject(config, "32")
     (found,) = noddi.find_recordings(
-        SourceConfig(kind="noddi", path=folder, origin="simulated", eeg="raw")
+        SourceConfig(name="noddi", path=folder, origin="simulated", eeg="raw")
     )
     return found
 

@@ -93,7 +93,7 @@ def test_tissues_of_the_grid_are_where_the_template_has_them():
     tissues = bold_signal.grid_tissues(grid, mask)
     assert (tissues[~mask] == -1).all()
     to_index = np.linalg.inv(grid_affine(grid))
-    for mm, tissue in (((-26, -20, 30), "white matter"), ((-16, 20, 0), "grey matter")):
+    for mm, tissue in (((-26, -20, 30), "white matter"), ((-16, 20, 0), "gray matter")):
         index = np.rint(to_index[:3, :3] @ mm + to_index[:3, 3]).astype(int)
         assert bold_signal.TISSUES[tissues[tuple(index)]] == tissue
     shares = [(tissues[mask] == number).mean() for number in range(3)]
@@ -115,7 +115,7 @@ def test_a_carpet_shows_every_tissue_and_global_stripes():
 
 
 def test_good_numbers_are_accepted():
-    verdict = judge(GOOD, drop_volumes=5)
+    verdict = judge(GOOD, dummy_scans=5)
     assert verdict.level == Level.ACCEPT
     assert verdict.reasons == ()
     assert {check.range.name for check in verdict.checks} == set(GOOD) - {
@@ -137,17 +137,17 @@ def test_good_numbers_are_accepted():
     ],
 )
 def test_a_number_outside_its_range_decides_and_is_named(change, level, reason):
-    verdict = judge(GOOD | change, drop_volumes=5)
+    verdict = judge(GOOD | change, dummy_scans=5)
     assert verdict.level == level
     assert len(verdict.reasons) == 1
     assert reason in verdict.reasons[0]
 
 
 def test_the_worst_number_decides():
-    verdict = judge(GOOD | {"fd_mean_mm": 0.3, "coverage": 0.1}, drop_volumes=5)
+    verdict = judge(GOOD | {"fd_mean_mm": 0.3, "coverage": 0.1}, dummy_scans=5)
     assert verdict.level == Level.REJECT
     assert len(verdict.reasons) == 2
-    assert judge({}, drop_volumes=5).level == Level.LOOK
+    assert judge({}, dummy_scans=5).level == Level.LOOK
 
 
 def test_what_is_accepted_is_tolerated():

@@ -21,7 +21,7 @@ from preprocessing.job.summary import Row
 from preprocessing.quality import gather_evidence
 from preprocessing.quality.eeg_alone import eeg_figures
 from preprocessing.quality.gather_evidence import CONFOUNDS
-from preprocessing.quality.page import Neighbours, write_failure, write_page
+from preprocessing.quality.page import Neighbors, write_failure, write_page
 from preprocessing.quality.page_evidence import (
     Evidence,
     evidence_path,
@@ -55,7 +55,7 @@ def make_evidence(key="sub-01", n_volumes=30, **changes):
             "key": key,
             "tr_s": 2.0,
             "n_volumes": n_volumes,
-            "drop_volumes": 5,
+            "dummy_scans": 5,
             "origin": "simulated",
             "motion": "measure",
             "slice_timing": "off",
@@ -109,7 +109,7 @@ class Page(HTMLParser):
 
 def draw(folder, evidence):
     save_evidence(folder / "a.evidence.npz", evidence)
-    write_page(folder / "a.evidence.npz", folder / "a.html", Neighbours("", "b.html"))
+    write_page(folder / "a.evidence.npz", folder / "a.html", Neighbors("", "b.html"))
     return Page(folder / "a.html")
 
 
@@ -217,7 +217,8 @@ def test_a_reference_is_not_called_artifact_removal(tmp_path):
     evidence.facts["cleaning"] = {
         "gradient_volumes": 0,
         "heartbeats": 0,
-        "reference": "laplacian",
+        "reference": "recorded",
+        "spatial_filter": "csd",
         "residual_db": [],
     }
     text = draw(tmp_path, evidence).text
@@ -339,7 +340,7 @@ KEYS = ("sub-01", "sub-02", "sub-03")
 @pytest.fixture
 def config(tmp_path, no_pictures):
     config = PreprocessConfig.model_validate(
-        {"source": {"kind": "noddi", "path": tmp_path}, "output": tmp_path / "store.h5"}
+        {"source": {"name": "noddi", "path": tmp_path}, "output": tmp_path / "store.h5"}
     )
     shard_folder(config.output).mkdir()
     for number, key in enumerate(KEYS):

@@ -38,7 +38,7 @@ def folder(real, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(folder):
-    return select_recordings(SourceConfig(kind="bids", path=folder, tasks=[TASK])).whole()
+    return select_recordings(SourceConfig(name="bids", path=folder, tasks=[TASK])).whole()
 
 
 def test_pieces_are_the_run_bit_for_bit(real, recordings):

@@ -57,10 +57,10 @@ def test_gradient_artifact_repeats_with_the_volume_unless_the_head_moves(recorde
     assert np.ptp(still, axis=1).max() <= 2 * STEP_UV  # rounding
     moving = _volumes(recorded["gradient"] - recorded["clean"])
     size = moving.std(axis=(1, 2))
-    neighbours = (moving[:, 5] - moving[:, 4]).std(axis=1) / size
+    neighbors = (moving[:, 5] - moving[:, 4]).std(axis=1) / size
     far = (moving[:, -1] - moving[:, 0]).std(axis=1) / size
     assert 0.005 < np.median(far) < 0.5
-    assert np.median(neighbours) < 0.5 * np.median(far)
+    assert np.median(neighbors) < 0.5 * np.median(far)
 
 
 def test_gradient_artifact_has_the_rhythm_of_the_slices(recorded):

@@ -236,8 +236,8 @@ def test_moved_head_lies_where_the_motion_says():
 
 def test_motion_has_its_size_and_shows_in_the_eeg(plain):
     motion = head_motion(0, "32", N_VOLUMES, TR_S, 0.5)
-    millimetres = np.hstack([motion[:, :3], np.deg2rad(motion[:, 3:]) * 50])
-    assert np.sqrt(np.mean(millimetres**2)) == pytest.approx(0.5)
+    millimeters = np.hstack([motion[:, :3], np.deg2rad(motion[:, 3:]) * 50])
+    assert np.sqrt(np.mean(millimeters**2)) == pytest.approx(0.5)
     added = np.abs(_eeg(motion_mm=0.5).signal_uv - plain.signal_uv).mean(axis=0)
     starts = np.rint(TIMELINE.onsets_s * 250).astype(int)
     per_volume = np.array([added[start : start + 540].mean() for start in starts])

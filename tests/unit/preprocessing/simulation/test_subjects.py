@@ -334,11 +334,11 @@ def test_template_labels_carried_by_the_map_are_the_native_labels(truth, subject
     assert set(np.unique(truth["labels_native"])) == set(range(23))
 
 
-def test_regions_lie_in_both_hemispheres_at_their_centres(truth):
-    centres = np.rint(
+def test_regions_lie_in_both_hemispheres_at_their_centers(truth):
+    centers = np.rint(
         nib.affines.apply_affine(np.linalg.inv(truth["mni_affine"]), truth["region_mni_mm"])
     ).astype(int)
-    assert list(truth["labels_mni"][tuple(centres.T)]) == list(range(1, 23))
+    assert list(truth["labels_mni"][tuple(centers.T)]) == list(range(1, 23))
     sides = ["left" if x < 0 else "right" for x in truth["region_mni_mm"][:, 0]]
     assert [name.split()[0] for name in truth["region_names"]] == sides
 

@@ -1,4 +1,4 @@
-"""`python -m preprocessing.template fetch`: the licence first, whole files or none."""
+"""`python -m preprocessing.template fetch`: the license first, whole files or none."""
 
 import functools
 import subprocess
@@ -40,7 +40,7 @@ def fsl(tmp_path):
 
 def test_what_is_fetched_is_found_by_preprocessing(fsl, home, capsys):
     assert find_atlas_files(AtlasConfig()) == {}
-    assert main(["fetch", "--accept-licence", "--from", str(fsl)]) == 0
+    assert main(["fetch", "--accept-license", "--from", str(fsl)]) == 0
     found = find_atlas_files(AtlasConfig())
     assert set(found) == {"harvard_oxford_cortical", "harvard_oxford_subcortical"}
     for path in found.values():
@@ -51,14 +51,14 @@ def test_what_is_fetched_is_found_by_preprocessing(fsl, home, capsys):
 
 def test_a_folder_of_ones_own_is_named_for_the_config(fsl, tmp_path, capsys):
     own = tmp_path / "own"
-    assert main(["fetch", str(own), "--accept-licence", "--from", str(fsl)]) == 0
+    assert main(["fetch", str(own), "--accept-license", "--from", str(fsl)]) == 0
     assert f"atlas.path={own}" in capsys.readouterr().out
     assert len(find_atlas_files(AtlasConfig(path=own))) == 2
 
 
-def test_without_the_licence_nothing_is_written(fsl, home, capsys):
+def test_without_the_license_nothing_is_written(fsl, home, capsys):
     assert main(["fetch", "--from", str(fsl)]) == 2
-    assert "--accept-licence" in capsys.readouterr().err
+    assert "--accept-license" in capsys.readouterr().err
     assert main(["fetch", "--dry-run"]) == 0
     assert "would put" in capsys.readouterr().out
     assert not home.exists()
@@ -73,7 +73,7 @@ def test_what_is_not_the_atlas_is_refused_and_nothing_written(fsl, home, capsys,
         path.write_bytes(path.read_bytes()[:40])
     else:
         nib.Nifti1Image(np.full((2, 2, 2), 99, np.int16), np.eye(4)).to_filename(path)
-    assert main(["fetch", "--accept-licence", "--from", str(fsl)]) == (
+    assert main(["fetch", "--accept-license", "--from", str(fsl)]) == (
         2 if spoil == "missing" else 3
     )
     assert path.name in capsys.readouterr().err
@@ -85,7 +85,7 @@ def test_no_network_is_an_environment_error(monkeypatch, home, capsys):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(nilearn.datasets, "fetch_atlas_harvard_oxford", fail)
-    assert main(["fetch", "--accept-licence"]) == 4
+    assert main(["fetch", "--accept-license"]) == 4
     assert "--from" in capsys.readouterr().err
     assert not home.exists()
 
@@ -118,7 +118,7 @@ def served_archive(fsl, tmp_path, monkeypatch):
 
 
 def test_the_archive_is_downloaded_and_unpacked(served_archive, fsl, home):
-    assert main(["fetch", "--accept-licence"]) == 0
+    assert main(["fetch", "--accept-license"]) == 0
     found = find_atlas_files(AtlasConfig())
     assert set(found) == set(FILES)
     for path in found.values():
@@ -127,7 +127,7 @@ def test_the_archive_is_downloaded_and_unpacked(served_archive, fsl, home):
 
 def test_an_archive_that_arrives_cut_leaves_nothing(served_archive, home, capsys):
     served_archive.write_bytes(served_archive.read_bytes()[:300])
-    assert main(["fetch", "--accept-licence"]) == 4
+    assert main(["fetch", "--accept-license"]) == 4
     assert "could not be downloaded" in capsys.readouterr().err
     assert not home.exists()
 
@@ -136,4 +136,4 @@ def test_the_command_answers():
     command = [sys.executable, "-m", "preprocessing.template", "fetch", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "--accept-licence" in done.stdout
+    assert "--accept-license" in done.stdout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eeg2fmri_dist.data.controls import shuffled_eeg, true_eeg
+from eeg2fmri_dist.data.controls import shifted_eeg, true_eeg
 from eeg2fmri_dist.evaluation.report.brain_maps import CorrelationMap, correlation_figure, project
 
 
@@ -23,7 +23,7 @@ def test_the_map_is_the_mean_over_recordings_of_each_voxels_r():
     assert not gathered.volume().any()
     predict = gathered.watching(lambda recording, change: guesses[recording.segment.start])
     for recording in recordings:
-        predict(recording, shuffled_eeg)  # not looked at
+        predict(recording, shifted_eeg)  # not looked at
     assert not gathered.volume().any()
     for recording in recordings:
         predict(recording, true_eeg)

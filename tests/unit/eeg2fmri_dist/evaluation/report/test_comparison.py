@@ -30,10 +30,10 @@ def evaluation(folder, *models, **data):
 def model(name, r, subjects=TEN, **others):
     rng = np.random.default_rng(int(1000 * r))
     scores = {s: {"r_region": r + 0.05 * rng.standard_normal(), "std_ratio": 0.5} for s in subjects}
-    free = ScoreRow("free", scores, 0.001)
-    shuffled = row("shuffled", 0.01, subjects=subjects)
+    free = ScoreRow("eeg_only", scores, 0.001)
+    shifted = row("shifted", 0.01, subjects=subjects)
     curves = [Curve("loss", [(1, 0.9), (2, 0.8)], [(1, 0.9), (2, 0.7)])]
-    return replace(run(free, shuffled, curves=curves, **others), name=name)
+    return replace(run(free, shifted, curves=curves, **others), name=name)
 
 
 def test_models_of_one_store_stand_side_by_side_with_paired_differences(tmp_path):
@@ -42,8 +42,8 @@ def test_models_of_one_store_stand_side_by_side_with_paired_differences(tmp_path
     two = evaluation(tmp_path / "two", second, test=TEN)
     comparison = compare([one, two], "x")
     assert [entry.label for entry in comparison.entries] == [
-        "Transformer, suite's recipe (a)",
-        "Transformer, suite's recipe (b)",
+        "Transformer, default recipe (a)",
+        "Transformer, default recipe (b)",
     ]
     assert comparison.barriers == []
     (pair,) = comparison.pairs
@@ -113,7 +113,7 @@ def test_the_same_names_in_two_folders_are_told_apart(tmp_path):
         evaluation(tmp_path / name, model("a", r), test=TEN) for name, r in (("x", 0.1), ("y", 0.2))
     ]
     labels = [entry.label for entry in compare(paths, "x").entries]
-    assert labels == ["Transformer, suite's recipe (x)", "Transformer, suite's recipe (y)"]
+    assert labels == ["Transformer, default recipe (x)", "Transformer, default recipe (y)"]
 
 
 def test_something_else_than_an_evaluation_is_refused(tmp_path):

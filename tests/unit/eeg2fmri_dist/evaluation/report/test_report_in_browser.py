@@ -8,7 +8,7 @@ import pytest
 from eeg2fmri_dist.evaluation.reference_baselines import BASELINES
 from eeg2fmri_dist.evaluation.report.page import render_html
 from eeg2fmri_dist.evaluation.score_rows import VARIANTS
-from eeg2fmri_dist.scores.catalogue import SCORES
+from eeg2fmri_dist.scores.catalog import SCORES
 from tests.helpers.browsers import measure, quoted
 from tests.helpers.reports import make_report, row, run
 

@@ -11,7 +11,7 @@ from tests.helpers.reports import make_report, row
 
 def test_every_volume_of_every_recording_has_a_row(tmp_path):
     report = make_report()
-    scores = {"mse_paper": np.array([1.0, 2.0, 4.0]), "ssim2d_paper": np.array([0.5, np.nan, 1])}
+    scores = {"mse_zscore": np.array([1.0, 2.0, 4.0]), "ssim2d_zscore": np.array([0.5, np.nan, 1])}
     two = [("01", scores), ("02", {name: values[:2] for name, values in scores.items()})]
     section = report.runs[0]
     free = replace(section.rows[0], volumes=two)
@@ -29,6 +29,6 @@ def test_every_volume_of_every_recording_has_a_row(tmp_path):
     assert of_model["variant"].unique().tolist() == [free.name]
     assert of_model["subject"].tolist() == ["01", "01", "01", "02", "02"]
     assert of_model["volume"].tolist() == [0, 1, 2, 0, 1]
-    assert of_model["mse_paper"].tolist() == [1, 2, 4, 1, 2]
-    assert of_model["ssim2d_paper"].isna().tolist() == [False, True, False, False, True]
+    assert of_model["mse_zscore"].tolist() == [1, 2, 4, 1, 2]
+    assert of_model["ssim2d_zscore"].isna().tolist() == [False, True, False, False, True]
     assert table["variant"].tolist()[5:] == ["ridge"] * 3

@@ -21,7 +21,7 @@ from eeg2fmri_dist.config import (
     load_config,
     to_yaml,
 )
-from eeg2fmri_dist.errors import LaunchError, SuiteError
+from eeg2fmri_dist.errors import ConfigError, LaunchError, SuiteError
 
 ConfigT = TypeVar("ConfigT", bound=Schema)
 
@@ -101,23 +101,45 @@ def run_verb(
     return 0
 
 
+class _Help(argparse.Action):
+    """Show everything, or one section or key of the config."""
+
+    def __init__(self, *, schema: type[Schema], **settings: Any):
+        super().__init__(nargs="?", **settings)
+        self._schema = schema
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        # `--help CONFIG.yaml` asks for no section.
+        if values is None or values.endswith((".yaml", ".yml")):
+            parser.print_help()
+            parser.exit()
+        try:
+            print("\n".join(describe_key(self._schema, values)), flush=True)
+        except ConfigError as error:
+            parser.exit(error.exit_code, f"error: {error}\n")
+        parser.exit()
+
+
 def _parser(schema: type[Schema], views: Sequence[View]) -> argparse.ArgumentParser:
-    sections, keys = ("\n  ".join(lines(schema)) for lines in (describe_sections, describe))
     parser = argparse.ArgumentParser(
         description=(schema.__doc__ or "").strip(),
-        epilog=f"sections (--help SECTION shows one, such as --help {_example(schema)}):\n  "
-        f"{sections}\n\nkeys of the config:\n  {keys}\n\n{EXIT_CODES}",
+        epilog=_epilog(schema),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser.add_argument(
         "-h",
         "--help",
-        nargs="?",
-        metavar="SECTION",
         action=_Help,
         schema=schema,
-        help="show this, or the keys of one section or variant, and stop",
+        metavar="KEY",
+        help="show this, or a section or key of the config alone",
     )
     parser.add_argument(
         "config", metavar="CONFIG.yaml", help="YAML file, such as those under configs/"
@@ -143,33 +165,13 @@ def _parser(schema: type[Schema], views: Sequence[View]) -> argparse.ArgumentPar
     return parser
 
 
-class _Help(argparse.Action):
-    """Shows all help, or that of one section or key of the config."""
-
-    def __init__(self, *, schema: type[Schema], **options: Any):
-        super().__init__(**options)
-        self._schema = schema
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
-    ) -> None:
-        """Print and end the process; an unknown section ends it as a wrong config does."""
-        if values is None or values.endswith((".yaml", ".yml")):
-            parser.print_help()
-            parser.exit()
-        try:
-            lines = describe_key(self._schema, values)
-        except SuiteError as error:
-            parser.exit(error.exit_code, f"error: {error}\n")
-        print("\n".join(lines))
-        parser.exit()
-
-
-def _example(schema: type[Schema]) -> str:
-    """A section of a config to name in its help."""
-    sections = [line.partition(": ") for line in describe_sections(schema) if ": " in line]
-    variants = [inside.partition(", ")[0] for _, _, inside in sections if "." in inside]
-    return next(iter([*variants, *(name for name, _, _ in sections), *schema.model_fields]))
+def _epilog(schema: type[Schema]) -> str:
+    parts = {
+        "sections of the config (--help SECTION explains one alone):": describe_sections(schema),
+        "keys of the config:": describe(schema),
+    }
+    shown = [title + "".join(f"\n  {line}" for line in lines) for title, lines in parts.items()]
+    return "\n\n".join([*shown, EXIT_CODES])
 
 
 def _log_to_console(*, debug: bool) -> None:

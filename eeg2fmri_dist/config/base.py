@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from eeg2fmri_dist.config.renamed import RenamedKey, RenamedValue, with_current_names
+from eeg2fmri_dist.config.renamed import RenamedItems, RenamedKey, RenamedValue, with_current_names
 from eeg2fmri_dist.config.without_effect import WithoutEffect
 
 MAX_THREADS = 1024  # far more end a process without a word
@@ -31,14 +31,14 @@ class Schema(BaseModel):
 
     Attributes
     ----------
-    renamed : tuple of RenamedKey or RenamedValue
+    renamed : tuple of RenamedKey, RenamedValue or RenamedItems
         Former names of keys and values, which are still read.
     """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
-    renamed: ClassVar[tuple[RenamedKey | RenamedValue, ...]] = ()
+    renamed: ClassVar[tuple[RenamedKey | RenamedValue | RenamedItems, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod

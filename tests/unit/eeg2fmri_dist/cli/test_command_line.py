@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from eeg2fmri_dist.cli.command import View, run_verb
+from eeg2fmri_dist.cli.command_line import View, run_verb
 from eeg2fmri_dist.config import Schema
+from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import DataError, SuiteError
 from tests.helpers.repository import ROOT
 
@@ -168,31 +169,47 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert started.wait(timeout=60) == 128 + 13
 
 
+def help_of(key, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_verb(TrainConfig, lambda config: None, lambda config: [], ["--help", key])
+    return stop.value.code, capsys.readouterr()
+
+
 @pytest.mark.parametrize(
-    ("asked", "shown", "not_shown"),
+    ("key", "first", "prefix"),
     [
-        ("model.unet", "model.d_eeg", "model.d_model"),
-        ("data", "data.window", "model."),
-        ("data.window", "data.window", "data.stride"),
+        ("model.unet", "model, 3-D U-Net", "model."),
+        ("optimization", "optimization:  training steps", "optimization."),
+        ("data.window", "data.window  (int; default 32)", "data.window"),
+        ("tokenizer.d_token", "tokenizer.d_token  (int; default 64)", "tokenizer.d_token"),
     ],
 )
-def test_help_of_a_section_shows_it_alone(asked, shown, not_shown):
-    command = [sys.executable, "launch/train.py", "--help", asked]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert shown in done.stdout
-    assert not_shown not in done.stdout
+def test_help_of_a_section_or_key_shows_it_alone(capsys, key, first, prefix):
+    code, shown = help_of(key, capsys)
+    lines = shown.out.splitlines()
+    assert code == 0
+    assert lines[0].startswith(first)
+    assert all(line.startswith(prefix) for line in lines[1:])
+    assert "teacher" not in shown.out
 
 
-def test_help_of_an_unknown_section_names_the_nearest():
-    command = [sys.executable, "launch/train.py", "--help", "modell.unet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "model.unet" in done.stderr
+def test_help_of_a_key_of_several_variants_shows_each(capsys):
+    _, shown = help_of("model.widths", capsys)
+    assert "default [16, 32, 64]" in shown.out
+    assert "default [32, 64, 128]" in shown.out
 
 
-def test_help_beside_a_config_shows_all():
-    command = [sys.executable, "launch/train.py", "--help", "configs/train/cae.yaml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "exit codes:" in done.stdout
+@pytest.mark.parametrize(("key", "nearest"), [("optimiz", "optimi"), ("model.unett", "model.unet")])
+def test_help_of_an_unknown_section_names_the_nearest(capsys, key, nearest):
+    code, shown = help_of(key, capsys)
+    assert code == 2
+    assert nearest in shown.err
+    assert not shown.out
+
+
+def test_help_beside_a_config_file_shows_all(config_file, capsys):
+    for argv in (["--help", config_file], [config_file, "--help"], ["-h"]):
+        with pytest.raises(SystemExit) as stop:
+            call(argv)
+        assert stop.value.code == 0
+        assert "keys of the config" in capsys.readouterr().out

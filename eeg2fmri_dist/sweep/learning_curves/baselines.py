@@ -14,18 +14,18 @@ from eeg2fmri_dist.data.splits import make_split
 from eeg2fmri_dist.evaluation.baselines.noise_ceiling import Ceiling
 from eeg2fmri_dist.evaluation.reference_baselines import BASELINES, last_volume
 from eeg2fmri_dist.evaluation.regional import Scores, score_by_subject, score_volumes
-from eeg2fmri_dist.evaluation.scored_set import TestRecording, TestSet, read_test_set
+from eeg2fmri_dist.evaluation.scored_set import ScoredRecording, ScoredSet, read_scored_set
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval
 from eeg2fmri_dist.files.atomic import write_json
 from eeg2fmri_dist.store import Store
 from eeg2fmri_dist.sweep.folder import SweepFolder
 from eeg2fmri_dist.sweep.learning_curves.task import LearningCurves
 
-NAME = "landmarks.json"
+NAME = "baselines.json"
 
 
 @dataclass(frozen=True)
-class Landmark:
+class BaselineScore:
     """A prediction without a model, scored on the test subjects of a condition.
 
     Attributes
@@ -37,7 +37,7 @@ class Landmark:
     r, specific : Interval
         Mean r of regions, and without the global signal.
     psnr_db : Interval
-        ``psnr_paper_db`` of metrics.json.
+        ``psnr_zscore_db`` of metrics.json.
     """
 
     condition: str
@@ -47,14 +47,14 @@ class Landmark:
     psnr_db: Interval
 
 
-def find_landmarks(
+def find_baselines(
     curves: LearningCurvesConfig, task: LearningCurves, folder: SweepFolder
 ) -> dict[str, dict[str, Scores]]:
     """Return condition -> key of `BASELINES` -> score -> test subject -> value.
 
     Of the mean image of all training subjects, of the last true volume and, where ``truth`` is
     given, of the noise ceiling; the scores of `evaluation.regional.score_volumes`. Kept in
-    ``landmarks.json``, because it takes a while.
+    ``baselines.json``, because it takes a while.
 
     Raises
     ------
@@ -69,25 +69,25 @@ def find_landmarks(
     base = next(iter(task.bases().values()))
     for name, condition in curves.conditions.items():
         if name not in found:
-            found[name] = _score_landmarks(condition, base)
+            found[name] = _score_baselines(condition, base)
             write_json(path, found)
     return found
 
 
-def ceiling_of(landmarks: Mapping[str, Scores]) -> dict[str, float]:
+def ceiling_of(baselines: Mapping[str, Scores]) -> dict[str, float]:
     """Return subject -> r of the noise ceiling in a condition; empty where it is not known."""
-    return landmarks["ceiling"]["r_region"] if "ceiling" in landmarks else {}
+    return baselines["ceiling"]["r_region"] if "ceiling" in baselines else {}
 
 
-def summarise_landmarks(found: Mapping[str, Mapping[str, Scores]]) -> list[Landmark]:
-    """Return means over subjects and 95 % intervals of what `find_landmarks` found."""
+def summarize_baselines(found: Mapping[str, Mapping[str, Scores]]) -> list[BaselineScore]:
+    """Return means over subjects and 95 % intervals of what `find_baselines` found."""
     return [
-        Landmark(
+        BaselineScore(
             condition,
             BASELINES[key].label,
             *(
                 subject_interval([*scores[name].values()])
-                for name in ("r_region", "r_specific", "psnr_paper_db")
+                for name in ("r_region", "r_region_gsr", "psnr_zscore_db")
             ),
         )
         for condition, of_condition in found.items()
@@ -95,22 +95,22 @@ def summarise_landmarks(found: Mapping[str, Mapping[str, Scores]]) -> list[Landm
     ]
 
 
-def _score_landmarks(condition: ConditionConfig, base: TrainConfig) -> dict[str, Scores]:
+def _score_baselines(condition: ConditionConfig, base: TrainConfig) -> dict[str, Scores]:
     store = Store(condition.store)
     fractions = condition.fractions or base.split.fractions
     split = make_split(store.recordings, base.split.model_copy(update={"fractions": fractions}))
-    test_set = read_test_set(store, split)
-    reference = test_set.scaling.reference
-    predictions: dict[str, Callable[[TestRecording], np.ndarray]] = {
+    scored_set = read_scored_set(store, split)
+    reference = scored_set.scaling.reference
+    predictions: dict[str, Callable[[ScoredRecording], np.ndarray]] = {
         "training_mean": lambda recording: np.broadcast_to(reference, recording.true.shape),
         "last_volume": lambda recording: last_volume(recording.true),
     }
     if condition.truth is not None:
         predictions["ceiling"] = Ceiling(condition.truth, store.layout, reference)
-    return {key: _score(predict, test_set) for key, predict in predictions.items()}
+    return {key: _score(predict, scored_set) for key, predict in predictions.items()}
 
 
-def _score(predict: Callable[[TestRecording], np.ndarray], test_set: TestSet) -> Scores:
+def _score(predict: Callable[[ScoredRecording], np.ndarray], scored_set: ScoredSet) -> Scores:
     return score_by_subject(
-        test_set, lambda recording: score_volumes(predict(recording), test_set, recording)
+        scored_set, lambda recording: score_volumes(predict(recording), scored_set, recording)
     )

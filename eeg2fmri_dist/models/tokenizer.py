@@ -1,4 +1,4 @@
-"""What a volume tokeniser is: the interface between volumes and the Transformer."""
+"""What a volume tokenizer is: the interface between volumes and the Transformer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 @runtime_checkable
-class VolumeTokeniser(Protocol):
+class VolumeTokenizer(Protocol):
     """A module that turns volumes into tokens and back; filled by CAE and principal components.
 
     Attributes
@@ -30,4 +30,4 @@ class VolumeTokeniser(Protocol):
         """Tokens (n, d_token) -> volumes (n, x, y, z)."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Trainable parameters; none where the tokeniser was fitted in closed form."""
+        """Trainable parameters; none where the tokenizer was fitted in closed form."""

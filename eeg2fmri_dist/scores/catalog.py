@@ -42,14 +42,14 @@ SCORES = {
         "Pearson correlation over time of each region's mean BOLD with the truth, mean over "
         "regions. 0 = no relation in time, 1 = perfect. The headline.",
     ),
-    "explained": Score(
+    "ceiling_normalized_r2": Score(
         "of explainable",
         "%",
         "Share of the variance that can be explained at all: r of regions as a share of the r of "
         "the noise-free BOLD that the EEG shows, squared, sign kept. Simulated data only.",
         0,
     ),
-    "r_specific": Score(
+    "r_region_gsr": Score(
         "r, regions, without global signal",
         "",
         "The same after the mean over regions has been regressed out of prediction and truth. "
@@ -88,11 +88,11 @@ SCORES = {
     "fc_distance": Score(
         "FC distance",
         "",
-        "Affine-invariant distance of the two matrices (shrunk by 0.1 towards the identity), "
+        "Affine-invariant distance of the two matrices (shrunk by 0.1 toward the identity), "
         "divided by the root of the number of regions. 0 = equal.",
         scale="log",
     ),
-    "identified": Score(
+    "identification_accuracy": Score(
         "Identified",
         "",
         "Share of recordings whose predicted correlation matrix is most similar to their own true "
@@ -113,33 +113,33 @@ SCORES = {
         1,
     ),
     "r_at_lag": Score("r at that lag", "", "r of regions of the prediction moved back by its lag."),
-    "future_share": Score(
+    "noncausal_fraction": Score(
         "Later EEG",
         "",
         "Change of volumes when EEG recorded after them is replaced, as a share of their change "
         "when all EEG is replaced. 0 = causal.",
         scale="log",
     ),
-    "psnr_paper_db": Score("PSNR, paper", "dB", f"Whole grid; {_PAPER}.", 1),
-    "psnr_paper_masked_db": Score("PSNR, paper, brain", "dB", f"Brain voxels; {_PAPER}.", 1),
-    "psnr_peer_db": Score("PSNR, [0,\u00a01]", "dB", f"Whole grid; {_PEER}.", 1),
-    "psnr_peer_masked_db": Score("PSNR, [0,\u00a01], brain", "dB", f"Brain voxels; {_PEER}.", 1),
-    "ssim2d_paper": Score("SSIM 2-D, paper", "", f"Axial slices, whole grid; {_PAPER}.", 3),
-    "ssim2d_paper_masked": Score("SSIM 2-D, paper, brain", "", f"Brain voxels; {_PAPER}.", 3),
-    "ssim2d_peer": Score("SSIM 2-D, [0,\u00a01]", "", f"Axial slices, whole grid; {_PEER}.", 3),
-    "ssim2d_peer_masked": Score("SSIM 2-D, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 3),
-    "ssim3d_paper": Score("SSIM 3-D, paper", "", f"3-D window, whole grid; {_PAPER}.", 3),
-    "ssim3d_paper_masked": Score("SSIM 3-D, paper, brain", "", f"3-D window, brain; {_PAPER}.", 3),
-    "ssim3d_peer": Score("SSIM 3-D, [0,\u00a01]", "", f"3-D window, whole grid; {_PEER}.", 3),
-    "ssim3d_peer_masked": Score(
+    "psnr_zscore_db": Score("PSNR, paper", "dB", f"Whole grid; {_PAPER}.", 1),
+    "psnr_zscore_masked_db": Score("PSNR, paper, brain", "dB", f"Brain voxels; {_PAPER}.", 1),
+    "psnr_minmax_db": Score("PSNR, [0,\u00a01]", "dB", f"Whole grid; {_PEER}.", 1),
+    "psnr_minmax_masked_db": Score("PSNR, [0,\u00a01], brain", "dB", f"Brain voxels; {_PEER}.", 1),
+    "ssim2d_zscore": Score("SSIM 2-D, paper", "", f"Axial slices, whole grid; {_PAPER}.", 3),
+    "ssim2d_zscore_masked": Score("SSIM 2-D, paper, brain", "", f"Brain voxels; {_PAPER}.", 3),
+    "ssim2d_minmax": Score("SSIM 2-D, [0,\u00a01]", "", f"Axial slices, whole grid; {_PEER}.", 3),
+    "ssim2d_minmax_masked": Score("SSIM 2-D, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 3),
+    "ssim3d_zscore": Score("SSIM 3-D, paper", "", f"3-D window, whole grid; {_PAPER}.", 3),
+    "ssim3d_zscore_masked": Score("SSIM 3-D, paper, brain", "", f"3-D window, brain; {_PAPER}.", 3),
+    "ssim3d_minmax": Score("SSIM 3-D, [0,\u00a01]", "", f"3-D window, whole grid; {_PEER}.", 3),
+    "ssim3d_minmax_masked": Score(
         "SSIM 3-D, [0,\u00a01], brain", "", f"3-D window, brain; {_PEER}.", 3
     ),
-    "rmse_paper": Score("RMSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
-    "rmse_paper_masked": Score("RMSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
-    "mse_paper": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
-    "mse_paper_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
-    "mse_peer": Score("MSE, [0,\u00a01]", "", f"Whole grid; {_PEER}.", 4, "log"),
-    "mse_peer_masked": Score("MSE, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 4, "log"),
+    "rmse_zscore": Score("RMSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
+    "rmse_zscore_masked": Score("RMSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
+    "mse_zscore": Score("MSE, paper", "", f"Whole grid; {_PAPER}.", 4, "log"),
+    "mse_zscore_masked": Score("MSE, paper, brain", "", f"Brain voxels; {_PAPER}.", 4, "log"),
+    "mse_minmax": Score("MSE, [0,\u00a01]", "", f"Whole grid; {_PEER}.", 4, "log"),
+    "mse_minmax_masked": Score("MSE, [0,\u00a01], brain", "", f"Brain voxels; {_PEER}.", 4, "log"),
 }
 
 

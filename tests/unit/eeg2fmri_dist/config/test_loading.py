@@ -33,7 +33,7 @@ SHIPPED = [path for kind in SCHEMAS for path in sorted((CONFIGS / kind).rglob("*
 @pytest.fixture
 def config_file(tmp_path):
     path = tmp_path / "preprocess.yaml"
-    path.write_text("source: {kind: noddi, path: data}\noutput: store.h5\n")
+    path.write_text("source: {name: noddi, path: data}\noutput: store.h5\n")
     return path
 
 
@@ -66,18 +66,18 @@ def test_off_is_a_word(config_file, key):
 
 def test_overrides_are_yaml_and_the_last_wins(config_file):
     config = load_config(
-        PreprocessConfig, config_file, ["eeg.band_hz=[2, 20]", "drop_volumes=3", "drop_volumes=4"]
+        PreprocessConfig, config_file, ["eeg.band_hz=[2, 20]", "dummy_scans=3", "dummy_scans=4"]
     )
     assert config.eeg.band_hz == (2.0, 20.0)
-    assert config.drop_volumes == 4
+    assert config.dummy_scans == 4
 
 
 def test_exponents_without_a_point_are_numbers(tmp_path):
     # YAML 1.1 reads 1e-5 as a string.
     path = tmp_path / "train.yaml"
     path.write_text("store: s\noutput: o\nmodel: {name: cae}\n")
-    config = load_config(TrainConfig, path, ["optimisation.learning_rate=1e-5"])
-    assert config.optimisation.learning_rate == 1e-5
+    config = load_config(TrainConfig, path, ["optimization.learning_rate=1e-5"])
+    assert config.optimization.learning_rate == 1e-5
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_exponents_without_a_point_are_numbers(tmp_path):
         ("sauce.path=x", "unknown key 'sauce', did you mean 'source'"),
         ("eeg.sfreq_hz=fast", "'eeg.sfreq_hz' = 'fast'"),
         ("bold.min_dice=1.5", "less than or equal to 1"),
-        ("cluster.kind=lsf", "'local', 'slurm', 'slurm-jobs' or 'mpi'"),
+        ("cluster.name=lsf", "'local', 'slurm', 'slurm-jobs' or 'mpi'"),
         ("eeg.band_hz=[30, 1]", "must rise"),
         ("eeg.marker='('", "not a regular expression"),
         ("bold.grid=[32, 32]", "'bold.grid' = [32, 32]: too few values"),
-        ("drop_volumes", "not of the form key.path=value"),
-        ("drop_volumes=[", "not valid YAML"),
+        ("dummy_scans", "not of the form key.path=value"),
+        ("dummy_scans=[", "not valid YAML"),
     ],
 )
 def test_wrong_values_name_the_key(config_file, override, message):
@@ -120,6 +120,7 @@ def test_unusable_files(tmp_path, content, message):
         ("model.layer=3", "unknown key 'model.layer', did you mean 'model.layers'"),
         ("model.layers=0", "'model.layers' = 0"),
         ("model.name=vit", "'vit'"),
+        ("model={d_eeg: 3}", "key 'model.name' is required"),
         ("engine.precision=fp8", "'fp32', 'bf16' or 'fp16'"),
         ("split.fractions=[0.5,0.2,0.2]", "add up to 1"),
     ],
@@ -130,10 +131,10 @@ def test_messages_do_not_name_members_of_unions(override, message):
     assert message in str(caught.value)
 
 
-def test_a_transformer_needs_a_tokeniser(tmp_path):
+def test_a_transformer_needs_a_tokenizer(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text("store: s\noutput: o\nmodel: {name: transformer}\n")
-    with pytest.raises(ConfigError, match="tokeniser is required"):
+    with pytest.raises(ConfigError, match="tokenizer is required"):
         load_config(TrainConfig, path)
 
 
@@ -158,7 +159,7 @@ def test_values_that_would_fail_late_are_refused_at_once(tmp_path, schema, value
 
 def test_numeric_subject_ids_are_text(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("kind: leave_one_subject_out\ntest_subject: 32\n")
+    path.write_text("name: leave_one_subject_out\ntest_subject: 32\n")
     assert load_config(SplitConfig, path).test_subject == "32"
 
 
@@ -205,7 +206,7 @@ def test_a_config_of_another_command_is_called_that(kind):
         ("monitor.profile=3", "'monitor.profile' = 3: keys of its own are expected below it"),
         (
             "deepspeed={gradient_clipping: 1}",
-            "gradient_clipping follows from optimisation.gradient_clipping: set that",
+            "gradient_clipping follows from optimization.gradient_clipping: set that",
         ),
         ("deepspeed=text", "'deepspeed' = 'text': keys of its own are expected below it"),
         ("store=3", "'store' = 3: a path is expected; in quotes if it looks like a number"),
@@ -217,3 +218,9 @@ def test_wrong_types_are_explained_in_the_words_of_yaml(override, message):
         load_config(TrainConfig, CONFIGS / "train" / "cae.yaml", [override])
     assert message in str(caught.value)
     assert "pathlib" not in str(caught.value)
+
+
+def test_a_file_of_nearly_the_same_name_is_offered():
+    with pytest.raises(ConfigError, match=r"ridge_products\.yaml: cannot read") as caught:
+        load_config(TrainConfig, CONFIGS / "train" / "ridge_products.yaml")
+    assert "train/ridge_quadratic.yaml" in caught.value.remedy
