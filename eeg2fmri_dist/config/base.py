@@ -5,7 +5,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-from eeg2fmri_dist.config.renamed import RenamedItems, RenamedKey, RenamedValue, with_current_names
+from eeg2fmri_dist.config.names.renamed import (
+    RenamedItems,
+    RenamedKey,
+    RenamedValue,
+    with_current_names,
+)
 from eeg2fmri_dist.config.without_effect import WithoutEffect
 
 MAX_THREADS = 1024  # far more end a process without a word

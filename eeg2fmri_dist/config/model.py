@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from eeg2fmri_dist.config import former_names
 from eeg2fmri_dist.config.base import Schema
+from eeg2fmri_dist.config.names import former_names
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 PatchSide = Annotated[int, Field(ge=1)]

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
-from eeg2fmri_dist.config import former_names
 from eeg2fmri_dist.config.base import OffIsAWord, Schema, SubjectId
+from eeg2fmri_dist.config.names import former_names
 from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 BANDS_HZ = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from eeg2fmri_dist.config import former_names
 from eeg2fmri_dist.config.base import Schema
-from eeg2fmri_dist.config.renamed import KeysOf
-from eeg2fmri_dist.config.search_keys import SearchedKeysOf, flat_parameters
+from eeg2fmri_dist.config.names import former_names
+from eeg2fmri_dist.config.names.renamed import KeysOf
+from eeg2fmri_dist.config.names.search_keys import SearchedKeysOf, flat_parameters
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 

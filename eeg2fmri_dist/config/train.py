@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eeg2fmri_dist.config import former_names
 from eeg2fmri_dist.config.base import MAX_THREADS, Schema, SubjectId
 from eeg2fmri_dist.config.model import ModelConfig, PrincipalComponentsConfig
 from eeg2fmri_dist.config.monitor import MonitorConfig
+from eeg2fmri_dist.config.names import former_names
 from eeg2fmri_dist.config.without_effect import WithoutEffect, given, unread
 
 _KEYS_BEHIND_DEEPSPEED_NAMES = {

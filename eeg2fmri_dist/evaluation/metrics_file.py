@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from eeg2fmri_dist.config.former_names import with_current_scores
+from eeg2fmri_dist.config.names.former_names import with_current_scores
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.evaluation.results import (
     AdaptedScore,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from eeg2fmri_dist.config.former_names import with_current_scores
+from eeg2fmri_dist.config.names.former_names import with_current_scores
 from eeg2fmri_dist.data.controls import shifted_eeg
 from eeg2fmri_dist.errors import SuiteError
 from eeg2fmri_dist.evaluation.baselines.eeg_controls import free_running

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from eeg2fmri_dist.config import former_names, load_resolved, to_yaml
+from eeg2fmri_dist.config import load_resolved, to_yaml
+from eeg2fmri_dist.config.names import former_names
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError, DataError
 from eeg2fmri_dist.files.atomic import write_json, write_text

@@ -17,8 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from eeg2fmri_dist.config import with_current_names
-from eeg2fmri_dist.config.former_names import CARD_SECTIONS, current_tensor
 from eeg2fmri_dist.config.model import ModelConfig, TokenizerConfig
+from eeg2fmri_dist.config.names.former_names import CARD_SECTIONS, current_tensor
 from eeg2fmri_dist.config.preprocess import EegConfig, PreprocessConfig
 from eeg2fmri_dist.config.train import DataConfig, TrainConfig
 from eeg2fmri_dist.data.normalization import Scaling

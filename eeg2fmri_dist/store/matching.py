@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eeg2fmri_dist.config.dotted import dotted
+from eeg2fmri_dist.config.names.dotted import dotted
 from eeg2fmri_dist.errors import StoreError
 from eeg2fmri_dist.store import contents
 from eeg2fmri_dist.store.reading import open_checked

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from eeg2fmri_dist.config.renamed import current_key
+from eeg2fmri_dist.config.names.renamed import current_key
 from eeg2fmri_dist.config.sweep import Parameter
 from eeg2fmri_dist.config.train import TrainConfig
 from eeg2fmri_dist.errors import ConfigError

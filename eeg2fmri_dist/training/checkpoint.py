@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from eeg2fmri_dist.config.former_names import current_tensor
+from eeg2fmri_dist.config.names.former_names import current_tensor
 from eeg2fmri_dist.errors import CheckpointError, LaunchError
 from eeg2fmri_dist.files.atomic import flush_to_disk, write_json, write_text
 from eeg2fmri_dist.inference.weights import (

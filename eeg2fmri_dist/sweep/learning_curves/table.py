@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eeg2fmri_dist.config.former_names import with_current_scores
+from eeg2fmri_dist.config.names.former_names import with_current_scores
 from eeg2fmri_dist.config.sweep import LearningCurvesConfig
 from eeg2fmri_dist.evaluation.evidence import GLOBAL_SHARE
 from eeg2fmri_dist.evaluation.significance import Interval, subject_interval

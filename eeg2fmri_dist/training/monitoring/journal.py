@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from eeg2fmri_dist.config.former_names import current_score
+from eeg2fmri_dist.config.names.former_names import current_score
 from eeg2fmri_dist.files.atomic import write_text
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from eeg2fmri_dist.config.dotted import dotted
 from eeg2fmri_dist.config.monitor import MonitorConfig
+from eeg2fmri_dist.config.names.dotted import dotted
 from eeg2fmri_dist.training.distributed.ranks import Ranks
 from eeg2fmri_dist.training.flops import PeakRate, flop_utilization
 from eeg2fmri_dist.training.monitoring.journal import (

@@ -11,12 +11,12 @@ from eeg2fmri_dist.config import (
     describe_key,
     load_config,
     load_resolved,
-    loading,
     to_yaml,
     with_current_names,
 )
-from eeg2fmri_dist.config.renamed import KeysOf, RenamedKey, RenamedValue
-from eeg2fmri_dist.config.search_keys import SearchedKeysOf
+from eeg2fmri_dist.config.names.renamed import KeysOf, RenamedKey, RenamedValue
+from eeg2fmri_dist.config.names.search_keys import SearchedKeysOf
+from eeg2fmri_dist.config.reading import loading
 from eeg2fmri_dist.errors import ConfigError
 
 

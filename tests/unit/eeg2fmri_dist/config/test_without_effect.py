@@ -2,9 +2,10 @@
 
 import pytest
 
-from eeg2fmri_dist.config import load_config, load_resolved, loading, to_yaml, train
+from eeg2fmri_dist.config import load_config, load_resolved, to_yaml, train
+from eeg2fmri_dist.config.names.tree import all_keys
+from eeg2fmri_dist.config.reading import loading
 from eeg2fmri_dist.config.train import TrainConfig
-from eeg2fmri_dist.config.tree import all_keys
 from eeg2fmri_dist.errors import ConfigError
 from tests.helpers.repository import ROOT
 from tests.unit.eeg2fmri_dist.config.test_loading import CONFIGS, SCHEMAS, SHIPPED

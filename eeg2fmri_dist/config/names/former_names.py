@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eeg2fmri_dist.config.renamed import RenamedItems, RenamedKey, RenamedValue
+from eeg2fmri_dist.config.names.renamed import RenamedItems, RenamedKey, RenamedValue
 
 TRAIN = (
     RenamedKey("optimisation", "optimization"),

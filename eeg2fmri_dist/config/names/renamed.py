@@ -27,7 +27,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from eeg2fmri_dist.config.tree import nested_schemas, variants_of
+from eeg2fmri_dist.config.names.tree import nested_schemas, variants_of
 from eeg2fmri_dist.errors import ConfigError
 
 KeyPath = tuple[str, ...]

@@ -13,8 +13,8 @@ import yaml
 from pydantic import ValidationError
 
 from eeg2fmri_dist.config.base import Schema
-from eeg2fmri_dist.config.layers import Layers
-from eeg2fmri_dist.config.problems import explain_all, refuse_config_of_another_kind
+from eeg2fmri_dist.config.reading.layers import Layers
+from eeg2fmri_dist.config.reading.problems import explain_all, refuse_config_of_another_kind
 from eeg2fmri_dist.config.without_effect import WithoutEffect, find_without_effect
 from eeg2fmri_dist.errors import ConfigError
 

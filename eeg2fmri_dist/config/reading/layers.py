@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from eeg2fmri_dist.config.renamed import Change, leaves, nest, with_current_names
+from eeg2fmri_dist.config.names.renamed import Change, leaves, nest, with_current_names
 from eeg2fmri_dist.errors import ConfigError
 
 

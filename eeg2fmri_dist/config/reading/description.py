@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from eeg2fmri_dist.config.renamed import current_key
-from eeg2fmri_dist.config.tree import all_keys, nested_schemas, tags
+from eeg2fmri_dist.config.names.renamed import current_key
+from eeg2fmri_dist.config.names.tree import all_keys, nested_schemas, tags
 from eeg2fmri_dist.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eeg2fmri_dist.config.renamed import Change, KeysOf, current_key, nest, with_current_names
+from eeg2fmri_dist.config.names.renamed import Change, KeysOf, current_key, nest, with_current_names
 
 _PARAMETER_KEYS = {"choices", "low", "high"}
 

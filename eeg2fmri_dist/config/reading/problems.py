@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from eeg2fmri_dist.config.layers import Layers
-from eeg2fmri_dist.config.tree import all_keys, nested_schemas, tags
+from eeg2fmri_dist.config.names.tree import all_keys, nested_schemas, tags
+from eeg2fmri_dist.config.reading.layers import Layers
 from eeg2fmri_dist.errors import ConfigError
 
 _LIST = "a list is expected, such as [1, 2]"
