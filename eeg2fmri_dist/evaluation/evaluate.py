@@ -57,6 +57,7 @@ from eeg2fmri_dist.inference.predict import objective_of, predict_teacher_forced
 from eeg2fmri_dist.inference.weights import resolve_weights, weights_sha256
 from eeg2fmri_dist.pages.figure import FigureGroup
 from eeg2fmri_dist.pages.slicer import make_slicer
+from eeg2fmri_dist.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -131,8 +132,16 @@ def _with_weights(section: RunSection, run: Path) -> RunSection:
 def made_from(config: EvaluateConfig) -> dict[str, Any]:
     """Return all that an evaluation depends on."""
     weights = {str(run): weights_sha256(resolve_weights(run, "best")) for run in config.runs}
+    stores = sorted({load_run_config(run).store for run in config.runs})
+    fingerprints = {str(path): Store(path).fingerprint for path in stores if path.exists()}
+    truth = sorted(config.truth.glob("*.npz")) if config.truth else []
     settings = config.model_dump(mode="json", exclude={"runs", "output", "threads"})
-    return describe(weights=weights, settings=settings)
+    return describe(
+        weights=weights,
+        stores=fingerprints,
+        truth={path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in truth},
+        settings=settings,
+    )
 
 
 def why_evaluate(config: EvaluateConfig) -> str | None:

@@ -124,6 +124,12 @@ def read_report(path: Path) -> ReportInput:
         If it is not there, or not of this version.
     """
     path = path / METRICS if path.is_dir() else path
+    if not path.is_file():
+        raise DataError(
+            "no evaluation is there",
+            where=path,
+            remedy="give metrics.json of launch/evaluate.py, or its folder",
+        )
     try:
         return _report(_current(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -191,7 +191,7 @@ def _unique_models(paths: Sequence[Path]) -> list[Entry]:
         report = read_report(path)
         for run in report.runs:
             entry = Entry(run_title(run), ModelScores(report, run), path)
-            weights = run.weights_sha256 or f"{number} {run.name}"
+            weights = run.weights_sha256[:16] or f"{number} {run.name}"
             found.setdefault((weights, *_scored_on(entry)), entry)
     return list(found.values())
 

@@ -117,6 +117,9 @@ def test_the_same_names_in_two_folders_are_told_apart(tmp_path):
 
 
 def test_something_else_than_an_evaluation_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no evaluation is there"):
+        compare([tmp_path], "x")
+    (tmp_path / "metrics.json").write_text("[]")
     with pytest.raises(DataError, match="not an evaluation of this version"):
         compare([tmp_path], "x")
 
