@@ -1,7 +1,7 @@
 """Numbers as stored -> numbers a model sees, and back.
 
-Two kinds of BOLD target. ``voxelwise``: each voxel's time course of a recording, freed from a
-polynomial trend, in units of its own standard deviation. ``global`` (Bruno et al., JHJA 3(1),
+Two kinds of BOLD target. ``voxelwise``: each voxel's time course of a recording, detrended by
+a polynomial, in units of its own standard deviation. ``global`` (Bruno et al., JHJA 3(1),
 2025): all volumes with one mean and one deviation, so that anatomy is nearly all of the variance.
 
 Whatever is fitted over several recordings is fitted on training recordings only. Volumes are 0

@@ -77,7 +77,7 @@ class Evidence:
 
     @property
     def depends_on_eeg(self) -> bool:
-        """Whether shuffling the EEG costs it a good part of its r."""
+        """Whether shifting the EEG in time costs it a good part of its r."""
         return self.r_shifted.mean < COPIED_SHARE * self.r.mean
 
     @property

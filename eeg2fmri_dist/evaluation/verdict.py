@@ -195,7 +195,7 @@ def _explain(finding: Finding, evidence: Evidence) -> str:
         "Something else tells it the truth: look for BOLD among its inputs, or for what all "
         "recordings share.",
         Finding.NOT_SHOWN: f"No sign of it: {numbers}.",
-        Finding.INCONCLUSIVE: "The predictions follow the truth, but shuffling the EEG does not "
+        Finding.INCONCLUSIVE: "The predictions follow the truth, but shifting the EEG does not "
         f"cost it in every subject: {numbers}.",
         Finding.TOO_FEW: _few_subjects_text(evidence, numbers),
     }

@@ -23,7 +23,7 @@ class Sums:
     """Sums over time points in float64; those of products are of features without their trend.
 
     The trend of a recording is its mean, or a polynomial over its time: what targets have been
-    freed from must not be in the features, or weights would be fitted to it (Frisch and Waugh,
+    detrended by must not be in the features, or weights would be fitted to it (Frisch and Waugh,
     Econometrica 1, 1933).
 
     Attributes
@@ -81,7 +81,7 @@ class Sums:
         where : object, optional
             The recording, for messages.
         trend : Tensor, shape (volume, k), optional
-            Orthonormal columns that features are freed from, a constant one among them; None = a
+            Orthonormal columns regressed out of the features, a constant one among them; None = a
             constant alone.
 
         Raises

@@ -216,7 +216,7 @@ def temporal_scores(
     ``r_voxel``, ``r_region``, ``r_region_gsr``, ``ev_voxel``, ``ev_region``, ``std_ratio``,
     ``fc_similarity``, ``fc_distance``, ``coherence``.
 
-    Both recordings are freed from a polynomial of degree `DETREND_ORDER` first. ``r_voxel`` is
+    Both recordings are detrended by a polynomial of degree `DETREND_ORDER`. ``r_voxel`` is
     the mean over mask voxels, ``r_region`` the mean over regions of the r of regional means,
     ``r_region_gsr`` that of regional means without the global signal (`temporal.without_global`),
     ``ev_voxel`` and ``ev_region`` likewise of `temporal.explained_variance`. The others are of

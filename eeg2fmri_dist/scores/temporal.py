@@ -11,8 +11,8 @@ import numpy as np
 
 from eeg2fmri_dist.data.normalization import polynomial_basis
 
-# Before any score of time courses, prediction and truth are freed from polynomials up to this
-# degree, whatever the targets of a training were freed from: scores of all models compare.
+# Before any score of time courses, prediction and truth are detrended by a polynomial of this
+# degree, whatever the targets of a training were detrended by: scores of all models compare.
 DETREND_ORDER = 1
 
 _ROUNDING = float(np.finfo(np.float32).eps)

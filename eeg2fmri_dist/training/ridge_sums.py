@@ -77,5 +77,5 @@ def _targets(model: RidgeRegression, data: WindowData, number: int) -> Iterator[
 
 
 def _trend_order(config: DataConfig) -> int:
-    """Degree of the polynomial that targets have been freed from."""
+    """Degree of the polynomial that targets have been detrended by."""
     return config.detrend_order if config.normalize == "voxelwise" else 0

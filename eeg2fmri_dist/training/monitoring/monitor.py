@@ -303,7 +303,7 @@ class Monitor:
             "validation/psnr_db": "PSNR",
             "validation/ssim": "SSIM",
             "validation/r_region": "r",
-            "validation/shift_gap": "r lost by shuffling the EEG",
+            "validation/shift_gap": "r lost by shifting the EEG",
             "throughput/windows_per_s": "windows/s",
         }
         numbers = "  ".join(f"{text} {scores[k]:.3g}" for k, text in shown.items() if k in scores)

@@ -75,7 +75,7 @@ def test_without_coupling_p_values_against_circular_shifts_are_uniform(hrf_power
     assert discoveries / N_DATA_SETS < NULL_BOUND
 
 
-def test_without_coupling_true_eeg_is_no_better_than_shuffled(hrf_powers, null_data_sets):
+def test_without_coupling_true_eeg_is_no_better_than_shifted(hrf_powers, null_data_sets):
     """As the report tests regions: r with true less r with shifted EEG, signs flipped."""
     true, shifted = predictions(hrf_powers), predictions([power[::-1] for power in hrf_powers])
     p = [

@@ -346,7 +346,7 @@ def test_a_prediction_of_the_global_signal_alone_is_no_specific_skill():
     assert metrics.specific_correlation(true, true) == pytest.approx(1)
 
 
-def test_shuffled_eeg_keeps_every_value_and_loses_the_match_in_time():
+def test_shifted_eeg_keeps_every_value_and_loses_the_match_in_time():
     eeg = np.arange(12, dtype=np.float32).reshape(6, 2, 1)
     shifted = shifted_eeg(eeg)
     assert sorted(shifted.ravel()) == sorted(eeg.ravel())

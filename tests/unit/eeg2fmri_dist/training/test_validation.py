@@ -82,7 +82,7 @@ def scores_of(kind, config):
         stop.close()
 
 
-def test_a_mean_image_loses_nothing_by_shuffled_eeg_and_does_not_change(config):
+def test_a_mean_image_loses_nothing_by_shifted_eeg_and_does_not_change(config):
     scores = scores_of(MeanImage, config).means
     assert scores["validation/shift_gap"] == 0
     assert scores["validation/std_ratio"] == pytest.approx(0, abs=1e-3)

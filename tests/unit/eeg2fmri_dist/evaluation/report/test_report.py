@@ -61,7 +61,7 @@ def test_teacher_forced_score_that_needs_the_eeg_is_no_copy():
     assert decided.finding is Finding.NOT_SHOWN
 
 
-def test_model_that_scores_the_same_with_shuffled_eeg_does_not_use_it():
+def test_model_that_scores_the_same_with_shifted_eeg_does_not_use_it():
     """It follows the truth (all recordings drift alike, say), but not through the EEG."""
     decided = decide(row("eeg_only", 0.4, p=1e-4), row("shifted", 0.4))
     assert decided.finding is Finding.WITHOUT_EEG
