@@ -117,7 +117,7 @@ def _draw_failure(
 def _t1(recording: Recording, config: PreprocessConfig) -> nib.Nifti1Image | None:
     from preprocessing.bold.anatomical import load_t1
 
-    if config.bold.spatial_normalization == "direct" or recording.t1_path is None:
+    if config.bold.spatial_normalization == "direct_epi" or recording.t1_path is None:
         return None
     return load_t1(recording.t1_path)
 

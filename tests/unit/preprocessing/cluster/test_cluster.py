@@ -195,10 +195,11 @@ def test_a_worker_killed_while_it_starts_is_started_again(tmp_path):
     def kill_the_first() -> None:
         deadline = time.monotonic() + 60
         while not killed and time.monotonic() < deadline:
-            for child in psutil.Process().children(recursive=True):
-                if "spawn_main" in " ".join(child.cmdline()):
-                    child.kill()
-                    killed.append(child.pid)
+            with contextlib.suppress(psutil.Error):  # a child that is gone already
+                for child in psutil.Process().children(recursive=True):
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        child.kill()
+                        killed.append(child.pid)
             time.sleep(0.01)
 
     killer = threading.Thread(target=kill_the_first)
