@@ -175,10 +175,10 @@ def _explain(finding: Finding, evidence: Evidence) -> str:
         f"({_interval_text(difference)}; {_p_text(evidence.p)})"
     )
     sentences = {
-        Finding.USES_EEG: f"Shuffling the EEG costs it its score: {numbers}.",
-        Finding.SEES_FUTURE: f"Shuffling the EEG costs it its score: {numbers}. But "
+        Finding.USES_EEG: f"Shifting the EEG costs it its score: {numbers}.",
+        Finding.SEES_FUTURE: f"Shifting the EEG costs it its score: {numbers}. But "
         f"{_later_text(evidence)}.",
-        Finding.GLOBAL_SIGNAL: f"Shuffling the EEG costs it its score: {numbers}. But "
+        Finding.GLOBAL_SIGNAL: f"Shifting the EEG costs it its score: {numbers}. But "
         f"{_global_text(evidence)}.",
         Finding.INVERTED: f"It moves against the truth, as with a flipped sign: {numbers}. Turned "
         f"round it would reach r {-r.mean:.2f}.",
