@@ -218,10 +218,10 @@ class ResourcesConfig(Schema):
     memory_gib: float | None = Field(
         None,
         gt=0,
-        description="memory per node (GB); trials that need more are refused before they queue",
+        description="memory per node (GiB); trials that need more are refused before they queue",
     )
     gpu_memory_gib: float | None = Field(
-        None, gt=0, description="memory of one GPU (GB); trials that need more are refused"
+        None, gt=0, description="memory of one GPU (GiB); trials that need more are refused"
     )
     hours: float = Field(
         24, gt=0, description="time limit of a job; a trial that needs more resumes in another job"

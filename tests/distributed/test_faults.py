@@ -101,6 +101,7 @@ def test_a_rank_that_stands_still_is_named_and_all_end(folder, fault):
         assert "silent: frozen or dead" in culprit
 
 
+@pytest.mark.faults
 def test_what_lies_in_the_padding_of_parts_does_not_matter(folder):
     """Three ranks cut no parameter of the model without a rest."""
     zero_3 = ["engine.zero_stage=3", "optimization.epochs=2"]

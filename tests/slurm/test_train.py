@@ -89,7 +89,7 @@ def kill_a_node(slurm, job_id):
 @pytest.mark.parametrize(
     "cuts",
     [
-        pytest.param((signal_one_rank, kill_a_node), id="twice"),
+        pytest.param((signal_one_rank, kill_a_node), id="twice", marks=pytest.mark.faults),
         pytest.param(
             (
                 signal_all_ranks,

@@ -20,11 +20,11 @@ def find_shortage(config: TrainConfig, resources: ResourcesConfig) -> str | None
     """
     if resources.memory_gib is None and resources.gpu_memory_gib is None:
         return None
-    state_gb = training_state_bytes(config, resources.world_size) / 1e9
+    state_gib = training_state_bytes(config, resources.world_size) / 2**30
     if resources.gpus_per_node:
-        return _compare(state_gb, resources.gpu_memory_gib, "a GPU", "resources.gpu_memory_gib")
-    need_gb = resources.ranks_per_node * state_gb + _cached_bytes(config) / 1e9
-    return _compare(need_gb, resources.memory_gib, "a node", "resources.memory_gib")
+        return _compare(state_gib, resources.gpu_memory_gib, "a GPU", "resources.gpu_memory_gib")
+    need_gib = resources.ranks_per_node * state_gib + _cached_bytes(config) / 2**30
+    return _compare(need_gib, resources.memory_gib, "a node", "resources.memory_gib")
 
 
 def training_state_bytes(config: TrainConfig, world_size: int) -> float:
@@ -65,7 +65,7 @@ def _cached_bytes(config: TrainConfig) -> float:
     return 4.0 * volumes * math.prod(store.layout.grid)
 
 
-def _compare(need_gb: float, limit_gb: float | None, of: str, key: str) -> str | None:
-    if limit_gb is None or need_gb <= limit_gb:
+def _compare(need_gib: float, limit_gib: float | None, of: str, key: str) -> str | None:
+    if limit_gib is None or need_gib <= limit_gib:
         return None
-    return f"needs at least {need_gb:.3g} GB of {of}, {key} is {limit_gb:g}"
+    return f"needs at least {need_gib:.3g} GiB of {of}, {key} is {limit_gib:g}"
