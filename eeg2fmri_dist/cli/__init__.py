@@ -1,1 +1,1 @@
-"""How every command starts, answers signals and ends. Called by `launch/` alone."""
+"""How every command starts, answers signals and ends. Called by `launch/` and `python -m` doors."""

@@ -1,1 +1,1 @@
-"""The report of an evaluation as pages and tables. Reads results, computes no score."""
+"""The report of an evaluation and the comparison of several: pages, figures, maps, tables."""

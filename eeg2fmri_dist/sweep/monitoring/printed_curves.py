@@ -10,7 +10,7 @@ from rich.table import Table
 
 from eeg2fmri_dist.sweep.learning_curves.baselines import BaselineScore
 from eeg2fmri_dist.sweep.learning_curves.table import CurvePoint
-from eeg2fmri_dist.sweep.monitoring.status import _WIDEST
+from eeg2fmri_dist.sweep.monitoring.status import WIDEST
 
 
 def print_curves(
@@ -46,4 +46,4 @@ def print_curves(
             "" if above is None else f"{above.mean:+.3f} [{above.low:+.3f}, {above.high:+.3f}]",
             point.in_words(),
         )
-    Console(width=None if sys.stdout.isatty() else _WIDEST).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDEST).print(table)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 _NAMES = {TrialState.FAIL: "failed", TrialState.WAITING: "running"}
 _REFRESH_S = 2.0
-_WIDE, _WIDEST = 160, 280  # characters of a table in a log
+_WIDE, WIDEST = 160, 280  # characters of a table in a log
 
 
 def show(config: SweepConfig, study: Study, goal: int | None) -> None:
