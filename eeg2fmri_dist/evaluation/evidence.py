@@ -130,27 +130,27 @@ class Evidence:
 
 
 def gather_evidence(run: RunSection, baselines: Mapping[str, ScoreRow]) -> Evidence:
-    """Collect the evidence on a run that has ``free`` and ``shifted`` rows and a p-value."""
-    free, shifted = run.row("eeg_only"), run.row("shifted")
-    assert free is not None
+    """Collect the evidence on a run that has ``eeg_only`` and ``shifted`` rows and a p-value."""
+    eeg_only, shifted = run.row("eeg_only"), run.row("shifted")
+    assert eeg_only is not None
     assert shifted is not None
-    assert free.p_value is not None
+    assert eeg_only.p_value is not None
     return Evidence(
-        r=free.interval("r_region"),
+        r=eeg_only.interval("r_region"),
         r_shifted=shifted.interval("r_region"),
-        gain=gain(free, shifted),
-        r_region_gsr=free.interval("r_region_gsr"),
-        specific_gain=gain(free, shifted, "r_region_gsr"),
-        std_ratio=free.interval("std_ratio").mean,
-        p=free.p_value,
+        gain=gain(eeg_only, shifted),
+        r_region_gsr=eeg_only.interval("r_region_gsr"),
+        specific_gain=gain(eeg_only, shifted, "r_region_gsr"),
+        std_ratio=eeg_only.interval("std_ratio").mean,
+        p=eeg_only.p_value,
         teacher=_mean_r(run.row("teacher_forced")),
         teacher_shifted=_mean_r(run.row("teacher_forced_shifted")),
-        lag_trs=float(np.median(list(free.values("lag_trs").values()) or [0.0])),
-        r_at_lag=free.interval("r_at_lag").mean,
+        lag_trs=float(np.median(list(eeg_only.values("lag_trs").values()) or [0.0])),
+        r_at_lag=eeg_only.interval("r_at_lag").mean,
         r_at_lag_shifted=shifted.interval("r_at_lag").mean,
-        noncausal_fraction=free.interval("noncausal_fraction").mean,
+        noncausal_fraction=eeg_only.interval("noncausal_fraction").mean,
         r_other_subject=_mean_r(run.row("other_subject")),
-        psnr_db=_mean_psnr(free),
+        psnr_db=_mean_psnr(eeg_only),
         psnr_mean_db=_mean_psnr(baselines.get("training_mean")),
         psnr_subject_db=_mean_psnr(baselines.get("subject_mean")),
     )

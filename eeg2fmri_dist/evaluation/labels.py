@@ -37,8 +37,8 @@ def run_title(run: RunSection) -> str:
     return f"{model}, {_RECIPES.get(run.recipe, run.recipe)}"
 
 
-def _title_among(runs: Sequence[RunSection], run: RunSection) -> str:
-    """Title of a run, with its name where another one has the same title."""
+def title_among(runs: Sequence[RunSection], run: RunSection) -> str:
+    """Return the title of a run, with its name where another one has the same title."""
     title = run_title(run)
     shared = sum(run_title(other) == title for other in runs) > 1
     return f"{title} ({run.name})" if shared else title

@@ -22,7 +22,7 @@ from eeg2fmri_dist.evaluation.results import (
     ReportInput,
     RunSection,
 )
-from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain, regional_gain
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow
 from eeg2fmri_dist.evaluation.significance import Interval, RegionTest
 from eeg2fmri_dist.evaluation.verdict import Verdict, verdict
 from eeg2fmri_dist.files.made_from import read_record
@@ -283,8 +283,7 @@ def to_json(report: ReportInput) -> dict[str, Any]:
 
 def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
     decided = verdict(run, baselines)
-    free, shifted = run.row("eeg_only"), run.row("shifted")
-    over_shifted = _over_shifted(run)
+    over, by_region = run.gain_over_shifted, run.regions_over_shifted
     return {
         "name": run.name,
         "recipe": run.recipe,
@@ -299,18 +298,13 @@ def _run_json(run: RunSection, baselines: Sequence[ScoreRow]) -> dict[str, Any]:
             "sentence": decided.sentence,
             "notes": decided.notes,
         },
-        "gain_over_shifted": _interval_json(gain(free, shifted)) if free and shifted else None,
-        "regions_over_shifted": vars(over_shifted) if over_shifted else None,
+        "gain_over_shifted": None if over is None else _interval_json(over),
+        "regions_over_shifted": None if by_region is None else vars(by_region),
         "variants": {row.name: _row_json(row) for row in run.rows},
         "calibrated": [_with_intervals(score) for score in run.calibrated],
         "adapted": [_with_intervals(score) for score in run.adapted],
         "curves": [_curve_json(curve) for curve in run.curves if curve.train or curve.validation],
     }
-
-
-def _over_shifted(run: RunSection) -> RegionTest | None:
-    free, shifted = run.row("eeg_only"), run.row("shifted")
-    return regional_gain(free, shifted) if free and shifted else None
 
 
 def _row_json(row: ScoreRow) -> dict[str, Any]:

@@ -123,10 +123,10 @@ def read_regions(run: Path) -> Scores | None:
 def _score_recording(
     trained: TrainedModel, scored_set: ScoredSet, recording: ScoredRecording, truth: Path | None
 ) -> dict[str, float]:
-    free = free_running(trained, recording)
-    series, true = scored_set.regional_series(free), recording.true_regions
+    eeg_only = free_running(trained, recording)
+    series, true = scored_set.regional_series(eeg_only), recording.true_regions
     shifted = scored_set.regional_series(free_running(trained, recording, shifted_eeg))
-    scores = score_volumes(free, scored_set, recording) | {
+    scores = score_volumes(eeg_only, scored_set, recording) | {
         "r_region_shifted": regional_correlation(shifted, true),
         "r_region_gsr_shifted": specific_correlation(shifted, true),
     }

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from eeg2fmri_dist.evaluation.score_rows import ScoreRow
-from eeg2fmri_dist.evaluation.significance import Interval
+from eeg2fmri_dist.evaluation.score_rows import ScoreRow, gain, regional_gain
+from eeg2fmri_dist.evaluation.significance import Interval, RegionTest
 from eeg2fmri_dist.pages.figure import Curve, FigureGroup
 from eeg2fmri_dist.pages.slicer import Slicer
 
@@ -99,7 +99,7 @@ class RunSection:
     parameters : int
         Trainable numbers.
     rows : sequence of ScoreRow
-        Variants: ``free``, ``shifted``, ``zero``, ``teacher_forced``,
+        Variants: ``eeg_only``, ``shifted``, ``zero``, ``teacher_forced``,
         ``teacher_forced_shifted``, or ``reconstruction`` for a model that takes no EEG.
     curves : sequence of Curve
         Loss, PSNR, SSIM over epochs.
@@ -144,6 +144,18 @@ class RunSection:
     def row(self, name: str) -> ScoreRow | None:
         """Return the variant of that name, if it was scored."""
         return next((row for row in self.rows if row.name == name), None)
+
+    @property
+    def gain_over_shifted(self) -> Interval | None:
+        """R of regions with true EEG minus r with shifted EEG, paired over subjects."""
+        eeg_only, shifted = self.row("eeg_only"), self.row("shifted")
+        return gain(eeg_only, shifted) if eeg_only and shifted else None
+
+    @property
+    def regions_over_shifted(self) -> RegionTest | None:
+        """The same for each region."""
+        eeg_only, shifted = self.row("eeg_only"), self.row("shifted")
+        return regional_gain(eeg_only, shifted) if eeg_only and shifted else None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ def best_lag(shifts: np.ndarray) -> tuple[int, float]:
     return lags[best], float(fits[best])
 
 
-def noncausal_fraction(free: np.ndarray, shifted: np.ndarray, later_shifted: np.ndarray) -> float:
+def noncausal_fraction(
+    eeg_only: np.ndarray, shifted: np.ndarray, later_shifted: np.ndarray
+) -> float:
     """Measure how much volumes depend on EEG that was recorded after them.
 
     The EEG after the middle of the recording is replaced. A causal model predicts the volumes
@@ -40,7 +42,7 @@ def noncausal_fraction(free: np.ndarray, shifted: np.ndarray, later_shifted: np.
 
     Parameters
     ----------
-    free : ndarray of shape (volume, region)
+    eeg_only : ndarray of shape (volume, region)
         Regional means predicted from the true EEG, not detrended.
     shifted : ndarray of shape (volume, region)
         The same with all EEG replaced.
@@ -55,12 +57,12 @@ def noncausal_fraction(free: np.ndarray, shifted: np.ndarray, later_shifted: np.
         for a volume that depends on later EEG as much as on all EEG. A change that is the same
         for all volumes does not count.
     """
-    cut = middle(len(free))
-    size = np.sqrt(np.mean((shifted - free) ** 2))
-    rounding = _NO_CHANGE * np.abs(free).max()
+    cut = middle(len(eeg_only))
+    size = np.sqrt(np.mean((shifted - eeg_only) ** 2))
+    rounding = _NO_CHANGE * np.abs(eeg_only).max()
     if size <= rounding:
         return 0.0
-    change = later_shifted[:cut] - free[:cut]
+    change = later_shifted[:cut] - eeg_only[:cut]
     # A model that centers each recording moves all volumes alike: no trace of when.
     moved = np.sqrt(np.mean((change - np.median(change, axis=0)) ** 2, axis=1)).max()
     return float(moved / size) if moved > rounding else 0.0

@@ -99,7 +99,7 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     Parameters
     ----------
     run : RunSection
-        Its ``free`` and ``shifted`` rows carry the decision; ``teacher_forced`` and
+        Its ``eeg_only`` and ``shifted`` rows carry the decision; ``teacher_forced`` and
         ``teacher_forced_shifted`` tell a copier.
     baselines : sequence of ScoreRow
         ``training_mean``, ``subject_mean`` and ``ridge`` are compared with, where they are given.
@@ -108,20 +108,20 @@ def verdict(run: RunSection, baselines: Sequence[ScoreRow] = ()) -> Verdict:
     -------
     Verdict
     """
-    free, shifted = run.row("eeg_only"), run.row("shifted")
-    if free is None:
+    eeg_only, shifted = run.row("eeg_only"), run.row("shifted")
+    if eeg_only is None:
         return Verdict(
             Finding.NO_EEG_INPUT, "It gives back the volumes that it sees; EEG plays no part in it."
         )
     by_name = {row.name: row for row in baselines}
-    explained = _against_ceiling(free, by_name)
-    notes = [*_in_regions(free), *_against_mean_image(free, by_name)]
+    explained = _against_ceiling(eeg_only, by_name)
+    notes = [*_in_regions(eeg_only), *_against_mean_image(eeg_only, by_name)]
     if run.model != "ridge":
-        notes += [*_against_ridge(free, by_name), *_at_its_start(run)]
-    if shifted is None or free.p_value is None:
+        notes += [*_against_ridge(eeg_only, by_name), *_at_its_start(run)]
+    if shifted is None or eeg_only.p_value is None:
         return Verdict(
             Finding.NOT_TESTED,
-            f"r {free.interval('r_region').mean:.2f}, but it was not scored with circularly "
+            f"r {eeg_only.interval('r_region').mean:.2f}, but it was not scored with circularly "
             "shifted EEG and against circular shifts of itself.",
             tuple(notes),
         )
@@ -296,11 +296,11 @@ def _suspicions(finding: Finding, evidence: Evidence) -> list[str]:
     return notes
 
 
-def _against_ceiling(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
+def _against_ceiling(eeg_only: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
     ceiling = baselines.get("ceiling")
     if ceiling is None:
         return []
-    explained = free.interval("ceiling_normalized_r2")
+    explained = eeg_only.interval("ceiling_normalized_r2")
     highest = ceiling.interval("r_region").mean
     if not explained.n:
         return [f"Nothing can be explained here: the noise ceiling is r {highest:.2f}."]
@@ -312,21 +312,21 @@ def _against_ceiling(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str
     return [f"{text} in subjects that it has not seen: the noise ceiling is r {highest:.2f}."]
 
 
-def _in_regions(free: ScoreRow) -> list[str]:
-    if free.regions is None or free.p_value is None:
+def _in_regions(eeg_only: ScoreRow) -> list[str]:
+    if eeg_only.regions is None or eeg_only.p_value is None:
         return []
     return [
-        f"r is above chance in {len(free.regions.found())} of {len(free.regions.q)} regions "
-        "(circular shifts, false discovery rate 5 %)."
+        f"r is above chance in {len(eeg_only.regions.found())} of {len(eeg_only.regions.q)} "
+        "regions (circular shifts, false discovery rate 5 %)."
     ]
 
 
-def _against_mean_image(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
+def _against_mean_image(eeg_only: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
     mean_image = baselines.get("training_mean")
     if mean_image is None:
         return []
-    psnr, psnr_mean = (row.interval("psnr_minmax_db").mean for row in (free, mean_image))
-    ssim, ssim_mean = (row.interval("ssim2d_minmax").mean for row in (free, mean_image))
+    psnr, psnr_mean = (row.interval("psnr_minmax_db").mean for row in (eeg_only, mean_image))
+    ssim, ssim_mean = (row.interval("ssim2d_minmax").mean for row in (eeg_only, mean_image))
     if psnr > psnr_mean + PSNR_MARGIN_DB or ssim > ssim_mean + SSIM_MARGIN:
         return []
     return [
@@ -335,11 +335,11 @@ def _against_mean_image(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[
     ]
 
 
-def _against_ridge(free: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
+def _against_ridge(eeg_only: ScoreRow, baselines: dict[str, ScoreRow]) -> list[str]:
     ridge = baselines.get("ridge")
     if ridge is None:
         return []
-    difference = gain(free, ridge)
+    difference = gain(eeg_only, ridge)
     word = "It beats" if difference.low > 0 else "It does not beat"
     if difference.high < 0:
         word = "It is worse than"

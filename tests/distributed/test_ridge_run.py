@@ -132,12 +132,12 @@ def test_it_is_evaluated_and_predicts_like_any_other_model(folder, run, tmp_path
     assert "Ridge regression" in text
     assert "does not beat ridge regression" not in text
     (section,) = metrics["runs"]
-    free = section["variants"]["eeg_only"]["scores"]["r_region"]["mean"]
-    assert free > 0.6
+    eeg_only = section["variants"]["eeg_only"]["scores"]["r_region"]["mean"]
+    assert eeg_only > 0.6
     assert abs(section["variants"]["shifted"]["scores"]["r_region"]["mean"]) < 0.3
     if targets == "voxels":  # the baseline is the same fit
         baseline = metrics["baselines"]["ridge"]["scores"]["r_region"]["mean"]
-        assert free == pytest.approx(baseline, abs=1e-5)
+        assert eeg_only == pytest.approx(baseline, abs=1e-5)
     store = Store(folder / "store.h5")
     volumes = predict_bold(load_model(resolve_weights(run, "best")), store.eeg(0, 100))
     assert volumes.shape == (100, *store.grid)

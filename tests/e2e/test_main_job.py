@@ -151,13 +151,13 @@ def test_scores_are_those_of_nilearn_and_scikit_image_on_the_exported_files(job,
     )
     r = [np.corrcoef(pair)[0, 1] for pair in zip(predicted.T, true.T, strict=True)]
     metrics = json.loads((job / "evaluation" / "metrics.json").read_text())
-    free = metrics["runs"][0]["variants"]["eeg_only"]
+    eeg_only = metrics["runs"][0]["variants"]["eeg_only"]
     assert name in metrics["data"]["atlas"]
-    assert free["scores"]["r_region"]["subjects"]["43"] == pytest.approx(np.mean(r), abs=2e-3)
-    np.testing.assert_allclose(free["regions"]["subjects"]["43"], r, atol=0.02)
+    assert eeg_only["scores"]["r_region"]["subjects"]["43"] == pytest.approx(np.mean(r), abs=2e-3)
+    np.testing.assert_allclose(eeg_only["regions"]["subjects"]["43"], r, atol=0.02)
     predicted, true = (nib.load(path).get_fdata() for path in (job / "predicted.nii.gz", true_path))
     psnr = peak_signal_noise_ratio(true, predicted, data_range=np.ptp(true))
-    assert free["scores"]["psnr_zscore_db"]["subjects"]["43"] == pytest.approx(psnr, abs=1e-3)
+    assert eeg_only["scores"]["psnr_zscore_db"]["subjects"]["43"] == pytest.approx(psnr, abs=1e-3)
     ssim = []
     for volumes in zip(
         np.moveaxis(predicted, -1, 0)[::5], np.moveaxis(true, -1, 0)[::5], strict=True
@@ -167,7 +167,7 @@ def test_scores_are_those_of_nilearn_and_scikit_image_on_the_exported_files(job,
         options["use_sample_covariance"] = False
         slices = zip(*(np.moveaxis(v, 2, 0) for v in scaled), strict=True)
         ssim.append(np.mean([structural_similarity(*pair, **options) for pair in slices]))
-    found = free["scores"]["ssim2d_minmax"]["subjects"]["43"]
+    found = eeg_only["scores"]["ssim2d_minmax"]["subjects"]["43"]
     assert found == pytest.approx(np.mean(ssim), abs=1e-3)
 
 

@@ -52,8 +52,8 @@ def score_controls(predict: PredictWith, scored_set: ScoredSet) -> list[ScoreRow
     Returns
     -------
     list of ScoreRow
-        ``free``, ``shifted``, ``zero``, and ``other_subject`` where there are two subjects.
-        ``free`` also holds ``noncausal_fraction`` (see `timing.noncausal_fraction`).
+        ``eeg_only``, ``shifted``, ``zero``, and ``other_subject`` where there are two subjects.
+        ``eeg_only`` also holds ``noncausal_fraction`` (see `timing.noncausal_fraction`).
     """
     kept: dict[tuple[str, int], np.ndarray] = {}
 
@@ -65,7 +65,7 @@ def score_controls(predict: PredictWith, scored_set: ScoredSet) -> list[ScoreRow
 
         return predict_and_keep
 
-    free = scored_set.row("eeg_only", keeping("eeg_only", true_eeg))
+    eeg_only = scored_set.row("eeg_only", keeping("eeg_only", true_eeg))
     rows = [
         scored_set.row("shifted", keeping("shifted", shifted_eeg)),
         scored_set.row("zero", lambda recording: predict(recording, zero_eeg)),
@@ -92,7 +92,7 @@ def score_controls(predict: PredictWith, scored_set: ScoredSet) -> list[ScoreRow
         for recording in scored_set.recordings
         if middle(len(recording.true)) > 1
     ]
-    return [free.with_scores(shares), *rows]
+    return [eeg_only.with_scores(shares), *rows]
 
 
 def _means(volumes: np.ndarray, scored_set: ScoredSet) -> np.ndarray:

@@ -55,8 +55,7 @@ class Entry:
     @property
     def gain_over_shifted(self) -> Interval | None:
         """Paired difference of r with true and with circularly shifted EEG."""
-        free, shifted = (self.model_scores.run.row(name) for name in ("eeg_only", "shifted"))
-        return gain(free, shifted) if free and shifted else None
+        return self.model_scores.run.gain_over_shifted
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eeg2fmri_dist.evaluation.labels import _title_among, format_p, format_score
-from eeg2fmri_dist.evaluation.metrics_file import _over_shifted, to_json
+from eeg2fmri_dist.evaluation.labels import format_p, format_score, title_among
+from eeg2fmri_dist.evaluation.metrics_file import to_json
 from eeg2fmri_dist.evaluation.report.volumes_table import write_volume_scores
 from eeg2fmri_dist.evaluation.results import ReportInput, RunSection
 from eeg2fmri_dist.evaluation.significance import SMALLEST_BOOTSTRAP, smallest_sign_flip_p
@@ -57,7 +57,7 @@ def render_html(report: ReportInput) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "number": format_score,
         "p_value": format_p,
-        "run_title": functools.partial(_title_among, report.runs),
+        "run_title": functools.partial(title_among, report.runs),
         "smallest_p": lambda n: f"{smallest_sign_flip_p(n):.2g}",
         "sort_by": lambda places, values: sorted(places, key=lambda at: -values[at]),
         "lower_first": lambda text: text[:1].lower() + text[1:],
@@ -86,7 +86,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
     from eeg2fmri_dist.evaluation.report import figures
 
     verdicts = [(run, verdict(run, report.baselines)) for run in report.runs]
-    groups = [figures.ChartGroup(_title_among(report.runs, run), run.rows) for run in report.runs]
+    groups = [figures.ChartGroup(title_among(report.runs, run), run.rows) for run in report.runs]
     asked = [group for group, run in zip(groups, report.runs, strict=True) if run.row("eeg_only")]
     controls = []
     if report.baselines:
@@ -100,7 +100,7 @@ def _view(report: ReportInput) -> dict[str, Any]:
         "report": report,
         "zip": zip,
         "verdicts": verdicts,
-        "over_shifted": [_over_shifted(run) for run in report.runs],
+        "over_shifted": [run.regions_over_shifted for run in report.runs],
         "headline": headline([item for _, item in verdicts]),
         "overview": overview,
         "groups": [*groups, *controls],

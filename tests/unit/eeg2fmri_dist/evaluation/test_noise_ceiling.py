@@ -117,8 +117,8 @@ def test_half_the_ceiling_is_a_quarter_of_the_explainable_variance():
         ScoreRow("eeg_only", {"a": {"r_region": 0.4}, "b": {"r_region": 0.3}}, 1e-4),
         ScoreRow("shifted", {"a": {"r_region": -0.4}, "b": {"r_region": 0.0}}),
     ]
-    free, shifted, own = with_explained([*rows, ceiling], ceiling)
-    assert free.values("ceiling_normalized_r2") == pytest.approx({"a": 25.0, "b": 25.0})
+    eeg_only, shifted, own = with_explained([*rows, ceiling], ceiling)
+    assert eeg_only.values("ceiling_normalized_r2") == pytest.approx({"a": 25.0, "b": 25.0})
     assert shifted.values("ceiling_normalized_r2") == pytest.approx({"a": -25.0, "b": 0.0})
     assert own.values("ceiling_normalized_r2") == pytest.approx({"a": 100.0, "b": 100.0})
 
@@ -126,14 +126,14 @@ def test_half_the_ceiling_is_a_quarter_of_the_explainable_variance():
 def test_the_verdict_says_what_share_is_explained():
     subjects = ("a", "b", "c", "d")
     values = zip(subjects, (0.38, 0.4, 0.41, 0.42), strict=True)
-    free = ScoreRow("eeg_only", {s: {"r_region": r, "std_ratio": 0.6} for s, r in values}, 1e-4)
+    eeg_only = ScoreRow("eeg_only", {s: {"r_region": r, "std_ratio": 0.6} for s, r in values}, 1e-4)
     shifted = ScoreRow("shifted", {s: {"r_region": 0.0} for s in subjects})
     ceiling = ScoreRow("ceiling", {s: {"r_region": 0.8} for s in subjects})
-    rows = with_explained([free, shifted], ceiling)
+    rows = with_explained([eeg_only, shifted], ceiling)
     decided = verdict(RunSection("t", "default", "transformer", 1, rows), [ceiling])
     assert decided.notes[0].startswith("It explains 25 % of the explainable variance (95 %")
     null = ScoreRow("ceiling", {s: {"r_region": 0.0} for s in subjects})
-    rows = with_explained([free, shifted], null)
+    rows = with_explained([eeg_only, shifted], null)
     decided = verdict(RunSection("t", "default", "transformer", 1, rows), [null])
     assert decided.notes[0] == "Nothing can be explained here: the noise ceiling is r 0.00."
 

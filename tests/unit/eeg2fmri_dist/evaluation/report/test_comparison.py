@@ -30,10 +30,10 @@ def evaluation(folder, *models, **data):
 def model(name, r, subjects=TEN, **others):
     rng = np.random.default_rng(int(1000 * r))
     scores = {s: {"r_region": r + 0.05 * rng.standard_normal(), "std_ratio": 0.5} for s in subjects}
-    free = ScoreRow("eeg_only", scores, 0.001)
+    eeg_only = ScoreRow("eeg_only", scores, 0.001)
     shifted = row("shifted", 0.01, subjects=subjects)
     curves = [Curve("loss", [(1, 0.9), (2, 0.8)], [(1, 0.9), (2, 0.7)])]
-    return replace(run(free, shifted, curves=curves, **others), name=name)
+    return replace(run(eeg_only, shifted, curves=curves, **others), name=name)
 
 
 def test_models_of_one_store_stand_side_by_side_with_paired_differences(tmp_path):

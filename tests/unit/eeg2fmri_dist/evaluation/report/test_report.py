@@ -97,11 +97,11 @@ def test_two_subjects_are_too_few_whatever_they_show(subjects):
 
 
 def test_gain_in_half_of_the_subjects_cannot_tell():
-    free = {
+    eeg_only = {
         s: {"r_region": r, "std_ratio": 0.6}
         for s, r in zip(SUBJECTS, (0.5, 0.4, 0, 0), strict=True)
     }
-    decided = decide(ScoreRow("eeg_only", free, 0.01), row("shifted", 0.0))
+    decided = decide(ScoreRow("eeg_only", eeg_only, 0.01), row("shifted", 0.0))
     assert decided.finding is Finding.INCONCLUSIVE
     assert decided.answer == "Cannot tell"
 
@@ -285,10 +285,10 @@ def test_metrics_json_is_valid_and_holds_every_subject(tmp_path):
         (tmp_path / "metrics.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
     assert written == json.loads(json.dumps(to_json(make_report())))
-    free = written["runs"][0]["variants"]["eeg_only"]
-    assert set(free["scores"]["r_region"]["subjects"]) == set(SUBJECTS)
-    assert free["scores"]["r_region"]["mean"] == pytest.approx(0.4)
-    assert free["scores"]["psnr_minmax_db"]["mean"] is None
+    eeg_only = written["runs"][0]["variants"]["eeg_only"]
+    assert set(eeg_only["scores"]["r_region"]["subjects"]) == set(SUBJECTS)
+    assert eeg_only["scores"]["r_region"]["mean"] == pytest.approx(0.4)
+    assert eeg_only["scores"]["psnr_minmax_db"]["mean"] is None
     assert written["runs"][0]["verdict"]["answer"] == "Yes"
     assert written["runs"][0]["gain_over_shifted"]["low"] > 0.3
     assert written["data"]["test"] == list(SUBJECTS)
