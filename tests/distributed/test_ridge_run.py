@@ -205,7 +205,7 @@ def test_a_run_that_is_stopped_at_its_start_goes_on_from_there(folder, run):
 
 def test_products_of_bands_are_fitted_and_started_at(folder):
     products = folder / "products"
-    output = run_ranks(command(folder, "products", "model.products=true"), 1)
+    output = run_ranks(command(folder, "products", "model.quadratic=true"), 1)
     assert "products x " in output
     start = start_at_ridge(folder, products, "with_quadratic", "model.skip_quadratic=true")
     run_ranks(start, 1)
